@@ -1,0 +1,90 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention/attention.h"
+#include "core/options.h"
+
+namespace attnscale {
+
+/// A variant as the program knows it: what to print, what to check, how to build it.
+struct VariantInfo {
+  std::string name, family, summary;
+  std::string equation;  ///< in plain text
+  std::string source;    ///< authors, year, arXiv number, section
+  std::set<Trait> traits;
+  std::string time_complexity, state_complexity;  ///< in T, window, ...
+  std::vector<Json> samples;                      ///< option objects that the conformance run tries beside the defaults
+
+  // Filled by Register.
+  Fields fields;
+  std::function<Json(const Json&)> resolve;  ///< given options -> all options
+  std::function<std::shared_ptr<Attention>(const Json&, const Geometry&)> make;
+  std::function<Cost(const Json&, const Geometry&, const Sizes&)> cost;
+  std::function<int64_t(const Json&, const Geometry&)> parameter_count;
+  std::function<std::vector<Gate>(const Json&, const Geometry&)> gates;
+  std::function<std::vector<std::string>(const Json&, const Geometry&)> refusals;
+};
+
+/// Every registered variant, by family and name.
+const std::vector<VariantInfo>& all_variants();
+
+/// @throws ConfigError with the nearest known name
+const VariantInfo& variant_named(const std::string& name);
+
+/// Why a variant with these options cannot stand at this place, each with what would work; empty
+/// when it can. Traits are checked here and nowhere else. `options` must have passed its fields.
+std::vector<std::string> refusals(const VariantInfo& variant, const Json& options, const Geometry& geometry);
+
+void register_variant(VariantInfo info);
+
+/// Removes a scratch variant again (tests).
+void unregister_variant(const std::string& name);
+
+/// The registration line at the end of a variant's file:
+///   const Register<SlidingWindow> registered{{.name = "sliding_window", ...}};
+/// `Variant` has `struct Options` with `fields()`, a constructor from (Options, Geometry), and statics
+/// `cost(options, geometry, sizes)`; optionally `parameter_count(options, geometry)` (default 0),
+/// `gates(options, geometry)` (default none) and `refusals(options, geometry)` (default none).
+template <class Variant>
+struct Register {
+  explicit Register(VariantInfo info) {
+    using Options = typename Variant::Options;
+    const auto typed = [](const Json& json) {
+      Options options;
+      std::vector<Problem> problems;
+      read_options(json, "attention", options, problems);
+      if (!problems.empty()) throw ConfigError(problems.front().path + ": " + problems.front().message);
+      return options;
+    };
+    info.fields = Options::fields();
+    info.resolve = [typed](const Json& json) { return write_options(typed(json)); };
+    info.make = [typed](const Json& json, const Geometry& geometry) -> std::shared_ptr<Attention> {
+      return std::make_shared<Variant>(typed(json), geometry);
+    };
+    info.cost = [typed](const Json& json, const Geometry& geometry, const Sizes& sizes) {
+      return Variant::cost(typed(json), geometry, sizes);
+    };
+    info.parameter_count = [typed](const Json& json, const Geometry& geometry) -> int64_t {
+      if constexpr (requires { Variant::parameter_count(Options{}, geometry); })
+        return Variant::parameter_count(typed(json), geometry);
+      return 0;
+    };
+    info.gates = [typed](const Json& json, const Geometry& geometry) -> std::vector<Gate> {
+      if constexpr (requires { Variant::gates(Options{}, geometry); }) return Variant::gates(typed(json), geometry);
+      return {};
+    };
+    info.refusals = [typed](const Json& json, const Geometry& geometry) -> std::vector<std::string> {
+      if constexpr (requires { Variant::refusals(Options{}, geometry); })
+        return Variant::refusals(typed(json), geometry);
+      return {};
+    };
+    register_variant(std::move(info));
+  }
+};
+
+}  // namespace attnscale

@@ -1,0 +1,175 @@
+#include "core/files.h"
+
+#include <cerrno>
+#include <cstring>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+
+namespace attnscale {
+namespace {
+
+[[noreturn]] void fail(const std::string& action, const std::filesystem::path& file) {
+  const int reason = errno;
+  throw IoError(fmt::format("{}: cannot {}: {}", file.string(), action, std::strerror(reason)));
+}
+
+void write_all(int descriptor, std::string_view content, const std::filesystem::path& file) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(descriptor, content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("write", file);
+    content.remove_prefix(static_cast<size_t>(written));
+  }
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail("open", folder);
+  const int result = ::fsync(descriptor);
+  const int reason = errno;
+  ::close(descriptor);
+  errno = reason;
+  // Some network file systems cannot sync a folder and say so; the rename itself is then all there is.
+  if (result != 0 && reason != EINVAL && reason != ENOTSUP) fail("fsync", folder);
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& file) {
+  return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("open", file);
+  std::string content;
+  char block[1 << 16];
+  while (true) {
+    const ssize_t count = ::read(descriptor, block, sizeof block);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      const int reason = errno;
+      ::close(descriptor);
+      errno = reason;
+      fail("read", file);
+    }
+    if (count == 0) break;
+    content.append(block, static_cast<size_t>(count));
+  }
+  ::close(descriptor);
+  return content;
+}
+
+void write_file_atomically(const std::filesystem::path& file, std::string_view content) {
+  const auto temporary = file.string() + fmt::format(".tmp-{}", ::getpid());
+  const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor < 0) fail("create", temporary);
+  try {
+    write_all(descriptor, content, temporary);
+    if (::fsync(descriptor) != 0) fail("fsync", temporary);
+  } catch (...) {
+    ::close(descriptor);
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  ::close(descriptor);
+  if (::rename(temporary.c_str(), file.c_str()) != 0) {
+    const int reason = errno;
+    ::unlink(temporary.c_str());
+    errno = reason;
+    fail("replace", file);
+  }
+  sync_folder(folder_of(file));
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw IoError(fmt::format("{}: cannot create the folder: {}", folder.string(), error.message()));
+}
+
+AppendLog::AppendLog(const std::filesystem::path& file) : file_(file) {
+  descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail("open", file);
+  // Walk back from the end to the last newline; a torn line is what an unfinished write left.
+  off_t end = ::lseek(descriptor_, 0, SEEK_END);
+  char block[4096];
+  off_t keep = end;
+  bool found = end == 0;
+  while (!found && keep > 0) {
+    const off_t from = std::max<off_t>(0, keep - static_cast<off_t>(sizeof block));
+    const ssize_t count = ::pread(descriptor_, block, static_cast<size_t>(keep - from), from);
+    if (count <= 0) fail("read", file);
+    ssize_t at = count;
+    while (at > 0 && block[at - 1] != '\n') --at;
+    keep = from + at;
+    found = at > 0;
+  }
+  if (keep != end && ::ftruncate(descriptor_, keep) != 0) fail("cut a torn line of", file);
+  ::lseek(descriptor_, keep, SEEK_SET);
+}
+
+AppendLog::~AppendLog() {
+  try {
+    flush();
+  } catch (...) {  // a destructor cannot report; callers that need certainty call sync
+  }
+  ::close(descriptor_);
+}
+
+void AppendLog::append(std::string_view line) {
+  buffer_.append(line);
+  buffer_.push_back('\n');
+  if (buffer_.size() > (1 << 16)) flush();
+}
+
+void AppendLog::flush() {
+  const std::string pending = std::move(buffer_);
+  buffer_.clear();
+  write_all(descriptor_, pending, file_);
+}
+
+void AppendLog::sync() {
+  flush();
+  if (::fsync(descriptor_) != 0) fail("fsync", file_);
+}
+
+void AppendLog::truncate_to(int64_t lines) {
+  flush();
+  const std::string content = read_file(file_);
+  size_t at = 0;
+  for (int64_t line = 0; line < lines; ++line) {
+    at = content.find('\n', at);
+    if (at == std::string::npos)
+      throw DataError(fmt::format("{}: holds {} lines, expected at least {}", file_.string(), line, lines));
+    ++at;
+  }
+  if (::ftruncate(descriptor_, static_cast<off_t>(at)) != 0) fail("truncate", file_);
+  ::lseek(descriptor_, static_cast<off_t>(at), SEEK_SET);
+}
+
+FileLock::FileLock(const std::filesystem::path& file) {
+  descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail("open", file);
+}
+
+FileLock::~FileLock() { ::close(descriptor_); }
+
+bool FileLock::try_lock(double wait_seconds) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(wait_seconds);
+  while (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return true;
+}
+
+}  // namespace attnscale

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace attnscale {
+
+/// Whole content of a file. @throws IoError naming the file and the system's reason
+std::string read_file(const std::filesystem::path& file);
+
+/// Replaces a file so that a crash leaves either the old content or the new, never a mixture:
+/// temporary file beside it, fsync, rename, fsync of the folder. @throws IoError
+void write_file_atomically(const std::filesystem::path& file, std::string_view content);
+
+/// Creates a folder and its parents. @throws IoError naming the folder
+void make_folder(const std::filesystem::path& folder);
+
+/// A file that only grows, one line a record, with one writer.
+class AppendLog {
+ public:
+  /// Opens or creates; what stands after the last complete line (a torn write) is cut off.
+  /// @throws IoError
+  explicit AppendLog(const std::filesystem::path& file);
+  ~AppendLog();
+  AppendLog(const AppendLog&) = delete;
+  AppendLog& operator=(const AppendLog&) = delete;
+
+  /// Adds one line; buffered until `sync`, or until the buffer is full. @throws IoError
+  void append(std::string_view line);
+
+  /// Hands the buffer to the operating system, so that a killed process loses nothing. @throws IoError
+  void flush();
+
+  /// `flush`, then waits until the disk has it. @throws IoError
+  void sync();
+
+  /// Keeps the first `lines` lines, drops what follows. @throws IoError, DataError if there are fewer
+  void truncate_to(int64_t lines);
+
+ private:
+  std::filesystem::path file_;
+  int descriptor_ = -1;
+  std::string buffer_;
+};
+
+/// An exclusive lock that the kernel frees when its holder dies, however it dies.
+class FileLock {
+ public:
+  /// @throws IoError if the file cannot be made
+  explicit FileLock(const std::filesystem::path& file);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+  /// True once the lock is ours; false if another process holds it after `wait_seconds`.
+  bool try_lock(double wait_seconds = 0);
+
+ private:
+  int descriptor_ = -1;
+};
+
+}  // namespace attnscale

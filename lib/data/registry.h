@@ -1,0 +1,59 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/options.h"
+#include "data/source.h"
+
+namespace attnscale {
+
+/// A source of tokens as the program knows it.
+struct SourceInfo {
+  std::string name, summary;
+  std::string source;  ///< authors, year, arXiv number, section; or "a file"
+  Fields fields;
+  std::function<Json(const Json&)> resolve;  ///< given options -> all options
+  /// @throws DataError, IoError
+  std::function<std::shared_ptr<const Source>(const Json&)> make;
+  /// Why these options with this context cannot work (opens no file); empty when they can.
+  std::function<std::vector<std::string>(const Json&, int64_t context)> refusals;
+};
+
+const std::vector<SourceInfo>& all_sources();
+
+/// @throws ConfigError with the nearest known name
+const SourceInfo& source_named(const std::string& name);
+
+void register_source(SourceInfo info);
+
+/// `const RegisterSource<ZipfMemory> registered{{.name = "zipf_memory", ...}};` at the end of a
+/// source's file. The class has `struct Options` with `fields()`, a constructor from Options, and
+/// optionally the static `refusals(options, context)`.
+template <class Class>
+struct RegisterSource {
+  explicit RegisterSource(SourceInfo info) {
+    using Options = typename Class::Options;
+    const auto typed = [](const Json& json) {
+      Options options;
+      std::vector<Problem> problems;
+      read_options(json, "data", options, problems);
+      if (!problems.empty()) throw ConfigError(problems.front().path + ": " + problems.front().message);
+      return options;
+    };
+    info.fields = Options::fields();
+    info.resolve = [typed](const Json& json) { return write_options(typed(json)); };
+    info.make = [typed](const Json& json) -> std::shared_ptr<const Source> {
+      return std::make_shared<const Class>(typed(json));
+    };
+    info.refusals = [typed](const Json& json, int64_t context) -> std::vector<std::string> {
+      if constexpr (requires { Class::refusals(Options{}, context); }) return Class::refusals(typed(json), context);
+      return {};
+    };
+    register_source(std::move(info));
+  }
+};
+
+}  // namespace attnscale

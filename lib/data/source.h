@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+
+// R rows, T context: a batch holds R windows of T + 1 tokens; inputs are the first T, targets the last T.
+
+namespace attnscale {
+
+enum class Split { train, validation };
+
+struct Batch {
+  int64_t rows = 0;
+  int64_t context = 0;
+  std::vector<int64_t> tokens;  ///< [R, T + 1], row-major
+};
+
+/// What is known exactly about a source: nats per token.
+struct Truth {
+  double entropy_rate = 0;      ///< limit of the loss for an ideal predictor with unlimited context
+  double bayes_loss = 0;        ///< expected loss of the ideal predictor that sees only the window: the floor of a run
+  double bayes_loss_error = 0;  ///< standard error where bayes_loss is a simulation; 0 where it is exact
+  std::string derivation;       ///< one sentence
+};
+
+/// Where tokens come from. Everything is a pure function of its arguments, so that a run can be
+/// resumed at any step without saved state, and two variants see the same tokens.
+class Source {
+ public:
+  virtual ~Source() = default;
+
+  virtual int64_t vocab_size() const = 0;
+
+  /// Batch number `index` of a split. The streams of different seeds and splits are independent.
+  virtual Batch batch(Split split, uint64_t seed, int64_t index, int64_t rows, int64_t context) const = 0;
+
+  /// ln probability, under the true process, of each target given the inputs before it in its
+  /// window: [R, T], row-major. Empty when the process is not known.
+  virtual std::vector<double> bayes_log_probabilities(const Batch& batch) const;
+
+  /// Exact knowledge for windows of `context` inputs; nothing for real text.
+  virtual std::optional<Truth> truth(int64_t context) const;
+
+  /// What identifies the data beyond the options, for run ids and provenance: path, bytes, SHA-256
+  /// for a file; an empty object for a generated source.
+  virtual Json fingerprint() const;
+
+  /// Text of tokens, for samples; default: the numbers, separated by spaces.
+  virtual std::string decode(const std::vector<int64_t>& tokens) const;
+};
+
+}  // namespace attnscale

@@ -1,0 +1,40 @@
+#pragma once
+
+#include "core/json.h"
+#include "model/options.h"
+
+namespace attnscale {
+
+/// Parameters counted four ways; papers differ, so each is kept.
+struct ParameterLedger {
+  int64_t total = 0;          ///< every number that is trained, a tied embedding once
+  int64_t non_embedding = 0;  ///< total less token and position embeddings and untied head (Kaplan et al. 2020)
+  int64_t without_input_embedding = 0;  ///< non_embedding plus the head, tied or not (Porian et al. 2024)
+  int64_t standard_block = 0;           ///< 12 depth model_dim^2
+  Json to_json() const;
+};
+
+/// FLOPs of one training token (forward and backward, backward counted as twice the forward).
+struct FlopLedger {
+  double six_n = 0;            ///< 6 x non_embedding
+  double six_n_with_head = 0;  ///< 6 x without_input_embedding
+  double algorithmic = 0;      ///< every matrix product, attention as its definition needs
+  double executed = 0;         ///< every matrix product, attention as implemented (a masked square counts whole)
+  Json to_json() const;
+};
+
+struct ModelCost {
+  ParameterLedger parameters;
+  FlopLedger flops_per_token;
+  int64_t training_bytes = 0;  ///< estimate of peak memory for one step: weights, gradients, moments, activations
+  int64_t state_bytes = 0;     ///< decode state of one sequence at full context
+};
+
+/// Arithmetic only: no tensor is made, so that a plan of many runs is quick.
+/// @param options  resolved
+ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch);
+
+/// Executed FLOPs of one forward pass over [batch, context], equal to what FlopCounter sees.
+double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch);
+
+}  // namespace attnscale

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "train/run_config.h"
+
+namespace attnscale {
+
+struct Progress {
+  int64_t step = 0, steps = 0;
+  double loss = 0;  ///< latest training loss, nats per token
+  double steps_per_second = 0;
+};
+
+/// Where a run lives and who may stop it.
+struct RunControl {
+  std::filesystem::path folder;                      ///< runs/<id>: log, checkpoint and result go here
+  std::function<void(const Progress&)> on_progress;  ///< at most a few times a second; may be empty
+  std::function<bool()> stop;                        ///< asked after each step; may be empty
+};
+
+/// Trains one run, or goes on from its checkpoint. Same config, same thread count: same bits,
+/// however often it was interrupted.
+///
+/// Writes `config.json`, `log.jsonl` (a row per step and per evaluation; no clock times, so that the
+/// file is the same bits every time), `checkpoint/`, and last, atomically, `result.json`.
+/// @return the row of results.jsonl. Its `status` is `done`, or `diverged` with `diverged_at` when
+///         the loss or a gradient was not finite. `interrupted` (nothing in result.json) after a stop.
+/// @throws DataError (checkpoint of another model, damaged file), IoError
+Json train_run(const RunConfig& config, const RunControl& control);
+
+}  // namespace attnscale

@@ -1,0 +1,2 @@
+find_package(Catch2 3 REQUIRED)
+include(Catch)

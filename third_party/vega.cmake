@@ -1,0 +1,1 @@
+# Vega runtime: to come with lib/report

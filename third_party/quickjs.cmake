@@ -1,0 +1,60 @@
+# QuickJS (MIT), the JavaScript engine that turns figure specs into SVG files inside the program. Debian 12
+# has no package of it; the source distribution of PyPI's `quickjs` carries the C files. First a folder of
+# the user's (QUICKJS_DIR). Without it the program builds and says why it makes no SVG files.
+include(GNUInstallDirs)
+set(QUICKJS_DIR "" CACHE PATH "Folder that holds quickjs.c and the rest of QuickJS; empty: fetch from PyPI")
+set(QUICKJS_SDIST quickjs==1.19.4 1205953abc24ff757f4a795304d5d61e4bf1e555c9ef6ec96a132d4b95535484)
+
+function(attnscale_fetch_quickjs result)
+  set(home "${CMAKE_BINARY_DIR}/quickjs-source")
+  set(${result} "${home}" PARENT_SCOPE)
+  if(EXISTS "${home}/stamp")
+    file(READ "${home}/stamp" stamp)
+    if(stamp STREQUAL "${QUICKJS_SDIST}")
+      return()
+    endif()
+  endif()
+  set(staging "${CMAKE_BINARY_DIR}/quickjs-fetch")
+  file(REMOVE_RECURSE "${staging}" "${home}")
+  file(MAKE_DIRECTORY "${staging}")
+  message(STATUS "QuickJS: asking PyPI")
+  attnscale_pip_download(done "${staging}" ${QUICKJS_SDIST} --no-binary=:all:)
+  file(GLOB archive "${staging}/quickjs-*.tar.gz")
+  if(NOT done OR NOT archive)
+    file(APPEND "${staging}/fetch.log" "no files from PyPI\n")
+    file(RENAME "${staging}/fetch.log" "${CMAKE_BINARY_DIR}/quickjs-pypi.log")
+    set(${result} "" PARENT_SCOPE)
+    return()
+  endif()
+  file(ARCHIVE_EXTRACT INPUT "${archive}" DESTINATION "${staging}")
+  file(GLOB sources "${staging}/quickjs-*/upstream-quickjs")
+  file(RENAME "${sources}" "${home}")
+  file(REMOVE_RECURSE "${staging}")
+  file(WRITE "${home}/stamp" "${QUICKJS_SDIST}")
+endfunction()
+
+set(quickjs_home "${QUICKJS_DIR}")
+if(NOT quickjs_home)
+  attnscale_fetch_quickjs(quickjs_home)
+elseif(NOT EXISTS "${QUICKJS_DIR}/quickjs.c")
+  message(FATAL_ERROR "QUICKJS_DIR=${QUICKJS_DIR}: there is no quickjs.c")
+endif()
+
+if(quickjs_home)
+  message(STATUS "QuickJS: ${quickjs_home}")
+  file(STRINGS "${quickjs_home}/VERSION" quickjs_version LIMIT_COUNT 1)
+  add_library(quickjs STATIC "${quickjs_home}/quickjs.c" "${quickjs_home}/cutils.c" "${quickjs_home}/libbf.c"
+                             "${quickjs_home}/libregexp.c" "${quickjs_home}/libunicode.c")
+  target_include_directories(quickjs SYSTEM INTERFACE "${quickjs_home}")
+  target_compile_definitions(quickjs PRIVATE _GNU_SOURCE "CONFIG_VERSION=\"${quickjs_version}\""
+                                     INTERFACE ATTNSCALE_QUICKJS)
+  # Its own warnings are not ours to mend, and it counts on wrap-around that UBSan reports.
+  target_compile_options(quickjs PRIVATE -O2 -w -fno-sanitize=all)
+  set_target_properties(quickjs PROPERTIES C_STANDARD 11 C_EXTENSIONS ON)
+  target_link_libraries(quickjs PUBLIC m pthread ${CMAKE_DL_LIBS})
+  install(FILES ${CMAKE_CURRENT_LIST_DIR}/quickjs-licence.txt
+          DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/attnscale/licences)
+else()
+  message(WARNING "QuickJS could not be had from PyPI (${CMAKE_BINARY_DIR}/quickjs-pypi.log says why): reports will "
+                  "come without SVG files. To have them, configure with -DQUICKJS_DIR=FOLDER, a QuickJS source folder.")
+endif()

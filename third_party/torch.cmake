@@ -1,3 +1,51 @@
-# LibTorch: a LibTorch named by CMAKE_PREFIX_PATH or Torch_DIR comes first; otherwise the wheel that
-# scripts/bootstrap.sh put into <build>/venv.
-find_package(Torch REQUIRED)
+# LibTorch, as the target `torch`. First what the user named (Torch_DIR, CMAKE_PREFIX_PATH), then the wheel that
+# scripts/bootstrap.sh put into build/venv, then a torch that python3 can import.
+#
+# Since 2.7 all of PyTorch's Linux builds use the new C++ ABI (_GLIBCXX_USE_CXX11_ABI=1), so there is nothing to
+# choose here and LibTorch links with the distribution's libraries. The wheel's include folder holds fmt 12, which
+# shadows the distribution's <fmt/...>: link fmt::fmt-header-only, never the compiled fmt::fmt.
+
+include(${CMAKE_CURRENT_LIST_DIR}/find_torch.cmake)
+
+set(attnscale_torch "")
+foreach(place given in_venv importable)
+  if(NOT attnscale_torch)
+    cmake_language(CALL attnscale_torch_${place} attnscale_torch)
+  endif()
+endforeach()
+if(NOT attnscale_torch)
+  message(FATAL_ERROR
+      "LibTorch ${ATTNSCALE_TORCH_MINIMUM} or newer was not found in Torch_DIR (\"${Torch_DIR}\"), in "
+      "CMAKE_PREFIX_PATH (\"${CMAKE_PREFIX_PATH}\"), in ${CMAKE_BINARY_DIR}/venv, in ${CMAKE_SOURCE_DIR}/build/venv, "
+      "or as python3's torch.\n"
+      "Run scripts/bootstrap.sh, which installs it in build/venv, or name yours: cmake -DTorch_DIR=<folder of "
+      "TorchConfig.cmake>")
+endif()
+set(ATTNSCALE_TORCH_FOUND "${attnscale_torch}" CACHE INTERNAL "what third_party/torch.cmake chose")
+set(Torch_DIR "${attnscale_torch}" CACHE PATH "folder of TorchConfig.cmake" FORCE)
+
+get_filename_component(attnscale_torch_prefix "${attnscale_torch}/../../.." ABSOLUTE)
+find_program(ATTNSCALE_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+mark_as_advanced(ATTNSCALE_NVCC ATTNSCALE_PYTHON3)
+
+if(EXISTS "${attnscale_torch_prefix}/lib/libtorch_cuda.so" AND NOT ATTNSCALE_NVCC)
+  # A CUDA build of LibTorch where the CUDA toolkit is not installed, which is what plain `pip install torch` gives on
+  # Linux. TorchConfig.cmake would refuse; but the toolkit is needed to compile CUDA sources only, of which there are
+  # none here. The shared libraries find CUDA's own through their run paths, so those are not resolved at link time.
+  message(STATUS "LibTorch: ${attnscale_torch_prefix} (CUDA build, used without the CUDA toolkit)")
+  add_library(torch INTERFACE IMPORTED)
+  target_include_directories(torch SYSTEM INTERFACE
+      "${attnscale_torch_prefix}/include" "${attnscale_torch_prefix}/include/torch/csrc/api/include")
+  target_compile_definitions(torch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO)
+  target_link_directories(torch INTERFACE "${attnscale_torch_prefix}/lib")
+  # libtorch.so only refers to the others; without --no-as-needed CUDA support would be dropped.
+  target_link_libraries(torch INTERFACE
+      "-Wl,--no-as-needed" "${attnscale_torch_prefix}/lib/libtorch.so" "${attnscale_torch_prefix}/lib/libtorch_cpu.so"
+      "-Wl,--as-needed" "${attnscale_torch_prefix}/lib/libc10.so" "-Wl,--unresolved-symbols=ignore-in-shared-libs")
+else()
+  # TorchConfig.cmake warns that kineto, a profiler that wheels keep inside libtorch_cpu, is no separate library. A
+  # value makes it skip that search; it ends in TORCH_LIBRARIES, which the target `torch` does not use.
+  set(kineto_LIBRARY "within-libtorch_cpu" CACHE INTERNAL "")
+  find_package(Torch REQUIRED)
+  message(STATUS "LibTorch: ${Torch_VERSION} in ${attnscale_torch_prefix}")
+endif()

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Set-up, build, tests. Ends with ctest's own summary and its exit status.
+
+# shellcheck source=scripts/common.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+  cat <<'USAGE'
+usage: scripts/test.sh [--references] [CTEST OPTION]... [--help]
+
+Installs what is missing (scripts/bootstrap.sh), builds everything in build/, and runs the tests.
+
+  --references  also install PyPI's transformers and run the tests that compare with it;
+                without it they are listed as skipped
+  CTEST OPTION  handed to ctest, for example:  scripts/test.sh -R "sliding_window"
+                scripts/test.sh -L asan        the unit tests once more under AddressSanitizer and UBSan
+                                               (a second build; about 20 minutes on 2 cores)
+
+exit codes: 0 all tests passed, 8 some failed (ctest's), 1, 2 and 74 as in scripts/bootstrap.sh
+USAGE
+}
+
+bootstrap_options=()
+ctest_options=()
+for argument in "$@"; do
+  case $argument in
+    --references) bootstrap_options=(--references) ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *) ctest_options+=("$argument") ;;
+  esac
+done
+# The sanitized build is asked for by name: it takes longer than all the rest.
+if [[ " ${ctest_options[*]-} " != *asan* ]]; then ctest_options+=(-LE asan); fi
+
+take_lock
+"$root/scripts/bootstrap.sh" ${bootstrap_options[@]+"${bootstrap_options[@]}"}
+configure
+build_targets all
+release_lock
+
+# The tests labelled "references" look here for a Python with transformers, and skip without it.
+if [[ -f $venv/references.stamp ]]; then export ATTNSCALE_REFERENCES_PYTHON=$venv/bin/python; fi
+
+step "running the tests"
+cd -- "$build"
+status=0
+ctest --output-on-failure --no-tests=error --parallel "$(num_build_jobs)" "${ctest_options[@]}" </dev/null || status=$?
+if ((status == 130)); then interrupted 130; fi
+exit "$status"

@@ -67,13 +67,11 @@ class LocatingReader : public nlohmann::json_sax<Json> {
   }
 
   bool parse_error(std::size_t byte, const std::string&, const nlohmann::detail::exception& error) override {
+    // "[json.exception...] parse error at line 1, column 8: syntax error while parsing value - ..."
     std::string message = error.what();
-    if (const auto colon = message.find("; "); colon != std::string::npos) message = message.substr(colon + 2);
-    else if (const auto bracket = message.find("] "); bracket != std::string::npos)
-      message = message.substr(bracket + 2);
+    if (const auto colon = message.find(": "); colon != std::string::npos) message = message.substr(colon + 2);
     if (error.id == 406) message = "number too large for a double; write one below 1.8e308";
-    else if (message.find("end of input") != std::string::npos)
-      message += "; the file looks truncated, close what is open";
+    else if (byte > text_.size()) message += "; the text ends here, as if truncated: close what is open";
     else message += "; this is not JSON, mend the text here";
     fail(byte > 0 ? byte - 1 : 0, message);
   }
@@ -172,6 +170,7 @@ std::string join_path(const std::string& parent, const std::string& key) {
 std::string JsonDocument::place(const std::string& path) const {
   std::string candidate = path;
   while (true) {
+    if (const auto found = origins.find(candidate); found != origins.end()) return found->second;
     if (const auto found = positions.find(candidate); found != positions.end())
       return fmt::format("{}:{}:{}", name, found->second.line, found->second.column);
     const auto cut = candidate.find_last_of(".[");

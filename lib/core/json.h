@@ -34,6 +34,7 @@ class JsonDocument {
   void refuse(const std::vector<Problem>& problems) const;
 
   std::map<std::string, TextPosition> positions;  ///< by JSON path: `grid.model.depth[1]`
+  std::map<std::string, std::string> origins;     ///< values that did not come from the text: `--set`
 };
 
 /// Reads strict JSON: no duplicate keys, no NaN, no numbers that overflow a double, no byte-order

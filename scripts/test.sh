@@ -15,6 +15,7 @@ Installs what is missing (scripts/bootstrap.sh), builds everything in build/, an
   CTEST OPTION  handed to ctest, for example:  scripts/test.sh -R "sliding_window"
                 scripts/test.sh -L asan        the unit tests once more under AddressSanitizer and UBSan
                                                (a second build; about 20 minutes on 2 cores)
+                scripts/test.sh -L torture     fifty kills at random moments
 
 exit codes: 0 all tests passed, 8 some failed (ctest's), 1, 2 and 74 as in scripts/bootstrap.sh
 USAGE
@@ -32,17 +33,14 @@ for argument in "$@"; do
     *) ctest_options+=("$argument") ;;
   esac
 done
-# The sanitized build is asked for by name: it takes longer than all the rest.
-if [[ " ${ctest_options[*]-} " != *asan* ]]; then ctest_options+=(-LE asan); fi
+# What takes longer than all the rest is asked for by name.
+if [[ " ${ctest_options[*]-} " != *@(asan|torture)* ]]; then ctest_options+=(-LE "asan|torture"); fi
 
 take_lock
 "$root/scripts/bootstrap.sh" ${bootstrap_options[@]+"${bootstrap_options[@]}"}
 configure
 build_targets all
 release_lock
-
-# The tests labelled "references" look here for a Python with transformers, and skip without it.
-if [[ -f $venv/references.stamp ]]; then export ATTNSCALE_REFERENCES_PYTHON=$venv/bin/python; fi
 
 step "running the tests"
 cd -- "$build"

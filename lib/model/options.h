@@ -13,14 +13,14 @@ struct ModelOptions {
   int64_t depth = 2;       ///< blocks
   int64_t model_dim = 64;  ///< width of the residual stream
   int64_t num_heads = 4;
-  std::optional<int64_t> num_kv_heads;  ///< num_heads
-  std::optional<int64_t> vocab_size;    ///< the source's
-  std::optional<int64_t> ffn_dim;       ///< 4 model_dim; for SwiGLU 8/3 model_dim rounded up to a multiple of 8
-  std::string position = "learned";     ///< learned, sinusoidal, rotary, none
-  std::string norm = "layer_norm";      ///< layer_norm, rms_norm: before each sublayer and at the end
-  std::string feed_forward = "gelu";    ///< gelu, gelu_tanh, swiglu
-  bool bias = true;                     ///< biases of linear layers and of LayerNorm
-  bool tie_embeddings = true;           ///< the head uses the embedding's weights
+  std::optional<int64_t> num_kv_heads = {};  ///< num_heads
+  std::optional<int64_t> vocab_size = {};    ///< the source's
+  std::optional<int64_t> ffn_dim = {};       ///< 4 model_dim; for SwiGLU 8/3 model_dim rounded up to a multiple of 8
+  std::string position = "learned";          ///< learned, sinusoidal, rotary, none
+  std::string norm = "layer_norm";           ///< layer_norm, rms_norm: before each sublayer and at the end
+  std::string feed_forward = "gelu";         ///< gelu, gelu_tanh, swiglu
+  bool bias = true;                          ///< biases of linear layers and of LayerNorm
+  bool tie_embeddings = true;                ///< the head uses the embedding's weights
   double dropout = 0;
   double norm_epsilon = 1e-5;
   double rotary_base = 10000;

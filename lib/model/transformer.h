@@ -18,20 +18,33 @@ struct ModelState {
 };
 
 /// Decoder-only transformer with pre-norm blocks (Radford et al. 2019, section 2.3).
+///
+/// Parameter names, which checkpoints rely on (M model width, V vocabulary; `bias` beside `weight` where biases are
+/// on):
+///   embedding.token [V, M], embedding.position [context, M] (learned positions only),
+///   blocks.<i>.norm1.weight, blocks.<i>.mixer.{qkv,output}.weight, blocks.<i>.mixer.gates.<name>.weight,
+///   blocks.<i>.mixer.attention.* (the variant's own), blocks.<i>.norm2.weight,
+///   blocks.<i>.feed_forward.{up,down}.weight (swiglu: gate_up instead of up),
+///   final_norm.weight, head.weight [V, M] (untied only).
 class Transformer : public torch::nn::Module {
  public:
   /// Parameters are float32, initialised as in GPT-2 from `init_seed` alone.
+  /// Dropout, on in training mode only, draws from the default generator.
   /// @param options  resolved
+  /// @throws ConfigError with the first of `model_problems`
   Transformer(const ModelOptions& options, const AttentionChoice& attention, int64_t context, uint64_t init_seed);
   ~Transformer() override;
 
   /// @param tokens  int64 [B, T], T <= context
   /// @return        logits [B, T, V]
+  /// @throws ShapeError if there are more positions than the context
   Tensor forward(const Tensor& tokens);
 
+  /// An empty state in the parameters' dtype. @throws ConfigError if the variant does not decode
   ModelState new_state(int64_t batch) const;
 
   /// Appends T tokens to the state. @return logits [B, T, V], equal to the last T of `forward`
+  /// @throws ShapeError if the context would be passed
   Tensor decode(const Tensor& tokens, ModelState& state);
 
   const ModelOptions& options() const;

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <vector>
+
+#include "attention/attention.h"
+#include "model/options.h"
+
+namespace attnscale {
+
+/// Reads `{variant, and the variant's own options beside it}`. Every problem (unknown variant, unknown key, value out
+/// of range) is collected with its path, `attention.window`.
+/// @return the variant's name and all its options, defaults written out; without problems it can be built
+AttentionChoice read_attention(const Json& section, std::vector<Problem>& problems);
+
+/// The inverse of `read_attention`.
+Json write_attention(const AttentionChoice& choice);
+
+/// The place of layer `layer`'s attention in a causal model. @param options  resolved, num_heads divides model_dim
+Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer);
+
+/// Why no such model can be built, each with numbers and what would work; empty when it can be.
+/// Paths are those of a run's configuration: `model.num_heads`, `attention.variant`, `data.context`.
+/// @param options  resolved, within its fields' bounds @param attention  as from `read_attention`
+std::vector<Problem> model_problems(const ModelOptions& options, const AttentionChoice& attention, int64_t context);
+
+}  // namespace attnscale

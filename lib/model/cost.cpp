@@ -1,0 +1,125 @@
+#include "model/cost.h"
+
+#include "attention/registry.h"
+#include "model/attention_choice.h"
+
+// B batch, T context, M model width, H heads, G key-value heads, D head width, F ffn_dim, V vocabulary
+
+namespace attnscale {
+namespace {
+
+/// Numbers of one layer, counted from the same shapes that the modules register.
+struct LayerSizes {
+  int64_t matrices = 0;     ///< weights of linear layers: each is one multiply-add per position
+  int64_t vectors = 0;      ///< biases and norms
+  int64_t variant = 0;      ///< the variant's own parameters
+  int64_t activations = 0;  ///< float32 numbers kept per position for the backward pass, without the variant's own
+  int64_t masks = 0;        ///< bytes per position: dropout masks
+};
+
+LayerSizes layer_sizes(const ModelOptions& options, const VariantInfo& variant, const Json& variant_options,
+                       const Geometry& geometry) {
+  const int64_t M = options.model_dim, H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
+  const int64_t F = options.ffn_dim.value(), bias = options.bias ? 1 : 0;
+  const bool swiglu = options.feed_forward == "swiglu", rms = options.norm == "rms_norm";
+  LayerSizes sizes;
+  const auto linear = [&](int64_t in, int64_t out) {
+    sizes.matrices += in * out;
+    sizes.vectors += bias * out;
+    sizes.activations += out;
+  };
+  linear(M, (H + 2 * G) * D);
+  for (const auto& gate : variant.gates(variant_options, geometry)) linear(M, H * gate.width);
+  linear(H * D, M);
+  linear(M, swiglu ? 2 * F : F);
+  linear(F, M);
+  sizes.vectors += 2 * (rms ? M : M + bias * M);
+  sizes.variant = variant.parameter_count(variant_options, geometry);
+
+  // Beyond what the linear layers put out: norms' outputs (and RMSNorm's normalised input), the mixed values, the
+  // activation's output (SwiGLU: silu and product), and turned queries and keys.
+  sizes.activations += 2 * (rms ? 2 * M : M) + H * D + (swiglu ? 2 * F : F);
+  if (options.position == "rotary") sizes.activations += (H + G) * D;
+  if (options.dropout > 0) sizes.masks = 2 * M;
+  return sizes;
+}
+
+struct Totals {
+  ParameterLedger parameters;
+  double linear_flops = 0;  ///< one position forward, all layers and the head
+  Cost attention;           ///< one batch forward, all layers
+  int64_t activations = 0, masks = 0, state_bytes = 0;
+};
+
+Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
+  const auto& variant = variant_named(attention.variant);
+  const int64_t M = options.model_dim, V = options.vocab_size.value();
+  Totals totals;
+  int64_t blocks = 0;
+  for (int64_t layer = 0; layer < options.depth; ++layer) {
+    const auto geometry = attention_geometry(options, context, layer);
+    const auto sizes = layer_sizes(options, variant, attention.options, geometry);
+    blocks += sizes.matrices + sizes.vectors + sizes.variant;
+    totals.linear_flops += 2.0 * static_cast<double>(sizes.matrices);
+    totals.activations += sizes.activations;
+    totals.masks += sizes.masks;
+    const auto cost = variant.cost(attention.options, geometry, {.batch = batch, .queries = context, .keys = context});
+    totals.attention.algorithmic_flops += cost.algorithmic_flops;
+    totals.attention.executed_flops += cost.executed_flops;
+    totals.attention.activation_bytes += cost.activation_bytes;
+    if (variant.traits.contains(Trait::incremental))
+      totals.state_bytes +=
+          variant.cost(attention.options, geometry, {.batch = 1, .queries = context, .keys = context}).state_bytes;
+  }
+  totals.linear_flops += 2.0 * static_cast<double>(M * V);
+
+  const int64_t final_norm = options.norm == "layer_norm" && options.bias ? 2 * M : M;
+  const int64_t positions = options.position == "learned" ? context * M : 0;
+  auto& parameters = totals.parameters;
+  parameters.non_embedding = blocks + final_norm;
+  parameters.without_input_embedding = parameters.non_embedding + V * M;
+  parameters.total = parameters.non_embedding + V * M + positions + (options.tie_embeddings ? 0 : V * M);
+  parameters.standard_block = 12 * options.depth * M * M;
+  return totals;
+}
+
+}  // namespace
+
+Json ParameterLedger::to_json() const {
+  return {{"total", total},
+          {"non_embedding", non_embedding},
+          {"without_input_embedding", without_input_embedding},
+          {"standard_block", standard_block}};
+}
+
+Json FlopLedger::to_json() const {
+  return {{"six_n", six_n}, {"six_n_with_head", six_n_with_head}, {"algorithmic", algorithmic}, {"executed", executed}};
+}
+
+ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
+  const auto totals = totals_of(options, attention, context, batch);
+  const int64_t M = options.model_dim, V = options.vocab_size.value(), positions = batch * context;
+  ModelCost cost;
+  cost.parameters = totals.parameters;
+  cost.flops_per_token.six_n = 6.0 * static_cast<double>(totals.parameters.non_embedding);
+  cost.flops_per_token.six_n_with_head = 6.0 * static_cast<double>(totals.parameters.without_input_embedding);
+  const double tokens = static_cast<double>(positions);
+  cost.flops_per_token.algorithmic = 3 * (totals.linear_flops + totals.attention.algorithmic_flops / tokens);
+  cost.flops_per_token.executed = 3 * (totals.linear_flops + totals.attention.executed_flops / tokens);
+
+  // Weights, gradients and two moments are 16 bytes a parameter. The largest moment is the start of the backward pass:
+  // all activations (the embedding's and the final norm's output beside the layers'), logits, and their gradient.
+  const int64_t numbers = totals.activations + 2 * M + 2 * V;
+  const int64_t masks = totals.masks + (options.dropout > 0 ? M : 0);
+  cost.training_bytes =
+      16 * totals.parameters.total + positions * (4 * numbers + masks) + totals.attention.activation_bytes;
+  cost.state_bytes = totals.state_bytes;
+  return cost;
+}
+
+double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
+  const auto totals = totals_of(options, attention, context, batch);
+  return totals.linear_flops * static_cast<double>(batch * context) + totals.attention.executed_flops;
+}
+
+}  // namespace attnscale

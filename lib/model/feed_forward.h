@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+
+#include "model/linear.h"
+#include "model/options.h"
+
+// M model width, F ffn_dim
+
+namespace attnscale {
+
+/// The network applied to each position by itself.
+///   gelu, gelu_tanh:  down(gelu(up(x)))                        (Hendrycks and Gimpel 2016, arXiv:1606.08415)
+///   swiglu:           down(silu(gate(x)) * up(x))              (Shazeer 2020, arXiv:2002.05202, equation 6)
+/// Holds `up` [F, M] or, for swiglu, `gate_up` [2 F, M] (gate's rows first, so that both are one product), and `down`
+/// [M, F].
+class FeedForward : public torch::nn::Module {
+ public:
+  explicit FeedForward(const ModelOptions& options);
+
+  /// @param x  [.., M] @return the same shape
+  Tensor forward(const Tensor& x) const;
+
+ private:
+  std::string activation_;
+  std::shared_ptr<Linear> up_, down_;
+};
+
+}  // namespace attnscale

@@ -1,0 +1,12 @@
+#include "model/linear.h"
+
+namespace attnscale {
+
+Linear::Linear(int64_t in, int64_t out, bool with_bias)
+    : weight_(register_parameter("weight", torch::empty({out, in}))) {
+  if (with_bias) bias_ = register_parameter("bias", torch::empty({out}));
+}
+
+Tensor Linear::forward(const Tensor& x) const { return at::linear(x, weight_, bias_); }
+
+}  // namespace attnscale

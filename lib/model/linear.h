@@ -1,0 +1,23 @@
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+namespace attnscale {
+
+using torch::Tensor;
+
+/// y = x W^T + b. Holds `weight` [out, in] and, if asked, `bias` [out].
+class Linear : public torch::nn::Module {
+ public:
+  /// Parameters are not set yet: `initialise` does that for a whole model.
+  Linear(int64_t in, int64_t out, bool with_bias);
+
+  /// @param x  [.., in] @return [.., out]. Cost: 2 in out FLOPs for each row.
+  Tensor forward(const Tensor& x) const;
+
+ private:
+  Tensor weight_, bias_;
+};
+
+}  // namespace attnscale

@@ -1,0 +1,60 @@
+#include "model/mixer.h"
+
+#include "attention/registry.h"
+#include "model/initialisation.h"
+
+namespace attnscale {
+namespace {
+
+/// [B, T, H width] -> [B, H, T, width], a view
+Tensor by_head(const Tensor& x, int64_t num_heads) {
+  return x.view({x.size(0), x.size(1), num_heads, -1}).transpose(1, 2);
+}
+
+}  // namespace
+
+Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const Geometry& geometry,
+             std::shared_ptr<Rotary> rotary, uint64_t seed)
+    : geometry_(geometry), rotary_(std::move(rotary)) {
+  const auto& variant = variant_named(choice.variant);
+  const int64_t H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
+  qkv_ = register_module("qkv", std::make_shared<Linear>(options.model_dim, (H + 2 * G) * D, options.bias));
+  output_ = register_module("output", std::make_shared<Linear>(H * D, options.model_dim, options.bias));
+  if (const auto wanted = variant.gates(choice.options, geometry); !wanted.empty()) {
+    auto folder = register_module("gates", std::make_shared<torch::nn::Module>("gates"));
+    for (const auto& gate : wanted)
+      gates_.emplace_back(gate.name,
+                          folder->register_module(
+                              gate.name, std::make_shared<Linear>(options.model_dim, H * gate.width, options.bias)));
+  }
+  const DefaultSeed guard(seed);
+  attention_ = register_module("attention", variant.make(choice.options, geometry));
+}
+
+Inputs Mixer::project(const Tensor& x, int64_t offset) const {
+  const int64_t H = geometry_.num_heads, G = geometry_.num_kv_heads, D = geometry_.head_dim;
+  const auto projected = qkv_->forward(x).view({x.size(0), x.size(1), H + 2 * G, D});
+  // Splits, not slices: their gradients are joined by one concatenation.
+  Inputs inputs;
+  if (rotary_) {
+    const auto parts = projected.split_with_sizes({H + G, G}, 2);
+    const auto turned = rotary_->turn(parts[0], offset).split_with_sizes({H, G}, 2);
+    inputs = {.query = turned[0], .key = turned[1], .value = parts[1], .gates = {}, .key_padding = {}};
+  } else {
+    const auto parts = projected.split_with_sizes({H, G, G}, 2);
+    inputs = {.query = parts[0], .key = parts[1], .value = parts[2], .gates = {}, .key_padding = {}};
+  }
+  inputs.query = inputs.query.transpose(1, 2);  // [B, H, T, D]
+  inputs.key = inputs.key.transpose(1, 2);      // [B, G, T, D]
+  inputs.value = inputs.value.transpose(1, 2);  // [B, G, T, D]
+  for (const auto& [name, gate] : gates_) inputs.gates[name] = by_head(gate->forward(x), H);
+  return inputs;
+}
+
+Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state) {
+  const auto inputs = project(x, offset);
+  const auto mixed = state ? attention_->decode(inputs, *state) : attention_->forward(inputs);  // [B, H, T, D]
+  return output_->forward(mixed.transpose(1, 2).flatten(2));
+}
+
+}  // namespace attnscale

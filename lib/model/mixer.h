@@ -1,0 +1,47 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "attention/attention.h"
+#include "model/linear.h"
+#include "model/options.h"
+#include "model/rotary.h"
+
+// B batch, T positions, M model width, H heads, G key-value heads, D head width
+
+namespace attnscale {
+
+/// The sublayer that lets positions see each other: projections around an attention variant, which it knows through the
+/// interface only.
+///
+/// Holds `qkv` [(H + 2 G) D, M] (query's rows, then key's, then value's, each head by head), `gates.<name>`
+/// [H width, M] for each gate that the variant asks for, `output` [M, H D], and the variant's own parameters under
+/// `attention`.
+class Mixer : public torch::nn::Module {
+ public:
+  /// @param rotary  null unless positions are rotary; shared by all layers
+  /// @param seed    of the variant's own parameters; the projections are set by `initialise`
+  Mixer(const ModelOptions& options, const AttentionChoice& choice, const Geometry& geometry,
+        std::shared_ptr<Rotary> rotary, uint64_t seed);
+
+  /// @param x       [B, T, M]
+  /// @param offset  position of the first row
+  /// @param state   null for all positions at once; otherwise the T positions are appended to it
+  /// @return        [B, T, M]
+  Tensor forward(const Tensor& x, int64_t offset, State* state);
+
+  const Attention& attention() const { return *attention_; }
+
+ private:
+  Inputs project(const Tensor& x, int64_t offset) const;
+
+  Geometry geometry_;
+  std::shared_ptr<Rotary> rotary_;
+  std::shared_ptr<Linear> qkv_, output_;
+  std::vector<std::pair<std::string, std::shared_ptr<Linear>>> gates_;
+  std::shared_ptr<Attention> attention_;
+};
+
+}  // namespace attnscale

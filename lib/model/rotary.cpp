@@ -1,0 +1,50 @@
+#include "model/rotary.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+namespace attnscale {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// x [B, T, N, D], cosine and sine [T, D/2]. Writes both halves in place: no concatenation.
+Tensor turned(const Tensor& x, const Tensor& cosine, const Tensor& sine) {
+  const int64_t half = x.size(-1) / 2;
+  const auto first = x.narrow(-1, 0, half), second = x.narrow(-1, half, half);
+  const auto c = cosine.unsqueeze(1), s = sine.unsqueeze(1);  // [T, 1, D/2]
+  auto out = torch::empty(x.sizes(), x.options());
+  auto out_first = out.narrow(-1, 0, half), out_second = out.narrow(-1, half, half);
+  at::mul_out(out_first, first, c).addcmul_(second, s, -1);
+  at::mul_out(out_second, second, c).addcmul_(first, s);
+  return out;
+}
+
+/// A rotation's transpose is the rotation back, so the backward pass needs the angles only.
+struct Turn : torch::autograd::Function<Turn> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cosine, const Tensor& sine) {
+    context->save_for_backward({cosine, sine});
+    return turned(x, cosine, sine);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    return {Turn::apply(gradients[0], saved[0], -saved[1]), Tensor(), Tensor()};
+  }
+};
+
+}  // namespace
+
+Rotary::Rotary(int64_t context, int64_t head_dim, double base) {
+  const auto exponents = torch::arange(0, head_dim, 2, torch::kFloat64) / static_cast<double>(head_dim);  // [D/2]
+  const auto frequencies = torch::pow(base, -exponents);
+  const auto angles = torch::outer(torch::arange(context, torch::kFloat64), frequencies);  // [context, D/2]
+  cosine_ = PositionTable(angles.cos());
+  sine_ = PositionTable(angles.sin());
+}
+
+Tensor Rotary::turn(const Tensor& x, int64_t offset) {
+  const int64_t count = x.size(1);
+  return Turn::apply(x, cosine_.rows(offset, count, x), sine_.rows(offset, count, x));
+}
+
+}  // namespace attnscale

@@ -1,0 +1,92 @@
+#include "model/transformer.h"
+
+#include <fmt/format.h>
+
+#include "core/hash.h"
+#include "model/attention_choice.h"
+#include "model/block.h"
+#include "model/embedding.h"
+#include "model/initialisation.h"
+#include "tensor/shapes.h"
+
+// B batch, T positions, M model width, V vocabulary
+
+namespace attnscale {
+
+struct Transformer::Parts {
+  ModelOptions options;
+  int64_t context;
+  std::shared_ptr<Embedding> embedding;
+  std::vector<std::shared_ptr<Block>> blocks;
+  std::shared_ptr<Norm> final_norm;
+  std::shared_ptr<Linear> head;  // null where the embedding's weights are used
+
+  Tensor logits(const Tensor& tokens, int64_t offset, std::vector<State>* states, bool training);
+};
+
+int64_t ModelState::bytes() const {
+  int64_t total = 0;
+  for (const auto& layer : layers) total += layer.bytes();
+  return total;
+}
+
+Transformer::Transformer(const ModelOptions& options, const AttentionChoice& attention, int64_t context,
+                         uint64_t init_seed)
+    : parts_(std::make_unique<Parts>()) {
+  if (const auto problems = model_problems(options, attention, context); !problems.empty())
+    throw ConfigError(problems.front().path + ": " + problems.front().message);
+  parts_->options = options;
+  parts_->context = context;
+  parts_->embedding = register_module("embedding", std::make_shared<Embedding>(options, context));
+  std::shared_ptr<Rotary> rotary;
+  if (options.position == "rotary")
+    rotary = std::make_shared<Rotary>(context, options.model_dim / options.num_heads, options.rotary_base);
+  auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>("blocks"));
+  for (int64_t layer = 0; layer < options.depth; ++layer) {
+    const auto name = fmt::format("blocks.{}.mixer.attention", layer);
+    auto mixer = std::make_shared<Mixer>(options, attention, attention_geometry(options, context, layer), rotary,
+                                         stream_seed(init_seed, name));
+    parts_->blocks.push_back(
+        blocks->register_module(std::to_string(layer), std::make_shared<Block>(options, std::move(mixer))));
+  }
+  parts_->final_norm = register_module("final_norm", std::make_shared<Norm>(options));
+  if (!options.tie_embeddings)
+    parts_->head = register_module("head", std::make_shared<Linear>(options.model_dim, *options.vocab_size, false));
+  initialise(*this, options.depth, init_seed);
+}
+
+Transformer::~Transformer() = default;
+
+const ModelOptions& Transformer::options() const { return parts_->options; }
+
+Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vector<State>* states, bool training) {
+  check_shapes("Transformer", {{"tokens", tokens, "B T"}});
+  if (offset + tokens.size(1) > context)
+    throw ShapeError(
+        fmt::format("Transformer: {} tokens after {} others pass the context of {}; take a shorter text or "
+                    "build the model with a larger data.context",
+                    tokens.size(1), offset, context));
+  auto x = at::dropout(embedding->forward(tokens, offset), options.dropout, training);  // [B, T, M]
+  for (size_t layer = 0; layer < blocks.size(); ++layer)
+    x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr);
+  x = final_norm->forward(x);
+  return head ? head->forward(x) : at::linear(x, embedding->token());  // [B, T, V]
+}
+
+Tensor Transformer::forward(const Tensor& tokens) { return parts_->logits(tokens, 0, nullptr, is_training()); }
+
+ModelState Transformer::new_state(int64_t batch) const {
+  const auto& like = parts_->embedding->token();
+  const auto options = torch::dtype(like.scalar_type()).device(like.device());
+  ModelState state;
+  for (const auto& block : parts_->blocks) state.layers.push_back(block->mixer().attention().new_state(batch, options));
+  return state;
+}
+
+Tensor Transformer::decode(const Tensor& tokens, ModelState& state) {
+  auto logits = parts_->logits(tokens, state.length, &state.layers, is_training());
+  state.length += tokens.size(1);
+  return logits;
+}
+
+}  // namespace attnscale

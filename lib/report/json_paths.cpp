@@ -1,0 +1,43 @@
+#include <cmath>
+
+#include "report/sweep_data.h"
+
+namespace attnscale {
+
+const Json& at_path(const Json& object, const std::string& path) {
+  static const Json nothing;
+  const Json* value = &object;
+  for (size_t start = 0; start <= path.size();) {
+    const size_t dot = std::min(path.find('.', start), path.size());
+    if (!value->is_object()) return nothing;
+    const auto found = value->find(path.substr(start, dot - start));
+    if (found == value->end()) return nothing;
+    value = &*found;
+    start = dot + 1;
+  }
+  return *value;
+}
+
+std::optional<double> number_at(const Json& object, const std::string& path) {
+  const Json& value = at_path(object, path);
+  if (!value.is_number() || !std::isfinite(value.get<double>())) return std::nullopt;
+  return value.get<double>();
+}
+
+std::string text_at(const Json& object, const std::string& path) {
+  const Json& value = at_path(object, path);
+  return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
+}
+
+std::vector<std::pair<std::string, Json>> flatten(const Json& object, const std::string& prefix) {
+  std::vector<std::pair<std::string, Json>> leaves;
+  for (const auto& [key, value] : object.items()) {
+    const std::string path = prefix.empty() ? key : prefix + "." + key;
+    if (!value.is_object()) leaves.emplace_back(path, value);
+    else
+      for (auto& leaf : flatten(value, path)) leaves.push_back(std::move(leaf));
+  }
+  return leaves;
+}
+
+}  // namespace attnscale

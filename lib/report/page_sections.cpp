@@ -1,0 +1,242 @@
+// Sections of the page that read as tables and lists.
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/units.h"
+#include "report/compare.h"
+#include "report/page.h"
+#include "report/text.h"
+#include "report/verdict.h"
+
+namespace attnscale {
+namespace {
+
+std::string tile(const std::string& name, const std::string& value, const std::string& detail) {
+  return fmt::format("<div class=\"tile\"><dt>{}</dt><dd>{}<small>{}</small></dd></div>", html_escape(name),
+                     html_escape(value), html_escape(detail));
+}
+
+/// A cell that sorts by number: the exact value beside what is shown.
+std::string number_cell(const std::optional<double>& value, const std::string& shown) {
+  if (!value) return "<td class=\"n\">–</td>";
+  return fmt::format("<td class=\"n\" data-value=\"{}\">{}</td>", exact_text(*value), html_escape(shown));
+}
+std::string whole_cell(const std::optional<double>& value) {
+  return number_cell(value, value ? exact_text(*value) : "");
+}
+std::string count_cell(const std::optional<double>& value) {
+  return number_cell(value, value ? count_text(*value) : "");
+}
+std::string loss_cell(const std::optional<double>& value) { return number_cell(value, loss_text(value)); }
+std::string text_cell(const std::string& text) { return "<td>" + html_escape(text) + "</td>"; }
+
+std::string heads(const std::vector<std::string>& titles, size_t first_number, bool sortable) {
+  std::string row;
+  for (size_t i = 0; i < titles.size(); ++i) {
+    const std::string shown = html_escape(titles[i]);
+    row += fmt::format("<th scope=\"col\"{}>{}</th>", i >= first_number ? " class=\"n\"" : "",
+                       sortable ? "<button type=\"button\">" + shown + "</button>" : shown);
+  }
+  return "<thead><tr>" + row + "</tr></thead>";
+}
+
+std::string table(const std::string& caption, const std::string& head, const std::string& body, bool sortable = false) {
+  return fmt::format(
+      "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+      "aria-label=\"{0}\"><table{1}><caption>{0}</caption>{2}<tbody>{3}</tbody></table></div>",
+      html_escape(caption), sortable ? " class=\"sortable\"" : "", head, body);
+}
+
+std::string interval_cell(const Law& law, const std::string& name, double value, bool used) {
+  if (!used) return "<td class=\"n\">–</td>";
+  std::string text = fmt::format("{:.4g}", value);
+  if (const auto interval = law.intervals.find(name); interval != law.intervals.end()) {
+    text += fmt::format("  [{:.4g}, {:.4g}]", interval->second.first, interval->second.second);
+  }
+  return fmt::format("<td class=\"n\">{}</td>", html_escape(text));
+}
+
+/// Distinct values of a path over all rows, with how many rows have each when they differ.
+std::string distinct_text(const std::vector<Json>& rows, const std::string& path) {
+  std::map<std::string, size_t> values;
+  for (const Json& row : rows)
+    if (const std::string value = text_at(row, path); !value.empty()) ++values[value];
+  std::string text;
+  for (const auto& [value, count] : values) {
+    text += text.empty() ? "" : "; ";
+    text += values.size() == 1 ? value : fmt::format("{} ({})", value, counted(count, "run"));
+  }
+  return text;
+}
+
+std::string status_cell(const Run& run) {
+  const bool known = run.status == "done" || run.status == "diverged" || run.status == "failed" || run.status == "oom";
+  return fmt::format("<td><span class=\"status {}\">{}</span></td>", known ? run.status : "other",
+                     html_escape(run.status));
+}
+
+}  // namespace
+
+std::string tiles_section(const Sweep& sweep) {
+  std::string tiles =
+      tile("runs finished", fmt::format("{} of {}", sweep.count("done"), std::max(sweep.planned, sweep.runs.size())),
+           sweep.count("done") == sweep.runs.size() ? "none failed" : "see what went wrong");
+  if (const Cell* best = best_cell(sweep)) {
+    const std::string spread =
+        best->loss->count > 1 ? fmt::format("{:.4f} to {:.4f}", best->loss->low, best->loss->high) : "one seed";
+    tiles += tile("lowest loss", loss_text(best->loss->mean), size_text(*best) + "; " + spread);
+  }
+  if (const Law* law = headline_law(sweep)) {
+    const auto interval = law->intervals.find("E");
+    const std::string detail =
+        interval == law->intervals.end()
+            ? "no interval"
+            : fmt::format("95 %: {:.4f} to {:.4f}", interval->second.first, interval->second.second);
+    tiles += tile("irreducible loss, fitted", loss_text(law->irreducible), law->form + "; " + detail);
+  }
+  if (sweep.truth)
+    tiles += tile("irreducible loss, true", loss_text(sweep.truth->loss), sweep.truth->name + " of the source");
+  double flops = 0, seconds = 0;
+  for (const Run& run : sweep.runs) flops += run.flops.value_or(0), seconds += run.seconds.value_or(0);
+  if (flops > 0)
+    tiles += tile("training compute", count_text(flops) + "FLOPs",
+                  seconds > 0 ? duration_text(seconds) + " of training" : "");
+  return "<dl class=\"tiles\">" + tiles + "</dl>\n";
+}
+
+std::string fits_section(const Sweep& sweep) {
+  if (sweep.laws.empty()) return "";
+  std::string body;
+  for (const Law& law : sweep.laws) {
+    body += "<tr>" + text_cell(law.series) + text_cell(law.form) + interval_cell(law, "E", law.irreducible, true) +
+            interval_cell(law, "A", law.a, law.a != 0) + interval_cell(law, "alpha", law.alpha, law.alpha != 0) +
+            interval_cell(law, "B", law.b, law.b != 0) + interval_cell(law, "beta", law.beta, law.beta != 0) +
+            text_cell(fmt::format("{}", fmt::join(law.flags, "; "))) + "</tr>";
+  }
+  return "<section class=\"card\" id=\"fits\"><h2>Fits</h2><p>L(N, D) = E + A N<sup>−α</sup> + B D<sup>−β</sup>: loss "
+         "in nats "
+         "per token, N parameters, D training tokens. Brackets hold 95 % intervals.</p>" +
+         table("Fitted laws", heads({"runs", "form", "E", "A", "α", "B", "β", "flags"}, 2, false), body) +
+         "</section>\n";
+}
+
+std::string comparison_section(const Sweep& sweep) {
+  const Comparison comparison = compare_variants(sweep);
+  if (comparison.summaries.empty()) return "";
+  std::string body;
+  for (const PairedSummary& summary : comparison.summaries) {
+    const std::string interval = summary.half_width
+                                     ? fmt::format("{:+.4f} to {:+.4f}", summary.difference - *summary.half_width,
+                                                   summary.difference + *summary.half_width)
+                                     : "one seed: unknown";
+    body += "<tr>" + text_cell(summary.variant) +
+            number_cell(summary.difference, fmt::format("{:+.4f}", summary.difference)) + "<td class=\"n\">" +
+            html_escape(interval) + "</td>" + whole_cell(static_cast<double>(summary.sizes)) +
+            whole_cell(static_cast<double>(summary.pairs)) + "<td class=\"n\">" +
+            fmt::format("{:.3f} to {:.3f}", summary.params_low, summary.params_high) + "</td></tr>";
+  }
+  return fmt::format(
+      "<section class=\"card\" id=\"pairs\"><h2>Differences from {}</h2><p>Mean over sizes of the loss less that of "
+      "{}, "
+      "paired by seed; negative is better. The interval comes from the spread between seeds and holds for these sizes, "
+      "not for others. The learning rate is the same on both sides, tuned for neither unless it was "
+      "swept.</p>{}</section>\n",
+      html_escape(comparison.reference), html_escape(comparison.reference),
+      table("Paired differences",
+            heads({"attention", "difference (nats per token)", "95 % interval", "sizes", "pairs", "parameters, ratio"},
+                  1, false),
+            body));
+}
+
+std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& notes) {
+  std::string body;
+  for (const Run& run : sweep.runs) {
+    if (run.status == "done") continue;
+    std::string what = run.message.substr(0, 600);
+    if (run.diverged_at)
+      what = fmt::format("at step {}{}{}", exact_text(*run.diverged_at), what.empty() ? "" : ": ", what);
+    body += "<tr>" + text_cell(run.variant) + whole_cell(run.depth) + whole_cell(run.model_dim) + whole_cell(run.seed) +
+            status_cell(run) + text_cell(what) + "<td><code>" + html_escape(run.id) + "</code></td></tr>";
+  }
+  std::string text =
+      body.empty()
+          ? "<p>Every run finished.</p>"
+          : "<p>These runs have no final loss. Fits count diverged runs as censored, and no figure shows a "
+            "number for them.</p>" +
+                table("Runs that did not finish",
+                      heads({"attention", "depth", "width", "seed", "status", "what happened", "run"}, 9, false), body);
+  if (sweep.planned > sweep.runs.size())
+    text += fmt::format("<p>{} of {} planned runs have no result yet.</p>", sweep.planned - sweep.runs.size(),
+                        sweep.planned);
+  for (const std::string& note : notes) text += "<p>" + html_escape(note) + "</p>";
+  const Json& more = at_path(sweep.scaling, "notes");
+  if (more.is_array())
+    for (const Json& note : more)
+      if (note.is_string()) text += "<p>" + html_escape(note.get<std::string>()) + "</p>";
+  return "<section class=\"card\" id=\"trouble\"><h2>What went wrong</h2>" + text + "</section>\n";
+}
+
+std::string runs_section(const Sweep& sweep) {
+  const bool settings =
+      std::any_of(sweep.runs.begin(), sweep.runs.end(), [](const Run& run) { return !run.settings.empty(); });
+  const bool excess =
+      std::any_of(sweep.runs.begin(), sweep.runs.end(), [](const Run& run) { return run.excess.has_value(); });
+  std::string body;
+  for (const Run& run : sweep.runs) {
+    body += "<tr>" + text_cell(run.variant) + (settings ? text_cell(run.settings) : "") + status_cell(run) +
+            whole_cell(run.depth) + whole_cell(run.model_dim) + whole_cell(run.seed) + count_cell(run.params) +
+            count_cell(run.tokens) + count_cell(run.flops) + loss_cell(run.done() ? run.loss : std::nullopt) +
+            (excess ? loss_cell(run.excess) : "") +
+            number_cell(run.seconds, run.seconds ? duration_text(*run.seconds) : "") + "<td><code>" +
+            html_escape(run.id) + "</code></td></tr>\n";
+  }
+  std::vector<std::string> titles = {"attention"};
+  if (settings) titles.push_back("settings");
+  titles.push_back("status");
+  const size_t first_number = titles.size();
+  for (const char* title : {"depth", "width", "seed", "parameters", "tokens", "FLOPs", "loss"}) titles.push_back(title);
+  if (excess) titles.push_back("excess");
+  titles.insert(titles.end(), {"time", "run"});
+  return "<section class=\"card\" id=\"runs\"><h2>Runs</h2><p>Losses in nats per token. A heading sorts.</p>" +
+         table("All runs", heads(titles, first_number, true), body, true) + "</section>\n";
+}
+
+std::string provenance_section(const Sweep& sweep) {
+  static const std::pair<const char*, const char*> entries[] = {
+      {"program", "provenance.version"}, {"commit", "provenance.commit"}, {"compiler", "provenance.compiler"},
+      {"LibTorch", "provenance.torch"},  {"processor", "provenance.cpu"}, {"threads", "provenance.threads"},
+      {"host", "provenance.host"},       {"data", "provenance.data"},     {"command", "provenance.command"},
+      {"source", "config.data.source"},  {"truth", "truth.derivation"}};
+  std::string list;
+  for (const auto& [name, path] : entries) {
+    const std::string text = distinct_text(sweep.rows, path);
+    if (!text.empty()) list += fmt::format("<dt>{}</dt><dd>{}</dd>", name, html_escape(text));
+  }
+  std::set<std::string> started, finished;
+  for (const Json& row : sweep.rows) {
+    started.insert(text_at(row, "provenance.started"));
+    finished.insert(text_at(row, "provenance.finished"));
+  }
+  started.erase("");
+  finished.erase("");
+  if (!started.empty() && !finished.empty()) {
+    list +=
+        fmt::format("<dt>time</dt><dd>{} to {}</dd>", html_escape(*started.begin()), html_escape(*finished.rbegin()));
+  }
+  std::string spec;
+  if (!sweep.spec.empty()) {
+    for (const char c : sweep.spec.dump(2, ' ', false, Json::error_handler_t::replace)) {
+      spec += c == '\n' ? "\n" : c == '<' ? "&lt;" : c == '&' ? "&amp;" : std::string(1, c);
+    }
+    spec = "<details><summary>spec.json</summary><pre>" + spec + "</pre></details>";
+  }
+  return "<section class=\"card\" id=\"provenance\"><h2>Provenance</h2><dl class=\"facts\">" + list + "</dl>" + spec +
+         "</section>\n";
+}
+
+}  // namespace attnscale

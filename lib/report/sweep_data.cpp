@@ -1,0 +1,295 @@
+#include "report/sweep_data.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <tuple>
+
+#include <fmt/format.h>
+
+#include "core/files.h"
+#include "report/text.h"
+
+namespace attnscale {
+namespace {
+
+namespace fs = std::filesystem;
+
+Json read_optional(const fs::path& file, std::vector<std::string>& notes) {
+  if (!fs::exists(file)) return Json::object();
+  try {
+    return read_json(file).value;
+  } catch (const Error& error) {
+    notes.push_back(fmt::format("{} was left out: {}", file.filename().string(), error.what()));
+    return Json::object();
+  }
+}
+
+/// What the axes set for each run, by id, from plan.json.
+std::map<std::string, std::string> settings_of(const Json& plan) {
+  static const std::set<std::string> shown = {"attention.variant", "model.depth", "model.model_dim", "train.seed"};
+  std::map<std::string, std::string> result;
+  const Json& runs = at_path(plan, "runs");
+  if (!runs.is_array()) return result;
+  for (const Json& run : runs) {
+    const Json& settings = at_path(run, "settings");
+    if (!settings.is_object()) continue;
+    std::string text;
+    for (const auto& [path, value] : settings.items()) {
+      if (shown.count(path)) continue;
+      text += (text.empty() ? "" : ", ") + path + " = " + (value.is_string() ? value.get<std::string>() : value.dump());
+    }
+    result[text_at(run, "id")] = text;
+  }
+  return result;
+}
+
+/// Variant by run: as scaling.json names it, else the method and what distinguishes it from others of its name.
+std::map<std::string, std::string> variant_names(const std::vector<Json>& rows, const Json& scaling) {
+  std::map<std::string, std::string> names;
+  const Json& points = at_path(scaling, "points");
+  if (points.is_array()) {
+    for (const Json& point : points)
+      if (const std::string name = text_at(point, "variant"); !name.empty()) names[text_at(point, "id")] = name;
+  }
+  std::map<std::string, std::map<std::string, std::set<std::string>>> values;  // method -> option -> values
+  for (const Json& row : rows)
+    for (const auto& [key, value] : at_path(row, "config.attention").items())
+      values[text_at(row, "config.attention.variant")][key].insert(value.dump());
+  for (const Json& row : rows) {
+    const std::string method = text_at(row, "config.attention.variant");
+    std::string name = method.empty() ? "(unnamed)" : method;
+    for (const auto& [key, value] : at_path(row, "config.attention").items())
+      if (values[method][key].size() > 1) name += fmt::format(" {}={}", key, text_at(row, "config.attention." + key));
+    names.emplace(text_at(row, "id"), name);
+  }
+  return names;
+}
+
+std::vector<CurvePoint> curve_of(const Json& row) {
+  std::vector<CurvePoint> curve;
+  const Json& tokens = at_path(row, "curve.tokens");
+  const Json& flops = at_path(row, "curve.flops");
+  const Json& loss = at_path(row, "curve.loss");
+  for (size_t i = 0; i < loss.size() && i < tokens.size(); ++i) {
+    if (!loss[i].is_number() || !tokens[i].is_number()) continue;
+    const double at_flops = i < flops.size() && flops[i].is_number() ? flops[i].get<double>() : 0;
+    curve.push_back({tokens[i].get<double>(), at_flops, loss[i].get<double>()});
+  }
+  return curve;
+}
+
+Run run_of(const Json& row) {
+  Run run;
+  run.id = text_at(row, "id");
+  run.status = text_at(row, "status");
+  run.message = text_at(row, "message");
+  run.depth = number_at(row, "config.model.depth");
+  run.model_dim = number_at(row, "config.model.model_dim");
+  run.seed = number_at(row, "seed");
+  run.diverged_at = number_at(row, "diverged_at");
+  run.params = number_at(row, "params");
+  run.tokens = number_at(row, "tokens");
+  run.flops = number_at(row, "flops");
+  run.loss = number_at(row, "loss");
+  run.bayes_loss = number_at(row, "bayes_loss");
+  run.excess = number_at(row, "excess");
+  run.seconds = number_at(row, "timing.seconds");
+  run.curve = curve_of(row);
+  Json config = at_path(row, "config");
+  if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
+  run.cell = canonical(config);
+  if (config.is_object()) config.erase("attention");
+  run.pair = canonical(config) + " seed " + (run.seed ? exact_text(*run.seed) : "");
+  return run;
+}
+
+std::string trouble_text(const std::map<std::string, size_t>& statuses) {
+  std::string text;
+  for (const auto& [status, count] : statuses)
+    if (status != "done") text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, status);
+  return text;
+}
+
+std::vector<Cell> cells_of(const std::vector<Run>& runs) {
+  std::vector<std::vector<const Run*>> groups;
+  std::map<std::string, size_t> index;
+  for (const Run& run : runs) {
+    const auto [place, is_new] = index.emplace(run.cell, groups.size());
+    if (is_new) groups.emplace_back();
+    groups[place->second].push_back(&run);
+  }
+  std::vector<Cell> cells;
+  for (const auto& group : groups) {
+    const Run& first = **std::max_element(group.begin(), group.end(),
+                                          [](const Run* a, const Run* b) { return a->done() < b->done(); });
+    Cell cell{.variant = first.variant,
+              .settings = first.settings,
+              .depth = first.depth,
+              .model_dim = first.model_dim,
+              .params = first.params,
+              .tokens = first.tokens,
+              .flops = first.flops,
+              .runs = group.size(),
+              .loss = {},
+              .excess = {},
+              .trouble = {}};
+    std::vector<double> losses, excesses;
+    std::map<std::string, size_t> statuses;
+    for (const Run* run : group) {
+      ++statuses[run->status];
+      if (!run->done()) continue;
+      losses.push_back(*run->loss);
+      if (run->excess) excesses.push_back(*run->excess);
+    }
+    if (!losses.empty()) cell.loss = spread_of(losses);
+    if (!excesses.empty()) cell.excess = spread_of(excesses);
+    cell.trouble = trouble_text(statuses);
+    cells.push_back(std::move(cell));
+  }
+  return cells;
+}
+
+std::vector<Law> laws_of(const Json& scaling) {
+  std::vector<Law> laws;
+  const Json& fits = at_path(scaling, "fits");
+  if (!fits.is_object()) return laws;
+  for (const auto& [series, fit] : fits.items()) {
+    const auto forms = fit.is_object() ? fit.find("forms") : fit.end();
+    if (!fit.is_object() || forms == fit.end() || !forms->is_object()) continue;
+    for (const auto& [form, values] : forms->items()) {
+      if (!number_at(values, "E")) continue;
+      Law law{.series = series,
+              .form = form,
+              .irreducible = *number_at(values, "E"),
+              .a = number_at(values, "A").value_or(0),
+              .alpha = number_at(values, "alpha").value_or(0),
+              .b = number_at(values, "B").value_or(0),
+              .beta = number_at(values, "beta").value_or(0),
+              .intervals = {},
+              .flags = {}};
+      for (const auto& [name, interval] : at_path(values, "intervals").items())
+        if (interval.is_array() && interval.size() == 2 && interval[0].is_number() && interval[1].is_number())
+          law.intervals[name] = {interval[0].get<double>(), interval[1].get<double>()};
+      for (const auto& flag : at_path(values, "flags"))
+        if (flag.is_string()) law.flags.push_back(flag.get<std::string>());
+      laws.push_back(std::move(law));
+    }
+  }
+  return laws;
+}
+
+std::optional<Truth> truth_of(const Json& scaling, const std::vector<Json>& rows, std::vector<std::string>& notes) {
+  std::set<double> values;
+  Json found;
+  const auto add = [&](const Json& truth) {
+    const auto value =
+        number_at(truth, "bayes_loss") ? number_at(truth, "bayes_loss") : number_at(truth, "entropy_rate");
+    if (value && values.insert(*value).second) found = truth;
+  };
+  for (const Json& row : rows) add(at_path(row, "truth"));
+  if (values.empty()) add(at_path(scaling, "truth"));
+  if (values.size() > 1) {
+    notes.push_back(
+        fmt::format("The runs know {} different true entropies (data or context was swept), so no single "
+                    "line of truth is drawn.",
+                    values.size()));
+  }
+  if (values.size() != 1) return std::nullopt;
+  const bool bayes = number_at(found, "bayes_loss").has_value();
+  return Truth{*values.begin(), bayes ? "Bayes loss" : "entropy rate", text_at(found, "derivation")};
+}
+
+auto order_of(const Run& run) {
+  return std::make_tuple(run.variant != "softmax", run.variant, run.depth.value_or(0), run.model_dim.value_or(0),
+                         run.tokens.value_or(0), run.settings, run.seed.value_or(0), run.id);
+}
+
+}  // namespace
+
+double Law::at(double n, double d) const {
+  return irreducible + (a != 0 ? a * std::pow(n, -alpha) : 0) + (b != 0 ? b * std::pow(d, -beta) : 0);
+}
+
+size_t Sweep::count(const std::string& status) const {
+  return static_cast<size_t>(
+      std::count_if(runs.begin(), runs.end(), [&](const Run& run) { return run.status == status; }));
+}
+
+const Law* Sweep::law(const std::string& series, const std::string& form) const {
+  const auto found =
+      std::find_if(laws.begin(), laws.end(), [&](const Law& law) { return law.series == series && law.form == form; });
+  return found == laws.end() ? nullptr : &*found;
+}
+
+std::vector<Json> read_rows(const fs::path& folder, std::vector<std::string>& notes) {
+  const fs::path file = folder / "results.jsonl";
+  if (!fs::exists(file)) {
+    throw DataError(
+        fmt::format("{}: there is no results.jsonl; name the folder of a sweep in which at least one run "
+                    "has ended (results/<sweep>)",
+                    folder.string()));
+  }
+  const std::string text = read_file(file);
+  std::vector<Json> rows;
+  std::map<std::string, size_t> index;
+  size_t number = 0;
+  for (size_t start = 0; start < text.size();) {
+    const size_t end = std::min(text.find('\n', start), text.size());
+    const std::string_view line = std::string_view(text).substr(start, end - start);
+    ++number;
+    start = end + 1;
+    if (line.find_first_not_of(" \r\t") == std::string_view::npos) continue;
+    Json row;
+    try {
+      row = parse_json(line, fmt::format("{} line {}", file.string(), number)).value;
+    } catch (const Error& error) {
+      if (end != text.size()) throw DataError(error.what());
+      notes.push_back(
+          fmt::format("Line {} of results.jsonl was cut short while it was written; it is left out.", number));
+      continue;
+    }
+    if (!row.is_object() || text_at(row, "id").empty()) {
+      throw DataError(fmt::format("{} line {}: a result row needs an \"id\"", file.string(), number));
+    }
+    const auto [place, is_new] = index.emplace(text_at(row, "id"), rows.size());
+    if (is_new) rows.push_back(std::move(row));
+    else rows[place->second] = std::move(row);
+  }
+  return rows;
+}
+
+Sweep read_sweep(const fs::path& folder) {
+  Sweep sweep;
+  std::vector<Json> rows = read_rows(folder, sweep.notes);
+  sweep.spec = read_optional(folder / "spec.json", sweep.notes);
+  const Json plan = read_optional(folder / "plan.json", sweep.notes);
+  sweep.scaling = read_optional(folder / "scaling.json", sweep.notes);
+  sweep.name = text_at(sweep.spec, "name");
+  if (sweep.name.empty()) sweep.name = text_at(plan, "name");
+  if (sweep.name.empty()) sweep.name = fs::weakly_canonical(folder).filename().string();
+  if (at_path(plan, "runs").is_array()) sweep.planned = at_path(plan, "runs").size();
+
+  auto names = variant_names(rows, sweep.scaling);
+  auto settings = settings_of(plan);
+  std::vector<std::pair<Run, Json>> both;
+  for (Json& row : rows) {
+    Run run = run_of(row);
+    run.variant = names[run.id];
+    run.settings = settings[run.id];
+    both.emplace_back(std::move(run), std::move(row));
+  }
+  std::sort(both.begin(), both.end(),
+            [](const auto& a, const auto& b) { return order_of(a.first) < order_of(b.first); });
+  for (auto& [run, row] : both) {
+    if (sweep.variants.empty() || sweep.variants.back() != run.variant) sweep.variants.push_back(run.variant);
+    sweep.runs.push_back(std::move(run));
+    sweep.rows.push_back(std::move(row));
+  }
+  sweep.cells = cells_of(sweep.runs);
+  sweep.laws = laws_of(sweep.scaling);
+  sweep.truth = truth_of(sweep.scaling, sweep.rows, sweep.notes);
+  return sweep;
+}
+
+}  // namespace attnscale

@@ -1,0 +1,91 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "report/statistics.h"
+
+namespace attnscale {
+
+struct CurvePoint {
+  double tokens = 0, flops = 0, loss = 0;  ///< validation loss, nats per token
+};
+
+/// One row of results.jsonl, as figures and tables read it. What a row lacks stays empty.
+struct Run {
+  std::string id, status, variant, message, settings;
+  std::string cell;  ///< equal for runs that differ in nothing but the seed
+  std::string pair;  ///< equal for runs that differ in nothing but the attention (seed equal)
+  std::optional<double> depth, model_dim, seed, diverged_at;
+  std::optional<double> params, tokens, flops, loss, bayes_loss, excess, seconds;
+  std::vector<CurvePoint> curve;
+
+  bool done() const { return status == "done" && loss; }
+};
+
+/// Runs that differ in nothing but the seed.
+struct Cell {
+  std::string variant, settings;
+  std::optional<double> depth, model_dim, params, tokens, flops;
+  size_t runs = 0;               ///< finished or not
+  std::optional<Spread> loss;    ///< over the runs that are done
+  std::optional<Spread> excess;  ///< over those that know their truth
+  std::string trouble;           ///< `1 diverged, 1 failed`; empty when all are done
+};
+
+/// A fitted law, as scaling.json holds it: E + A N^-alpha + B D^-beta; absent terms are 0.
+struct Law {
+  std::string series;  ///< variant, or `all`
+  std::string form;    ///< `L(N)`, `L(N,D)`, ...
+  double irreducible = 0, a = 0, alpha = 0, b = 0, beta = 0;
+  std::map<std::string, std::pair<double, double>> intervals;  ///< by the name in the file
+  std::vector<std::string> flags;
+
+  double at(double n, double d) const;
+};
+
+/// The lowest loss that any model could reach on this data.
+struct Truth {
+  double loss = 0;  ///< Bayes loss of the validation tokens; else the entropy rate
+  std::string name;
+  std::string derivation;
+};
+
+/// A sweep folder's files, read once.
+struct Sweep {
+  std::string name;
+  Json spec, scaling;
+  std::vector<Json> rows;  ///< of results.jsonl, sorted as `runs`
+  std::vector<Run> runs;   ///< by variant, depth, width, tokens, seed
+  std::vector<Cell> cells;
+  std::vector<std::string> variants;  ///< softmax first, then by name
+  std::vector<Law> laws;
+  std::optional<Truth> truth;
+  size_t planned = 0;              ///< runs that plan.json names; 0 without it
+  std::vector<std::string> notes;  ///< what was missing or unreadable, in sentences
+
+  size_t count(const std::string& status) const;
+  const Law* law(const std::string& series, const std::string& form) const;
+};
+
+/// Reads spec.json, plan.json, results.jsonl and scaling.json; only results.jsonl must be there. A torn
+/// last line is left out and noted; of two rows with one id the later counts.
+/// @throws DataError without results, or naming the line that is not JSON; IoError
+Sweep read_sweep(const std::filesystem::path& folder);
+
+/// Rows of results.jsonl in the order of the file. @throws as `read_sweep`
+std::vector<Json> read_rows(const std::filesystem::path& folder, std::vector<std::string>& notes);
+
+/// The value at a dotted path, or null.
+const Json& at_path(const Json& object, const std::string& path);
+std::optional<double> number_at(const Json& object, const std::string& path);
+std::string text_at(const Json& object, const std::string& path);
+
+/// Leaves of nested objects by dotted path, in the order of the file; lists are leaves.
+std::vector<std::pair<std::string, Json>> flatten(const Json& object, const std::string& prefix = "");
+
+}  // namespace attnscale

@@ -1,0 +1,135 @@
+#include "report/verdict.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/units.h"
+#include "report/compare.h"
+#include "report/figure_parts.h"
+#include "report/text.h"
+
+namespace attnscale {
+namespace {
+
+std::string runs_sentence(const Sweep& sweep) {
+  std::set<std::pair<double, double>> sizes;
+  std::set<double> seeds;
+  for (const Run& run : sweep.runs) {
+    sizes.insert({run.depth.value_or(0), run.model_dim.value_or(0)});
+    if (run.seed) seeds.insert(*run.seed);
+  }
+  std::vector<std::string> names;
+  for (const std::string& variant : sweep.variants) names.push_back(label(variant));
+  std::string text =
+      fmt::format("{} of {} ({}) at {} of depth and width with {}: {} finished", counted(sweep.runs.size(), "run"),
+                  counted(names.size(), "attention variant"), fmt::join(names, ", "),
+                  counted(sizes.size(), "combination"), counted(seeds.size(), "seed"), sweep.count("done"));
+  std::set<std::string> statuses;
+  for (const Run& run : sweep.runs)
+    if (run.status != "done") statuses.insert(run.status);
+  for (const std::string& status : statuses) text += fmt::format(", {} {}", sweep.count(status), label(status));
+  return text + ".";
+}
+
+std::string best_sentence(const Cell& best) {
+  std::string text =
+      fmt::format("The lowest loss is {} nats per token ({}", loss_text(best.loss->mean), size_text(best));
+  if (best.params) text += fmt::format(", {} parameters", count_text(*best.params));
+  if (best.loss->count == 1) return text + "; one seed, so its uncertainty is not known).";
+  return text + fmt::format("; mean of {}, {} to {}).", counted(best.loss->count, "seed"), loss_text(best.loss->low),
+                            loss_text(best.loss->high));
+}
+
+std::string comparison_sentence(const PairedSummary& summary, const std::string& reference) {
+  const double size = std::abs(summary.difference);
+  const std::string where = fmt::format("averaged over {} of depth and width and {} of runs with equal seeds",
+                                        counted(summary.sizes, "combination"), counted(summary.pairs, "pair"));
+  if (!summary.half_width) {
+    return fmt::format(
+        "{} differs from {} by {:+.4f} nats per token ({}); with one seed a size nobody can say whether that is "
+        "chance.",
+        label(summary.variant), label(reference), summary.difference, where);
+  }
+  const double low = summary.difference - *summary.half_width, high = summary.difference + *summary.half_width;
+  if (!summary.clear()) {
+    return fmt::format(
+        "{} and {} cannot be told apart: the difference is {:+.4f} nats per token, 95 % interval {:+.4f} to {:+.4f} "
+        "({}).",
+        label(summary.variant), label(reference), summary.difference, low, high, where);
+  }
+  return fmt::format("{} is {:.4f} nats per token {} than {} (95 % interval {:.4f} to {:.4f}; {}).",
+                     label(summary.variant), size, summary.difference < 0 ? "better" : "worse", label(reference),
+                     size - *summary.half_width, size + *summary.half_width, where);
+}
+
+std::string law_sentence(const Law& law, const std::optional<Truth>& truth) {
+  std::string text = fmt::format("The fitted irreducible loss ({}, {}) is {} nats per token", law.form,
+                                 law.series == "all" ? "all runs" : label(law.series), irreducible_text(law));
+  if (!truth) return text + ".";
+  text += fmt::format("; the true {} is {}", truth->name, loss_text(truth->loss));
+  const auto interval = law.intervals.find("E");
+  if (interval == law.intervals.end()) return text + ".";
+  const auto [low, high] = interval->second;
+  const bool covered = low <= truth->loss && truth->loss <= high;
+  return text + (covered ? ", which the interval covers." : ", which the interval does not cover.");
+}
+
+}  // namespace
+
+const Law* headline_law(const Sweep& sweep) {
+  const bool tokens_vary = distinct(sweep, &Cell::tokens).size() > 1;
+  std::vector<std::string> forms = {"L(N,D)", "L(N)"};
+  if (!tokens_vary) std::swap(forms[0], forms[1]);
+  std::vector<std::string> series = {"all"};
+  series.insert(series.end(), sweep.variants.begin(), sweep.variants.end());
+  for (const std::string& name : series)
+    for (const std::string& form : forms)
+      if (const Law* law = sweep.law(name, form)) return law;
+  return sweep.laws.empty() ? nullptr : &sweep.laws.front();
+}
+
+const Cell* best_cell(const Sweep& sweep) {
+  const Cell* best = nullptr;
+  for (const Cell& cell : sweep.cells)
+    if (cell.loss && (!best || cell.loss->mean < best->loss->mean)) best = &cell;
+  return best;
+}
+
+std::vector<std::string> verdict(const Sweep& sweep) {
+  std::vector<std::string> sentences = {runs_sentence(sweep)};
+  if (const Cell* best = best_cell(sweep)) sentences.push_back(best_sentence(*best));
+  else sentences.push_back("No run finished, so there is no loss to report.");
+  const Comparison comparison = compare_variants(sweep);
+  for (const PairedSummary& summary : comparison.summaries) {
+    sentences.push_back(comparison_sentence(summary, comparison.reference));
+  }
+  if (const Law* law = headline_law(sweep)) sentences.push_back(law_sentence(*law, sweep.truth));
+  if (sweep.planned > sweep.runs.size()) {
+    sentences.push_back(
+        fmt::format("{} of {} planned runs have no result yet.", sweep.planned - sweep.runs.size(), sweep.planned));
+  }
+  return sentences;
+}
+
+std::string irreducible_text(const Law& law) {
+  std::string text = loss_text(law.irreducible);
+  if (const auto interval = law.intervals.find("E"); interval != law.intervals.end()) {
+    text +=
+        fmt::format(" (95 % interval {} to {})", loss_text(interval->second.first), loss_text(interval->second.second));
+  }
+  return text;
+}
+
+std::string size_text(const Cell& cell) {
+  std::string text = label(cell.variant);
+  if (cell.depth) text += ", depth " + exact_text(*cell.depth);
+  if (cell.model_dim) text += ", width " + exact_text(*cell.model_dim);
+  if (!cell.settings.empty()) text += ", " + label(cell.settings);
+  return text;
+}
+
+}  // namespace attnscale

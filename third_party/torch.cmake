@@ -49,3 +49,7 @@ else()
   find_package(Torch REQUIRED)
   message(STATUS "LibTorch: ${Torch_VERSION} in ${attnscale_torch_prefix}")
 endif()
+
+# LibTorch's headers give some structs more members without NDEBUG (at::RecordFunction, for one), while the released
+# libraries are built with it: code that sees those headers must have it in every kind of build, debug builds too.
+target_compile_definitions(torch INTERFACE $<$<NOT:$<CONFIG:Release,RelWithDebInfo,MinSizeRel>>:NDEBUG>)

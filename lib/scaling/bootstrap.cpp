@@ -1,0 +1,128 @@
+#include "scaling/bootstrap.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include <Eigen/Eigenvalues>
+
+#include "scaling/statistics.h"
+
+namespace attnscale {
+namespace {
+
+using Coordinates = PowerSumObjective::Coordinates;
+using Square = Eigen::MatrixXd;
+
+constexpr double level = 0.95;  // the t-stretch is exact at this level
+
+/// Uniform on 0 .. count - 1, the same on every standard library (std::uniform_int_distribution is not).
+int draw(std::mt19937_64& random, int count) {
+  return static_cast<int>((static_cast<unsigned __int128>(random()) * static_cast<unsigned>(count)) >> 64);
+}
+
+/// Lowest of three walks: a resampled objective can have moved to the next valley.
+PowerSum refit(PowerSumObjective& objective, const Coordinates& optimum) {
+  Minimum best;
+  for (const double shift : {0.0, -1.0, 1.0}) {
+    auto start = optimum;
+    start[0] += 0.05 * shift;
+    for (int k = 0; k < objective.num_terms(); ++k) start[2 + 2 * k] *= 1 + 0.4 * shift;
+    const auto end = minimise(objective, start, {.max_iterations = 120, .gradient_tolerance = 1e-8});
+    if (shift == 0 || end.objective < best.objective) best = end;
+  }
+  return objective.from_coordinates(best.at);
+}
+
+/// How much of its own loss each group fixes: the trace of its block of the hat matrix, below 1 for
+/// a group of equal rows. [G]
+std::vector<double> leverages(PowerSumObjective& objective, const Coordinates& at, const std::vector<int>& group,
+                              int groups) {
+  const auto rows = objective.log_jacobian(at);
+  const int size = 1 + 2 * objective.num_terms();
+  Square normal = Square::Zero(size, size);
+  for (const auto& row : rows)
+    for (int i = 0; i < size; ++i)
+      for (int j = 0; j < size; ++j) normal(i, j) += row[i] * row[j];
+  // Pseudo-inverse: a fixed floor or a vanished term leaves empty directions.
+  const Eigen::SelfAdjointEigenSolver<Square> eigen(normal);
+  const auto& values = eigen.eigenvalues();
+  Square inverse = Square::Zero(size, size);
+  for (int i = 0; i < size; ++i)
+    if (values(i) > 1e-13 * values(size - 1))
+      inverse += eigen.eigenvectors().col(i) * eigen.eigenvectors().col(i).transpose() / values(i);
+  std::vector<double> result(groups, 0.0);
+  for (size_t p = 0; p < rows.size(); ++p)
+    for (int i = 0; i < size; ++i)
+      for (int j = 0; j < size; ++j) result[group[p]] += rows[p][i] * inverse(i, j) * rows[p][j];
+  return result;
+}
+
+struct Residuals {
+  std::vector<double> predicted;  ///< ln L of the law [P]
+  std::vector<double> within;     ///< residual minus its group's mean [P]
+  std::vector<double> means;      ///< mean residual per group, inflated for leverage and few groups [G]
+};
+
+Residuals group_residuals(PowerSumObjective& objective, const Coordinates& at, const std::vector<int>& group,
+                          int groups) {
+  Residuals out;
+  out.predicted = objective.log_predictions(at);
+  out.means.assign(groups, 0.0);
+  std::vector<double> counts(groups, 0.0);
+  for (size_t i = 0; i < group.size(); ++i) {
+    out.within.push_back(objective.log_losses()[i] - out.predicted[i]);
+    out.means[group[i]] += out.within[i];
+    counts[group[i]] += 1;
+  }
+  for (int g = 0; g < groups; ++g) out.means[g] /= counts[g];
+  for (size_t i = 0; i < group.size(); ++i) out.within[i] -= out.means[group[i]];
+
+  const double freedom = groups - objective.num_free();
+  const double stretch = student_t_quantile(0.5 + level / 2, freedom) / 1.959963984540054;
+  const auto leverage = leverages(objective, at, group, groups);
+  for (int g = 0; g < groups; ++g) out.means[g] *= stretch / std::sqrt(1 - std::min(leverage[g], 0.95));
+  return out;
+}
+
+}  // namespace
+
+Bootstrap bootstrap(PowerSumObjective objective, const Minimum& optimum, const std::vector<int>& group,
+                    const std::vector<int>& cell_of_design, const BootstrapOptions& options) {
+  Bootstrap result;
+  const size_t points = group.size();
+  result.groups = points == 0 ? 0 : 1 + *std::max_element(group.begin(), group.end());
+  std::vector<int> design(result.groups, -1);
+  for (size_t i = 0; i < points; ++i) {
+    auto& seen = design[group[i]];
+    if (seen >= 0 && seen != cell_of_design[i]) result.method = Resampling::runs;
+    seen = cell_of_design[i];
+  }
+  const bool by_residuals = result.method == Resampling::residuals;
+  // Residuals need spare cells; whole groups need enough of them to draw from.
+  if (by_residuals ? result.groups <= objective.num_free() : result.groups < 4) return result;
+
+  Residuals residuals;
+  if (by_residuals) residuals = group_residuals(objective, optimum.at, group, result.groups);
+  std::mt19937_64 random(options.seed);
+  std::vector<double> shift(result.groups), values(points);
+  for (int replicate = 0; replicate < options.replicates; ++replicate) {
+    if (by_residuals) {
+      for (double& each : shift) {
+        each = residuals.means[draw(random, result.groups)];
+        if (random() >> 63) each = -each;
+      }
+      for (size_t i = 0; i < points; ++i) values[i] = residuals.predicted[i] + shift[group[i]] + residuals.within[i];
+      objective.set_log_losses(values);
+    } else {
+      std::fill(shift.begin(), shift.end(), 0.0);
+      for (int g = 0; g < result.groups; ++g) shift[draw(random, result.groups)] += 1;
+      for (size_t i = 0; i < points; ++i) values[i] = shift[group[i]];
+      objective.set_weights(values);
+    }
+    result.laws.push_back(refit(objective, optimum.at));
+  }
+  return result;
+}
+
+}  // namespace attnscale

@@ -1,0 +1,62 @@
+#include "scaling/power_law.h"
+
+#include <cmath>
+#include <map>
+
+#include "core/error.h"
+
+namespace attnscale {
+namespace {
+
+/// For each variant and each value of `along`, the points whose `other` is the largest.
+std::vector<Point> largest_other(const std::vector<Point>& points, double Point::*along, double Point::*other) {
+  std::map<std::pair<std::string, double>, double> largest;
+  for (const auto& point : points) {
+    auto& value = largest[{point.variant, point.*along}];
+    value = std::max(value, point.*other);
+  }
+  std::vector<Point> chosen;
+  for (const auto& point : points)
+    if (point.*other == largest[{point.variant, point.*along}]) chosen.push_back(point);
+  return chosen;
+}
+
+}  // namespace
+
+std::vector<PowerSum> power_law_starts(bool floor_is_free) {
+  std::vector<double> floors = {-1, -0.5, 0, 0.5, 1};
+  if (!floor_is_free) floors = {0};
+  std::vector<PowerSum> starts;
+  for (const double alpha : {0.0, 0.5, 1.0, 1.5, 2.0})
+    for (const double floor : floors)
+      for (int a = 0; a <= 25; a += 5)
+        starts.push_back(
+            {.log_floor = floor, .terms = {{.log_coefficient = static_cast<double>(a), .exponent = alpha}}});
+  return starts;
+}
+
+PowerLawFit fit_power_law(const std::vector<double>& x, const std::vector<double>& L, const FitOptions& options) {
+  PowerSumObjective objective({x}, L, options.delta, options.fixed_E);
+  const auto search = minimise_from_all(objective, power_law_starts(objective.floor_is_free()));
+  if (search.polished == 0) throw NumericsError("L(x): no start has a finite objective; check the table's values");
+  const auto law = objective.from_coordinates(search.best.at);
+  return {.E = std::exp(law.log_floor),
+          .A = std::exp(law.terms[0].log_coefficient),
+          .alpha = law.terms[0].exponent,
+          .objective = search.best.objective,
+          .gradient_norm = search.best.gradient_norm,
+          .converged = search.best.gradient_norm < 1e-8,
+          .starts = search.starts,
+          .polished = search.polished,
+          .law = law};
+}
+
+std::vector<Point> largest_tokens_of_each_size(const std::vector<Point>& points) {
+  return largest_other(points, &Point::N, &Point::D);
+}
+
+std::vector<Point> largest_size_of_each_tokens(const std::vector<Point>& points) {
+  return largest_other(points, &Point::D, &Point::N);
+}
+
+}  // namespace attnscale

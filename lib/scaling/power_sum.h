@@ -1,0 +1,109 @@
+#pragma once
+
+#include <array>
+#include <optional>
+#include <vector>
+
+// P points, K terms. Every law of this module is a sum of powers above a floor,
+//
+//   L = E + sum over k of A_k x_k^-alpha_k          (K = 1: L(N) or L(D); K = 2: L(N, D))
+//
+// fitted in log space. This file holds the objective; minimise.h walks down it.
+
+namespace attnscale {
+
+constexpr int max_terms = 3;
+constexpr int max_parameters = 1 + 2 * max_terms;
+
+/// One power above the floor: ln coefficient and exponent.
+struct PowerTerm {
+  double log_coefficient = 0;  ///< ln A
+  double exponent = 0;         ///< alpha; positive when the loss falls with x
+};
+
+/// A law with numbers in it.
+struct PowerSum {
+  double log_floor = 0;  ///< ln E; -infinity for E = 0
+  std::vector<PowerTerm> terms;
+
+  /// Predicted loss, nats, at one value of x per term.
+  double at(const std::vector<double>& x) const;
+};
+
+/// How the second derivative is taken. `reweighted` replaces Huber's curvature psi'(r) by psi(r) / r
+/// and is positive semidefinite everywhere; `exact` converges quadratically near an optimum.
+enum class Curvature { reweighted, exact };
+
+/// Value and derivatives in the order (ln E, ln A_1, alpha_1, ln A_2, alpha_2, ...).
+struct Derivatives {
+  double value = 0;
+  int size = 0;
+  std::array<double, max_parameters> gradient{};
+  std::array<double, max_parameters * max_parameters> hessian{};  ///< row-major, `size` columns
+
+  double gradient_norm() const;  ///< largest magnitude
+};
+
+/// Sum over points of weight * Huber_delta(ln L_predicted - ln L_observed).
+///
+/// Source: Hoffmann et al. 2022, arXiv:2203.15556, section 3.3 (approach 3): the logarithm of the
+/// prediction is a log-sum-exp of a - alpha ln N, b - beta ln D and e. The *sum*, not the mean, is
+/// minimised. The terms are exponentiated once per distinct x, which is the same sum and several
+/// times faster; parameters so extreme that it overflows have the value infinity.
+///
+/// Internally each ln x is taken relative to its mean (`centre`), which removes most of the
+/// correlation between ln A and alpha. Not for use by two threads at once: copy it.
+class PowerSumObjective {
+ public:
+  /// @param x       K columns of P positive values
+  /// @param losses  P positive values, nats
+  /// @param delta   where Huber's loss turns from square to absolute, in ln L
+  /// @param fixed_floor  a known E (>= 0), kept out of the fit
+  PowerSumObjective(const std::vector<std::vector<double>>& x, const std::vector<double>& losses, double delta,
+                    std::optional<double> fixed_floor = std::nullopt);
+
+  int num_points() const { return static_cast<int>(log_losses_.size()); }
+  int num_terms() const { return static_cast<int>(centres_.size()); }
+  int num_free() const { return 2 * num_terms() + (floor_is_free_ ? 1 : 0); }
+  bool floor_is_free() const { return floor_is_free_; }
+
+  /// How often each point counts; a bootstrap's resampling. Default: once each.
+  void set_weights(std::vector<double> weights) { weights_ = std::move(weights); }
+
+  const std::vector<double>& log_losses() const { return log_losses_; }
+  void set_log_losses(std::vector<double> values) { log_losses_ = std::move(values); }
+
+  /// Parameters as the walk uses them: ln E, then per term the logarithm of the term at the centre
+  /// of its ln x, and its exponent.
+  using Coordinates = std::array<double, max_parameters>;
+  Coordinates to_coordinates(const PowerSum& law) const;
+  PowerSum from_coordinates(const Coordinates& at) const;
+
+  /// Objective with its derivatives in walking coordinates. A fixed floor has gradient 0 and a unit
+  /// row in the Hessian. Cost O(P K^2).
+  Derivatives evaluate(const Coordinates& at, Curvature curvature);
+
+  /// The same derivatives with respect to (ln E, ln A, alpha, ...), as the literature writes them.
+  std::array<double, max_parameters> literature_gradient(const Derivatives& centred) const;
+
+  /// ln of the prediction at each point.
+  std::vector<double> log_predictions(const Coordinates& at);
+
+  /// d ln(prediction) / d parameter at each point, walking coordinates: [P][1 + 2K]. The column of a
+  /// fixed floor is zero.
+  std::vector<std::array<double, max_parameters>> log_jacobian(const Coordinates& at);
+
+ private:
+  void exponentiate(const Coordinates& at);
+
+  std::vector<double> log_losses_, weights_;
+  double delta_;
+  bool floor_is_free_;
+  double log_fixed_floor_ = 0;
+  std::vector<double> centres_;                // [K]
+  std::vector<std::vector<double>> distinct_;  // [K][..] distinct ln x - centre
+  std::vector<std::vector<int>> index_;        // [K][P] into distinct_
+  std::vector<std::vector<double>> powers_;    // [K][..] the term at each distinct x; scratch
+};
+
+}  // namespace attnscale

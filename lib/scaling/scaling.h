@@ -1,0 +1,31 @@
+#pragma once
+
+#include <filesystem>
+
+#include "core/json.h"
+#include "scaling/fit.h"
+#include "scaling/table.h"
+
+namespace attnscale {
+
+/// The document `scaling.json` of a sweep, made from its results.jsonl alone:
+///
+///   {"schema", "version", "sweep", "points", "curves", "truth"?, "fits": {"all", VARIANT...}, "comparison", "notes"}
+///
+/// Where every finished run knows its excess over one and the same true Bayes loss, the fits see
+/// that Bayes loss plus the excess instead of the raw loss: both are measured on the same tokens, so
+/// that the sampling noise of the validation set, which no resampling of runs can see, cancels.
+/// A variant that occurs with several option sets is split: `sliding_window window=16`.
+/// @throws DataError without results.jsonl or with damaged rows, IoError
+Json scaling_of_sweep(const std::filesystem::path& folder, FitReportOptions options = {});
+
+/// What `attnscale fit PATH` prints: `fit_report` of all points, and where they have several
+/// variants, "variants": {NAME: the same of each}. A sweep's folder is read as in `scaling_of_sweep`
+/// unless `columns` names its own N, D or L.
+/// @throws as `read_points`
+Json fit_of_path(const std::filesystem::path& path, const ColumnMap& columns, FitReportOptions options = {});
+
+/// `fit_text` of the whole and of each variant.
+std::string fit_text_of_path(const Json& fit);
+
+}  // namespace attnscale

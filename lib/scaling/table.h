@@ -1,0 +1,60 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+
+namespace attnscale {
+
+/// One training run, or one checkpoint of it.
+struct Point {
+  std::string run;      ///< rows of one run share it; empty: every row is a run of its own
+  std::string variant;  ///< attention variant; empty when the table has none
+  std::string cell;     ///< what its seeds share; empty: variant, N and D
+  double N = 0;         ///< parameters; 0 when the table has no such column
+  double D = 0;         ///< training tokens; 0 when the table has no such column
+  double C = 0;         ///< training FLOPs; 0 when the table has no such column
+  double L = 0;         ///< loss, nats per token; 0 unless the status is `done`
+  int64_t seed = 0;
+  std::string status = "done";  ///< anything else is counted and named, and not fitted
+  std::string place;            ///< `file:line`
+  bool done() const { return status == "done"; }
+};
+
+/// Which column holds what. Roles: N, D, C, L, run, variant, seed, status.
+struct ColumnMap {
+  std::map<std::string, std::string> columns;  ///< role -> column; a dotted name enters nested JSON objects
+
+  /// `N=params,D=tokens,L=loss,run=run_name`. @throws ConfigError for an unknown or repeated role
+  static ColumnMap parse(const std::string& text);
+
+  /// Names that are tried, in order, for a role that the map leaves out.
+  static const std::vector<std::string>& defaults(const std::string& role);
+  static const std::vector<std::string>& roles();
+};
+
+/// Reads a CSV (quoted fields, CRLF, comma, semicolon or tab), a JSON list of objects, JSONL, or a
+/// sweep folder (its results.jsonl). Roles not in the map take their default column where it exists.
+///
+/// @throws IoError if unreadable; DataError, listing up to 20 problems by file and line: a mapped
+///         column that does not exist (with those that do, and the nearest), text where a number
+///         belongs, NaN, infinite, zero or negative values, a binary file, an empty table
+std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMap& columns);
+
+/// The objects of a JSONL file with their places. With `may_be_torn`, a last line without newline
+/// that is not JSON (a writer was killed) is left out.
+std::vector<std::pair<std::string, Json>> read_jsonl(const std::filesystem::path& file, bool may_be_torn);
+
+/// Points of JSON rows, read by the same rules. @param source  name for messages
+std::vector<Point> points_of_rows(const std::vector<std::pair<std::string, Json>>& rows, const ColumnMap& columns,
+                                  const std::string& source);
+
+/// Numbers the groups of points that are independent of each other: points of one run, and the
+/// seeds of one cell, belong together, and so does what is linked through them. [P]
+std::vector<int> independent_groups(const std::vector<Point>& points);
+
+}  // namespace attnscale

@@ -14,20 +14,28 @@ namespace attnscale {
 struct SourceInfo {
   std::string name, summary;
   std::string source;  ///< authors, year, arXiv number, section; or "a file"
-  Fields fields;
-  std::function<Json(const Json&)> resolve;  ///< given options -> all options
+  // Filled by RegisterSource.
+  Fields fields = {};
+  std::function<Json(const Json&)> resolve = {};  ///< given options -> all options
   /// @throws DataError, IoError
-  std::function<std::shared_ptr<const Source>(const Json&)> make;
+  std::function<std::shared_ptr<const Source>(const Json&)> make = {};
   /// Why these options with this context cannot work (opens no file); empty when they can.
-  std::function<std::vector<std::string>(const Json&, int64_t context)> refusals;
+  std::function<std::vector<std::string>(const Json&, int64_t context)> refusals = {};
 };
 
+/// Every registered source, by name.
 const std::vector<SourceInfo>& all_sources();
 
 /// @throws ConfigError with the nearest known name
 const SourceInfo& source_named(const std::string& name);
 
+/// One entry of `list sources --json`: name, summary, source, options.
+Json describe_source(const SourceInfo& info);
+
 void register_source(SourceInfo info);
+
+/// Removes a scratch source again (tests).
+void unregister_source(const std::string& name);
 
 /// `const RegisterSource<ZipfMemory> registered{{.name = "zipf_memory", ...}};` at the end of a
 /// source's file. The class has `struct Options` with `fields()`, a constructor from Options, and

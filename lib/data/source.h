@@ -16,14 +16,14 @@ enum class Split { train, validation };
 struct Batch {
   int64_t rows = 0;
   int64_t context = 0;
-  std::vector<int64_t> tokens;  ///< [R, T + 1], row-major
+  std::vector<int64_t> tokens = {};  ///< [R, T + 1], row-major
 };
 
 /// What is known exactly about a source: nats per token.
 struct Truth {
   double entropy_rate = 0;      ///< limit of the loss for an ideal predictor with unlimited context
   double bayes_loss = 0;        ///< expected loss of the ideal predictor that sees only the window: the floor of a run
-  double bayes_loss_error = 0;  ///< standard error where bayes_loss is a simulation; 0 where it is exact
+  double bayes_loss_error = 0;  ///< standard error, or bound of a numerical method; 0 where exact to 1e-9
   std::string derivation;       ///< one sentence
 };
 
@@ -35,11 +35,16 @@ class Source {
 
   virtual int64_t vocab_size() const = 0;
 
-  /// Batch number `index` of a split. The streams of different seeds and splits are independent.
+  /// Batch number `index` of a split, from 0. Training batches of different seeds are independent
+  /// of each other and of validation. Validation is one fixed sequence of windows: `seed` does not
+  /// enter, so that every run of a sweep is scored on the same tokens.
+  /// @throws DataError if rows or context is below 1, index below 0, or the data too short
   virtual Batch batch(Split split, uint64_t seed, int64_t index, int64_t rows, int64_t context) const = 0;
 
   /// ln probability, under the true process, of each target given the inputs before it in its
-  /// window: [R, T], row-major. Empty when the process is not known.
+  /// window: [R, T], row-major. Empty when the process is not known. A target that the process
+  /// cannot produce has -infinity; batches of the source itself have none.
+  /// @throws DataError if the batch has the wrong length or a token outside the vocabulary
   virtual std::vector<double> bayes_log_probabilities(const Batch& batch) const;
 
   /// Exact knowledge for windows of `context` inputs; nothing for real text.
@@ -52,5 +57,11 @@ class Source {
   /// Text of tokens, for samples; default: the numbers, separated by spaces.
   virtual std::string decode(const std::vector<int64_t>& tokens) const;
 };
+
+/// What `batch` needs of its arguments in every source. @throws DataError
+void check_batch_request(int64_t index, int64_t rows, int64_t context);
+
+/// @throws DataError if the batch is not [R, T + 1] tokens of a vocabulary of this size
+void check_batch(const Batch& batch, int64_t vocab_size);
 
 }  // namespace attnscale

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Prints the golden tokens of golden_tokens_test.cpp: python3 tests/data/golden_tokens.py
+
+The generated sources written again from their description, in plain Python: SHA-256 seeds,
+SplitMix64, cumulative sums. Equal tokens show that C++ compiler and library do not matter.
+"""
+
+import bisect
+import hashlib
+
+MASK = (1 << 64) - 1
+
+
+class Random:
+    def __init__(self, seed, stream, index=0):
+        digest = hashlib.sha256(f"{seed}/{stream}/{index}".encode()).digest()
+        self.counter = int.from_bytes(digest[:8], "little")
+
+    def next(self):
+        self.counter = (self.counter + 0x9E3779B97F4A7C15) & MASK
+        z = self.counter
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+        return z ^ (z >> 31)
+
+    def uniform(self):
+        return (self.next() >> 11) * 2.0**-53
+
+    def below(self, count):
+        remainder = (1 << 64) % count
+        while True:
+            drawn = self.next()
+            if drawn < (1 << 64) - remainder:
+                return drawn % count
+
+
+def categorical(weights):
+    total = 0.0
+    for w in weights:
+        total += w
+    sums, s = [], 0.0
+    for w in weights:
+        s += w
+        sums.append(s / total)
+    return lambda random: bisect.bisect_right(sums, random.uniform())
+
+
+def zipf_memory(random, length, keys=1024, labels=16, exponent=0.5, noise=0.1):
+    table_random = Random(0, "data/zipf_memory/table")
+    table = [table_random.below(labels) for _ in range(keys)]
+    draw_key = categorical([(k + 1.0) ** -(1 + exponent) for k in range(keys)])
+    tokens = []
+    while len(tokens) < length:
+        key = draw_key(random)
+        tokens.append(key)
+        if len(tokens) < length:
+            tokens.append(keys + (random.below(labels) if random.uniform() < noise else table[key]))
+    return tokens
+
+
+def mess3(random, length, x=0.05, a=0.85):
+    def move(k, i, j):
+        return (1 - 2 * x if i == j else x) * (a if j == k else (1 - a) / 2)
+
+    draws = [categorical([move(k, i, j) for k in range(3) for j in range(3)]) for i in range(3)]
+    state, tokens = categorical([1 / 3] * 3)(random), []
+    for _ in range(length):
+        symbol, state = divmod(draws[state](random), 3)
+        tokens.append(symbol)
+    return tokens
+
+
+def dirichlet(random, length, symbols=8, alpha=0.3):
+    weights = [[alpha] * symbols for _ in range(symbols)]
+    totals = [symbols * alpha] * symbols
+    tokens = [random.below(symbols)]
+    while len(tokens) < length:
+        row = tokens[-1]
+        target, total, token = random.uniform() * totals[row], 0.0, symbols - 1
+        for j in range(symbols - 1):
+            total += weights[row][j]
+            if target < total:
+                token = j
+                break
+        weights[row][token] += 1
+        totals[row] += 1
+        tokens.append(token)
+    return tokens
+
+
+for source in (zipf_memory, mess3, dirichlet):
+    for seed, stream, index in ((3, "data/train", 5), (0, "data/validation", 2)):
+        print(source.__name__, stream, source(Random(seed, stream, index), 24))

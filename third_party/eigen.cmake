@@ -2,7 +2,8 @@
 find_package(Eigen3 3.4 QUIET NO_MODULE)
 if(NOT Eigen3_FOUND)
   include(${CMAKE_CURRENT_LIST_DIR}/release_archive.cmake)
-  attnscale_fetch_headers(Eigen3::Eigen . Eigen3 VERSION 3.4.0
-      URL https://gitlab.com/libeigen/eigen/-/archive/3.4.0/eigen-3.4.0.tar.gz
-      SHA256 8586084f71f9bde545ee7fa6d00288b264a2b7ac3607b974e54d13e7162c1c72)
+  attnscale_release(Eigen3 3.4.0
+      URL https://gitlab.com/libeigen/eigen/-/archive/3.4.0/eigen-3.4.0.tar.bz2
+      SHA256 b4c198460eba6f28d34894e3a5710998818515104d6e74e5cc331ce31e46e626)
+  attnscale_header_library(Eigen3::Eigen "${Eigen3_SOURCE_DIR}")
 endif()

@@ -1,6 +1,7 @@
 #include "tensor/flop_counter.h"
 
 #include <mutex>
+#include <set>
 
 #include <ATen/record_function.h>
 #include <torch/types.h>
@@ -8,8 +9,11 @@
 namespace attnscale {
 namespace {
 
+using Arguments = c10::ArrayRef<const c10::IValue>;
+
 std::mutex mutex;
 std::map<std::string, double> counts;
+thread_local int counted_operators_open = 0;
 
 double product(at::IntArrayRef sizes) {
   double result = 1;
@@ -17,47 +21,92 @@ double product(at::IntArrayRef sizes) {
   return result;
 }
 
-const at::Tensor& tensor(c10::ArrayRef<const c10::IValue> inputs, size_t i) { return inputs[i].toTensor(); }
-
 /// [.., M, K] x [.., K, N]
 double matmul_flops(const at::Tensor& a, const at::Tensor& b) {
   return 2 * product(a.sizes()) * static_cast<double>(b.size(-1));
 }
 
-/// Full square: scores and weighted values, for query [B, H, T, D], key [B, H, S, D], value [B, H, S, E].
+/// Full square: scores and weighted values, for query [B, H, T, D], key [B, G, S, D], value [B, G, S, E].
 double attention_flops(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
   const double rows = product(query.sizes()) / static_cast<double>(query.size(-1));
   return 2 * rows * static_cast<double>(key.size(-2)) * static_cast<double>(query.size(-1) + value.size(-1));
 }
 
-double flops_of(const std::string& name, c10::ArrayRef<const c10::IValue> inputs) {
-  if (name == "aten::mm" || name == "aten::bmm") return matmul_flops(tensor(inputs, 0), tensor(inputs, 1));
-  if (name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::_addmm_activation")
-    return matmul_flops(tensor(inputs, 1), tensor(inputs, 2));
-  if (name == "aten::mv" || name == "aten::dot") return 2 * product(tensor(inputs, 0).sizes());
-  if (name == "aten::addmv") return 2 * product(tensor(inputs, 1).sizes());
-  if (name == "aten::_scaled_dot_product_flash_attention_for_cpu" ||
-      name == "aten::_scaled_dot_product_flash_attention" || name == "aten::_scaled_dot_product_efficient_attention" ||
-      name == "aten::_scaled_dot_product_cudnn_attention")
-    return attention_flops(tensor(inputs, 0), tensor(inputs, 1), tensor(inputs, 2));
-  // Backward: scores again, and four products for the gradients of value, weights, query and key.
-  if (name == "aten::_scaled_dot_product_flash_attention_for_cpu_backward" ||
-      name == "aten::_scaled_dot_product_flash_attention_backward" ||
-      name == "aten::_scaled_dot_product_efficient_attention_backward" ||
-      name == "aten::_scaled_dot_product_cudnn_attention_backward")
-    return 2.5 * attention_flops(tensor(inputs, 1), tensor(inputs, 2), tensor(inputs, 3));
+/// Every weight [O, C / groups, kernel..] meets every output place of every batch row once;
+/// transposed ([C, O / groups, kernel..]): every input place.
+double convolution_flops(const at::Tensor& weight, int64_t batch, at::IntArrayRef places) {
+  return 2 * static_cast<double>(batch) * product(places) * product(weight.sizes());
+}
+
+/// convolution(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+double forward_convolution_flops(Arguments inputs) {
+  const auto& input = inputs[0].toTensor();   // [B, C, places..]
+  const auto& weight = inputs[1].toTensor();  // [O, C / groups, kernel..]
+  std::vector<int64_t> places(input.sizes().begin() + 2, input.sizes().end());
+  if (const bool transposed = inputs[6].toBool(); !transposed) {
+    const auto stride = inputs[3].toIntVector(), padding = inputs[4].toIntVector(), dilation = inputs[5].toIntVector();
+    const auto of = [](const std::vector<int64_t>& list, size_t i) { return list.size() == 1 ? list[0] : list[i]; };
+    for (size_t i = 0; i < places.size(); ++i) {
+      const int64_t reach = of(dilation, i) * (weight.size(static_cast<int64_t>(i) + 2) - 1);
+      places[i] = (places[i] + 2 * of(padding, i) - reach - 1) / of(stride, i) + 1;
+    }
+  }
+  return convolution_flops(weight, input.size(0), places);
+}
+
+/// convolution_backward(grad_output, input, weight, bias_sizes, stride, padding, dilation, transposed,
+/// output_padding, groups, output_mask): as much as the forward pass for each of the gradients of
+/// input and weight that is asked for.
+double backward_convolution_flops(Arguments inputs) {
+  const auto& gradient = inputs[0].toTensor();
+  const auto& input = inputs[1].toTensor();
+  const auto& over = inputs[7].toBool() ? input : gradient;
+  const auto wanted = inputs[10].toBoolList();
+  return (wanted.get(0) + wanted.get(1)) *
+         convolution_flops(inputs[2].toTensor(), input.size(0), over.sizes().slice(2));
+}
+
+double flops_of(const std::string& name, Arguments inputs) {
+  static const std::set<std::string> attention = {
+      "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_scaled_dot_product_flash_attention",
+      "aten::_scaled_dot_product_efficient_attention", "aten::_scaled_dot_product_cudnn_attention",
+      "aten::_scaled_dot_product_fused_attention_overrideable"};
+  static const std::set<std::string> attention_backward = [] {
+    std::set<std::string> names;
+    for (const auto& forward : attention) names.insert(forward + "_backward");
+    return names;
+  }();
+  const auto tensor = [&](size_t i) -> const at::Tensor& { return inputs[i].toTensor(); };
+
+  if (name == "aten::mm" || name == "aten::bmm") return matmul_flops(tensor(0), tensor(1));
+  if (name == "aten::addmm" || name == "aten::baddbmm" || name == "aten::addbmm" || name == "aten::_addmm_activation")
+    return matmul_flops(tensor(1), tensor(2));
+  if (name == "aten::mv" || name == "aten::dot") return 2 * product(tensor(0).sizes());
+  if (name == "aten::addmv") return 2 * product(tensor(1).sizes());
+  if (name == "aten::convolution") return forward_convolution_flops(inputs);
+  if (name == "aten::convolution_backward") return backward_convolution_flops(inputs);
+  if (attention.contains(name)) return attention_flops(tensor(0), tensor(1), tensor(2));
+  // Scores again, and four products for the gradients of value, weights, query and key.
+  if (attention_backward.contains(name)) return 2.5 * attention_flops(tensor(1), tensor(2), tensor(3));
   return 0;
 }
 
-std::unique_ptr<at::ObserverContext> on_operator(const at::RecordFunction& function) {
+/// Stands for a counted operator while it runs, so that what it calls is not counted again.
+struct Counted : at::ObserverContext {};
+
+std::unique_ptr<at::ObserverContext> on_enter(const at::RecordFunction& function) {
+  if (counted_operators_open > 0) return nullptr;
   const std::string name = function.name();
-  if (name == "aten::convolution") throw std::runtime_error("FlopCounter: convolutions are not counted yet");
   const double flops = flops_of(name, function.inputs());
-  if (flops > 0) {
-    const std::lock_guard guard(mutex);
-    counts[name] += flops;
-  }
-  return nullptr;
+  if (flops == 0) return nullptr;
+  ++counted_operators_open;
+  const std::lock_guard guard(mutex);
+  counts[name] += flops;
+  return std::make_unique<Counted>();
+}
+
+void on_exit(const at::RecordFunction&, at::ObserverContext* context) {
+  if (context) --counted_operators_open;
 }
 
 }  // namespace
@@ -68,7 +117,7 @@ FlopCounter::FlopCounter() {
     counts.clear();
   }
   handle_ = at::addGlobalCallback(
-      at::RecordFunctionCallback(on_operator).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+      at::RecordFunctionCallback(on_enter, on_exit).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
 }
 
 FlopCounter::~FlopCounter() { at::removeCallback(handle_); }

@@ -1,16 +1,20 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 
 namespace attnscale {
 
-/// Counts the FLOPs of every matrix product that the dispatcher sees while it lives, on this thread
-/// and on the autograd threads that work for it. A multiply-add counts two.
+/// Counts the FLOPs of every matrix product that the dispatcher sees while it lives, on all threads
+/// of the process: backward passes on autograd threads count, and so would another model's work.
+/// A multiply-add counts two.
 ///
-/// Seen: mm, addmm, bmm, baddbmm, mv, dot, convolution, and scaled dot-product attention, which counts its full
-/// square whatever its mask (the convention of PyTorch's own counter), backward passes included.
-/// Elementwise work, norms and softmax do not count. Not nestable.
+/// Seen: mm, addmm, bmm, baddbmm, addbmm, mv, addmv, dot, convolution (grouped and transposed too),
+/// and scaled dot-product attention, which counts its full square whatever its mask (the convention
+/// of PyTorch's own counter), each with its backward pass. A product inside a counted operator
+/// (autocast, a convolution done by mm) counts once. Elementwise work, norms and softmax do not
+/// count. One counter at a time: a second one would clear the first.
 class FlopCounter {
  public:
   FlopCounter();
@@ -19,7 +23,7 @@ class FlopCounter {
   FlopCounter& operator=(const FlopCounter&) = delete;
 
   double total() const;
-  std::map<std::string, double> by_operator() const;
+  std::map<std::string, double> by_operator() const;  ///< by dispatcher name: `aten::mm`
 
  private:
   uint64_t handle_;

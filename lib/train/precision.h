@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+
+#include <torch/types.h>
+
+namespace attnscale {
+
+/// The dtype of a run's weights, gradients and moments: float64 for "float64", otherwise float32.
+at::ScalarType weight_dtype(const std::string& train_dtype);
+
+/// While it lives, a forward pass computes as `train.dtype` says. For "bfloat16" matrix products run in bfloat16 on
+/// copies of the float32 weights, which stay the ones that are trained (mixed precision: Micikevicius et al. 2018,
+/// arXiv:1710.03740, section 3.1; bfloat16 needs no loss scaling). Otherwise it does nothing.
+class ForwardPrecision {
+ public:
+  explicit ForwardPrecision(const std::string& train_dtype);
+  ~ForwardPrecision();
+  ForwardPrecision(const ForwardPrecision&) = delete;
+  ForwardPrecision& operator=(const ForwardPrecision&) = delete;
+
+ private:
+  bool mixed_;
+};
+
+}  // namespace attnscale

@@ -1,0 +1,71 @@
+#include "train/stepper.h"
+
+#include <cmath>
+
+#include "core/hash.h"
+#include "train/precision.h"
+#include "train/schedule.h"
+
+namespace attnscale {
+namespace {
+
+std::vector<std::pair<std::string, Tensor>> parameters_of(Transformer& model, at::ScalarType dtype) {
+  model.to(dtype);
+  std::vector<std::pair<std::string, Tensor>> result;
+  for (const auto& item : model.named_parameters()) result.emplace_back(item.key(), item.value());
+  return result;
+}
+
+}  // namespace
+
+Tensor tokens_of(const Batch& batch) {
+  return at::from_blob(const_cast<int64_t*>(batch.tokens.data()), {batch.rows, batch.context + 1}, at::kLong);
+}
+
+Tensor next_token_loss(Transformer& model, const Tensor& tokens, const std::string& dtype,
+                       at::Reduction::Reduction how) {
+  const int64_t context = tokens.size(1) - 1;
+  const auto inputs = tokens.narrow(1, 0, context);
+  const auto targets = tokens.narrow(1, 1, context).reshape({-1});  // [R * T]
+  Tensor logits;
+  {
+    const ForwardPrecision precision(dtype);
+    logits = model.forward(inputs).flatten(0, 1);  // [R * T, V]
+  }
+  // Sums over a vocabulary lose too much in bfloat16.
+  if (logits.scalar_type() == at::kBFloat16) logits = logits.to(at::kFloat);
+  return at::cross_entropy_loss(logits, targets, /*weight=*/{}, how);
+}
+
+Stepper::Stepper(Transformer& model, const TrainOptions& options)
+    : model_(model),
+      options_(options),
+      dropout_(model.options().dropout > 0),
+      optimizer_(parameters_of(model, weight_dtype(options.dtype)),
+                 {options.beta1, options.beta2, options.epsilon, options.weight_decay}) {}
+
+StepResult Stepper::step(const Tensor& tokens, int64_t step) {
+  // Masks are a function of seed and step alone, so that a resumed run needs no saved generator.
+  if (dropout_)
+    at::manual_seed(stream_seed(static_cast<uint64_t>(options_.seed), "dropout", static_cast<uint64_t>(step)));
+  model_.train();
+  const auto loss = next_token_loss(model_, tokens, options_.dtype, at::Reduction::Mean);
+  loss.backward();
+
+  // Both numbers come to the host at once; this is the only place where a step waits for the device.
+  const auto numbers = at::stack({loss.detach(), optimizer_.gradient_norm()}).to(at::kCPU, at::kDouble);
+  StepResult result;
+  result.loss = numbers.const_data_ptr<double>()[0];
+  result.gradient_norm = numbers.const_data_ptr<double>()[1];
+  result.learning_rate = learning_rate_at(step, options_);
+  result.finite = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
+  if (result.finite) {
+    if (options_.clip_norm > 0 && result.gradient_norm > options_.clip_norm)
+      optimizer_.scale_gradients(options_.clip_norm / result.gradient_norm);
+    optimizer_.step(result.learning_rate);
+  }
+  optimizer_.zero_gradients();
+  return result;
+}
+
+}  // namespace attnscale

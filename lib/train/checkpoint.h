@@ -1,0 +1,45 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "attention/attention.h"
+#include "core/json.h"
+
+namespace attnscale {
+
+/// Everything a run needs to go on to the same bits.
+struct Checkpoint {
+  int64_t step = 0;       ///< updates done
+  int64_t log_lines = 0;  ///< lines of log.jsonl at that point; later ones are dropped on resume
+  std::string config_id;
+  TensorMap model;      ///< by parameter name
+  TensorMap optimizer;  ///< as AdamW::state
+  Json state = Json::object();
+};
+
+/// Writes `folder/step-<n>/{model.safetensors, optimizer.safetensors, state.json, manifest.json}`: into a temporary
+/// folder, each file synced, then renamed. When the new one has been read back and its hashes hold, all but it and the
+/// one before are removed, so that damage found later still leaves a good one.
+/// @param previous  step of the one before: written or read by this process, hence known to be good
+/// @throws IoError (disk full, read-only); what was there before is then untouched
+void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint,
+                      std::optional<int64_t> previous = std::nullopt);
+
+/// The newest checkpoint whose every file has the SHA-256 of its manifest; nothing if there never was one. A bad one is
+/// passed over with a warning on standard error.
+/// @throws DataError if there are checkpoints and all are bad: starting afresh would hide the loss
+std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& folder);
+
+/// Removes all but the one of this step, when a run is done.
+void keep_only_checkpoint(const std::filesystem::path& folder, int64_t step);
+
+/// Refuses tensors that are not those of this model. @param where  the checkpoint, for the message
+/// @throws DataError listing missing and unknown names and differing shapes and dtypes
+void check_same_tensors(const std::string& where, const TensorMap& stored, const TensorMap& expected);
+
+/// Copies values by name; the maps have passed `check_same_tensors`.
+void copy_tensors(const TensorMap& from, const TensorMap& into);
+
+}  // namespace attnscale

@@ -1,0 +1,228 @@
+#include "train/run_config.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include <fmt/format.h>
+
+#include "core/hash.h"
+#include "core/nearest.h"
+#include "data/registry.h"
+#include "model/attention_choice.h"
+#include "model/cost.h"
+#include "train/provenance.h"
+
+namespace attnscale {
+namespace {
+
+constexpr const char* config_schema = "attnscale.config/1";
+constexpr int64_t max_context = 1 << 20;
+constexpr int64_t max_positions_per_step = 1 << 24;
+constexpr size_t max_open_sources = 16;
+
+/// The sections that are ours; unknown ones are reported with the nearest name.
+void check_sections(const Json& json, std::vector<Problem>& problems) {
+  const std::vector<std::string> known = {"model", "attention", "data", "train"};
+  for (const auto& [key, value] : json.items()) {
+    if (key == "$schema") continue;  // an editor's hint; it changes nothing
+    if (key == "schema") {
+      if (value != config_schema)
+        problems.push_back({key, fmt::format("received {}, expected \"{}\"", describe_value(value), config_schema)});
+    } else if (std::find(known.begin(), known.end(), key) == known.end()) {
+      problems.push_back({key, "unknown key" + suggestion(key, known)});
+    }
+  }
+}
+
+Json section_of(const Json& json, const std::string& name) { return json.contains(name) ? json[name] : Json::object(); }
+
+const Field& context_field() {
+  static const Field only =
+      field(&DataChoice::context, "context", "tokens that the model sees at once").between(1, max_context).in("tokens");
+  return only;
+}
+
+const SourceInfo* find_source(const Json& section, std::vector<Problem>& problems) {
+  const Json name = section.contains("source") ? section["source"] : Json(DataChoice{}.source);
+  std::vector<std::string> known;
+  for (const auto& source : all_sources()) {
+    if (name == source.name) return &source;
+    known.push_back(source.name);
+  }
+  problems.push_back(
+      {"data.source", name.is_string() ? fmt::format("unknown source {}{}", name.dump(-1, ' ', true),
+                                                     suggestion(name.get<std::string>(), known))
+                                       : fmt::format("received {}, expected a source's name in quotes; `attnscale list "
+                                                     "sources` prints them",
+                                                     describe_value(name))});
+  return nullptr;
+}
+
+/// Reads `{source, context, and the source's own options beside them}`.
+DataChoice read_data(const Json& section, std::vector<Problem>& problems) {
+  DataChoice data;
+  if (!section.is_object()) {
+    problems.push_back({"data", fmt::format("received {}, expected an object such as {{\"source\": \"zipf_memory\"}}",
+                                            describe_value(section))});
+    return data;
+  }
+  if (section.contains("context")) {
+    if (const auto problem = context_field().problem_with(section["context"]); !problem.empty())
+      problems.push_back({"data.context", problem});
+    else data.context = section["context"].get<int64_t>();
+  }
+  const auto* source = find_source(section, problems);
+  if (source == nullptr) return data;
+  data.source = source->name;
+
+  std::vector<std::string> known = {"source", "context"};
+  for (const auto& field : source->fields) known.push_back(field.name);
+  Json accepted = Json::object();
+  for (const auto& [key, value] : section.items()) {
+    if (key == "source" || key == "context") continue;
+    const auto field = std::find_if(source->fields.begin(), source->fields.end(),
+                                    [name = key](const Field& f) { return f.name == name; });
+    const auto path = join_path("data", key);
+    if (field == source->fields.end())
+      problems.push_back({path, fmt::format("unknown key for {}{}", source->name, suggestion(key, known))});
+    else if (const auto problem = field->problem_with(value); !problem.empty()) problems.push_back({path, problem});
+    else accepted[key] = value;
+  }
+  data.options = source->resolve(accepted);
+  return data;
+}
+
+void check_training(const RunConfig& config, std::vector<Problem>& problems) {
+  const auto& train = config.train;
+  if (train.warmup_steps > train.steps)
+    problems.push_back({"train.warmup_steps", fmt::format("warm-up of {} steps in a run of {}; expected at most {}",
+                                                          train.warmup_steps, train.steps, train.steps)});
+  if (train.batch_size > max_positions_per_step / config.data.context)
+    problems.push_back(
+        {"train.batch_size",
+         fmt::format("{} windows of {} tokens are more than the {} tokens a step may hold; take at most {}",
+                     train.batch_size, config.data.context, max_positions_per_step,
+                     max_positions_per_step / config.data.context)});
+}
+
+std::string gigabytes(double bytes) { return fmt::format("{:.1f} GB", bytes / 1e9); }
+
+/// Sizes that need the vocabulary, so the source is open by now.
+void check_sizes(const RunConfig& config, int64_t source_vocab, std::vector<Problem>& problems) {
+  if (*config.model.vocab_size < source_vocab) {
+    problems.push_back(
+        {"model.vocab_size", fmt::format("{} is less than the {} tokens of {}; leave it out or take at least {}",
+                                         *config.model.vocab_size, source_vocab, config.data.source, source_vocab)});
+    return;
+  }
+  const auto cost = model_cost(config.model, config.attention, config.data.context, config.train.batch_size);
+  const double bytes = static_cast<double>(cost.training_bytes) * (config.train.dtype == "float64" ? 2 : 1);
+  const auto limit = static_cast<double>(memory_limit_bytes());
+  if (bytes > limit || bytes < 0)  // below zero: more than 64 bits can count
+    problems.push_back(
+        {"model",
+         fmt::format("training needs about {} ({} parameters, batch_size {}, context {}), this machine has {}; "
+                     "take a smaller model, batch or context",
+                     bytes < 0 ? "more than 9e9 GB" : gigabytes(bytes), cost.parameters.total, config.train.batch_size,
+                     config.data.context, gigabytes(limit))});
+}
+
+}  // namespace
+
+const Fields& TrainOptions::fields() {
+  static const Fields list = {
+      field(&TrainOptions::steps, "steps", "updates of the weights").between(1, 1e9),
+      field(&TrainOptions::batch_size, "batch_size", "windows of data.context tokens in each step").between(1, 1 << 20),
+      field(&TrainOptions::learning_rate, "learning_rate", "AdamW's rate at the end of the warm-up").above(0),
+      field(&TrainOptions::final_learning_rate, "final_learning_rate",
+            "rate at the end of the cosine, as a fraction of learning_rate")
+          .between(0, 1),
+      field(&TrainOptions::warmup_steps, "warmup_steps", "steps of linear warm-up, at most `steps`").between(0, 1e9),
+      field(&TrainOptions::beta1, "beta1", "AdamW: how much of the mean gradient each step keeps").between(0, 0.99999),
+      field(&TrainOptions::beta2, "beta2", "AdamW: how much of the mean squared gradient each step keeps")
+          .between(0, 0.9999999),
+      field(&TrainOptions::epsilon, "epsilon", "AdamW: added to the root of the mean squared gradient")
+          .between(0, 1)
+          .above(0),
+      field(&TrainOptions::weight_decay, "weight_decay", "decoupled weight decay, on matrices only").between(0, 1000),
+      field(&TrainOptions::clip_norm, "clip_norm", "largest global gradient norm; 0 turns clipping off").at_least(0),
+      field(&TrainOptions::dtype, "dtype", "bfloat16 means mixed precision: float32 weights, bfloat16 products")
+          .one_of({"float32", "bfloat16", "float64"}),
+      field(&TrainOptions::seed, "seed", "of initialisation, data order and dropout, each a stream of its own")
+          .at_least(0),
+      field(&TrainOptions::eval_every, "eval_every", "steps between evaluations; the end is always evaluated")
+          .between(1, 1e9)
+          .in("steps"),
+      field(&TrainOptions::eval_tokens, "eval_tokens",
+            "size of the validation set, the same for every variant and seed; rounded up to whole batches")
+          .between(1, 1e9)
+          .in("tokens"),
+      field(&TrainOptions::checkpoint_every, "checkpoint_every",
+            "steps between checkpoints; 0 writes one at the end or when stopped")
+          .between(0, 1e9)
+          .in("steps"),
+  };
+  return list;
+}
+
+RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems) {
+  RunConfig config;
+  if (!json.is_object()) {
+    problems.push_back({"", fmt::format("received {}, expected an object with model, attention, data and train",
+                                        describe_value(json))});
+    return config;
+  }
+  const size_t before = problems.size();
+  const auto clean = [&] { return problems.size() == before; };
+  check_sections(json, problems);
+  read_options(section_of(json, "model"), "model", config.model, problems);
+  config.attention = read_attention(section_of(json, "attention"), problems);
+  config.data = read_data(section_of(json, "data"), problems);
+  read_options(section_of(json, "train"), "train", config.train, problems);
+  check_training(config, problems);
+  if (!clean()) return config;
+
+  // Nothing here depends on the vocabulary yet; 2 stands for it until the source is open.
+  const auto geometry_problems = model_problems(resolved(config.model, 2), config.attention, config.data.context);
+  problems.insert(problems.end(), geometry_problems.begin(), geometry_problems.end());
+  for (const auto& reason : source_named(config.data.source).refusals(config.data.options, config.data.context))
+    problems.push_back({"data", reason});
+  if (!clean()) return config;
+
+  try {
+    const int64_t source_vocab = config.open_source()->vocab_size();
+    config.model = resolved(config.model, source_vocab);
+    check_sizes(config, source_vocab, problems);
+  } catch (const Error& error) {
+    problems.push_back({config.data.options.contains("path") ? "data.path" : "data", error.what()});
+  }
+  return config;
+}
+
+Json RunConfig::to_json() const {
+  Json data_section = {{"source", data.source}, {"context", data.context}};
+  for (const auto& [key, value] : data.options.items()) data_section[key] = value;
+  return {{"model", write_options(model)},
+          {"attention", write_attention(attention)},
+          {"data", data_section},
+          {"train", write_options(train)}};
+}
+
+std::shared_ptr<const Source> RunConfig::open_source() const {
+  static std::mutex mutex;
+  static std::vector<std::pair<std::string, std::shared_ptr<const Source>>> open;  // oldest first
+  const auto key = data.source + canonical(data.options);
+  const std::lock_guard guard(mutex);
+  for (const auto& [known, source] : open)
+    if (known == key) return source;
+  auto source = source_named(data.source).make(data.options);
+  if (open.size() == max_open_sources) open.erase(open.begin());
+  open.emplace_back(key, source);
+  return source;
+}
+
+std::string RunConfig::id() const {
+  return sha256(canonical(to_json()) + canonical(open_source()->fingerprint())).substr(0, 16);
+}
+
+}  // namespace attnscale

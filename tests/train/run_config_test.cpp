@@ -1,0 +1,124 @@
+#include "train/run_config.h"
+
+#include <algorithm>
+
+#include <catch2/catch_test_macros.hpp>
+
+using namespace attnscale;
+
+namespace {
+
+Json small() {
+  return Json::parse(R"({
+    "model": {"depth": 1, "model_dim": 16, "num_heads": 2},
+    "attention": {"variant": "softmax"},
+    "data": {"source": "zipf_memory", "context": 8, "num_keys": 10, "num_labels": 4},
+    "train": {"steps": 20, "batch_size": 2, "warmup_steps": 5}})");
+}
+
+RunConfig read(const Json& json) {
+  std::vector<Problem> problems;
+  auto config = RunConfig::from_json(json, problems);
+  for (const auto& problem : problems) UNSCOPED_INFO(problem.path << ": " << problem.message);
+  REQUIRE(problems.empty());
+  return config;
+}
+
+std::vector<Problem> problems_of(const Json& json) {
+  std::vector<Problem> problems;
+  RunConfig::from_json(json, problems);
+  return problems;
+}
+
+/// Whether some problem stands at this path and says this.
+bool told(const Json& json, const std::string& path, const std::string& words) {
+  const auto problems = problems_of(json);
+  for (const auto& problem : problems) UNSCOPED_INFO(problem.path << ": " << problem.message);
+  return std::any_of(problems.begin(), problems.end(), [&](const Problem& problem) {
+    return problem.path == path && problem.message.find(words) != std::string::npos;
+  });
+}
+
+Json with(const std::string& path, Json value) {
+  auto json = small();
+  set_path(json, path, std::move(value));
+  return json;
+}
+
+}  // namespace
+
+TEST_CASE("run_config: every default is written out, and reading that back gives the same") {
+  const auto config = read(small());
+  CHECK(config.model.vocab_size == 14);  // 10 keys, 4 labels
+  CHECK(config.model.ffn_dim == 64);
+  const auto json = config.to_json();
+  CHECK(json["train"].size() == TrainOptions::fields().size());
+  CHECK(json["data"]["noise"] == 0.1);
+  CHECK(read(json).to_json() == json);
+  CHECK(read(Json::object()).data.source == "zipf_memory");
+}
+
+TEST_CASE("run_config: the id is the same for the same run and another for any other") {
+  const auto id = read(small()).id();
+  CHECK(id.size() == 16);
+  CHECK(read(read(small()).to_json()).id() == id);
+  CHECK(read(with("train.learning_rate", 0.003)).id() == id);  // the default, said aloud
+  CHECK(read(with("train.learning_rate", 0.0030000000000000005)).id() != id);
+  CHECK(read(with("train.seed", 1)).id() != id);
+  CHECK(read(with("data.num_keys", 11)).id() != id);
+  CHECK(read(with("model.bias", false)).id() != id);
+}
+
+TEST_CASE("run_config: all problems come together, each at its path") {
+  auto json = small();
+  json["modle"] = Json::object();
+  json["model"]["dept"] = 3;
+  json["attention"]["variant"] = "softmx";
+  json["data"]["contxt"] = 3;
+  json["train"]["steps"] = 0.9;
+  json["train"]["dtype"] = "float16";
+  CHECK(problems_of(json).size() == 6);
+  CHECK(told(json, "modle", "did you mean \"model\"?"));
+  CHECK(told(json, "model.dept", "did you mean \"depth\"?"));
+  CHECK(told(json, "attention.variant", "softmax"));
+  CHECK(told(json, "data.contxt", "did you mean \"context\"?"));
+  CHECK(told(json, "train.steps", "0.9"));
+  CHECK(told(json, "train.dtype", "one of"));
+}
+
+TEST_CASE("run_config: what does not fit together is refused with numbers") {
+  CHECK(told(with("train.warmup_steps", 21), "train.warmup_steps", "21 steps in a run of 20"));
+  CHECK(problems_of(with("train.warmup_steps", 20)).empty());
+  CHECK(told(with("model.vocab_size", 13), "model.vocab_size", "at least 14"));
+  CHECK(problems_of(with("model.vocab_size", 15)).empty());
+  CHECK(told(with("model.num_heads", 3), "model.num_heads", "does not divide"));
+  CHECK(told(with("data.source", "zipf_memori"), "data.source", "did you mean \"zipf_memory\"?"));
+  CHECK(told(with("data.source", 3), "data.source", "the number 3"));
+  CHECK(told(with("data.context", 0), "data.context", "from 1"));
+  CHECK(told(with("data", Json::array()), "data", "a list"));
+  CHECK(told(
+      with("train.batch_size", 1 << 20).patch(Json::parse(R"([{"op":"add","path":"/data/context","value":1024}])")),
+      "train.batch_size", "take at most 16384"));
+  CHECK(told(Json(3), "", "the number 3"));
+}
+
+TEST_CASE("run_config: a model larger than memory is refused before anything is allocated") {
+  auto json = small();
+  json["model"] = {{"depth", 1024}, {"model_dim", 65536}, {"num_heads", 2}};
+  CHECK(told(json, "model", "GB"));
+  json["data"]["num_keys"] = 1 << 20;
+  json["data"]["context"] = 1 << 16;
+  json["train"]["batch_size"] = 256;
+  CHECK(told(json, "model", "this machine has"));
+}
+
+TEST_CASE("run_config: a configuration file's schema is taken, another one refused") {
+  CHECK(problems_of(with("schema", "attnscale.config/1")).empty());
+  CHECK(told(with("schema", "attnscale.config/9"), "schema", "attnscale.config/1"));
+}
+
+TEST_CASE("run_config: equal data options share one open source") {
+  const auto a = read(small()), b = read(with("train.seed", 3)), c = read(with("data.num_labels", 5));
+  CHECK(a.open_source() == b.open_source());
+  CHECK(a.open_source() != c.open_source());
+}

@@ -1,0 +1,63 @@
+#include "train/run_log.h"
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+
+namespace attnscale {
+namespace {
+
+// Often enough to watch a run, seldom enough to cost nothing.
+constexpr auto flush_interval = std::chrono::milliseconds(300);
+
+}  // namespace
+
+RunLog::RunLog(const std::filesystem::path& file, int64_t lines) : file_(file), log_(file), lines_(lines) {
+  log_.truncate_to(lines);
+}
+
+void RunLog::append(const Json& row) {
+  log_.append(row.dump());
+  ++lines_;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_flush_ < flush_interval) return;
+  log_.flush();
+  last_flush_ = now;
+}
+
+void RunLog::add_step(int64_t step, const StepResult& result) {
+  append({{"step", step},
+          {"loss", result.loss},
+          {"learning_rate", result.learning_rate},
+          {"gradient_norm", result.gradient_norm}});
+}
+
+void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops) {
+  Json row = {{"step", step}, {"eval", true}, {"loss", evaluation.loss}, {"tokens", tokens}, {"flops", flops}};
+  if (evaluation.bayes_loss) {
+    row["bayes_loss"] = *evaluation.bayes_loss;
+    row["excess"] = evaluation.loss - *evaluation.bayes_loss;
+  }
+  append(row);
+}
+
+std::vector<Json> RunLog::evaluations() {
+  log_.flush();
+  const auto content = read_file(file_);
+  std::vector<Json> rows;
+  for (size_t at = 0; at < content.size();) {
+    const auto end = content.find('\n', at);
+    const auto line = std::string_view(content).substr(at, end - at);
+    // Most rows are steps; only those that say so are worth parsing.
+    if (line.find("\"eval\":true") != std::string_view::npos) {
+      auto row = Json::parse(line, nullptr, false);
+      if (row.is_discarded())
+        throw DataError(fmt::format("{}: byte {}: not a row of JSON; the file is damaged", file_.string(), at));
+      rows.push_back(std::move(row));
+    }
+    at = end + 1;
+  }
+  return rows;
+}
+
+}  // namespace attnscale

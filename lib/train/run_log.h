@@ -1,0 +1,40 @@
+#pragma once
+
+#include <chrono>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "train/evaluate.h"
+#include "train/stepper.h"
+
+namespace attnscale {
+
+/// What a run has to say while it trains: `log.jsonl`, a row per step and per evaluation. No clock times, so that the
+/// file is the same bits however often the run was interrupted.
+class RunLog {
+ public:
+  /// Opens the file and keeps its first `lines` lines: those that a checkpoint knows.
+  /// @throws DataError if there are fewer, IoError
+  RunLog(const std::filesystem::path& file, int64_t lines);
+
+  void add_step(int64_t step, const StepResult& result);
+  void add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops);
+
+  /// Waits until everything is on disk.
+  void sync() { log_.sync(); }
+
+  int64_t lines() const { return lines_; }
+
+  /// The rows of all evaluations so far, read back from the file.
+  std::vector<Json> evaluations();
+
+ private:
+  void append(const Json& row);
+
+  std::filesystem::path file_;
+  AppendLog log_;
+  int64_t lines_;
+  std::chrono::steady_clock::time_point last_flush_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace attnscale

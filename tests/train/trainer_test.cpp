@@ -1,0 +1,189 @@
+#include "train/trainer.h"
+
+#include <cmath>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_exception.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/hash.h"
+#include "scratch_folder.h"
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::MessageMatches;
+
+namespace {
+
+RunConfig small(const Json& changes = Json::object()) {
+  auto json = Json::parse(R"({
+    "model": {"depth": 2, "model_dim": 16, "num_heads": 2, "dropout": 0.2},
+    "data": {"source": "zipf_memory", "context": 7, "num_keys": 10, "num_labels": 4},
+    "train": {"steps": 30, "batch_size": 3, "warmup_steps": 5, "eval_every": 10, "eval_tokens": 500,
+              "checkpoint_every": 8, "learning_rate": 0.01}})");
+  for (const auto& [path, value] : changes.items()) set_path(json, path, value);
+  std::vector<Problem> problems;
+  auto config = RunConfig::from_json(json, problems);
+  for (const auto& problem : problems) UNSCOPED_INFO(problem.path << ": " << problem.message);
+  REQUIRE(problems.empty());
+  return config;
+}
+
+Json train(const RunConfig& config, const std::filesystem::path& folder) { return train_run(config, {folder, {}, {}}); }
+
+/// Trains until the stop comes after `steps` more steps.
+Json train_some(const RunConfig& config, const std::filesystem::path& folder, int steps) {
+  return train_run(config, {folder, {}, [steps]() mutable { return --steps == 0; }});
+}
+
+void check_same_run(const std::filesystem::path& a, const std::filesystem::path& b) {
+  CHECK(read_file(a / "log.jsonl") == read_file(b / "log.jsonl"));
+  for (const auto* name : {"model.safetensors", "optimizer.safetensors"})
+    CHECK(sha256_of_file(a / "checkpoint/step-30" / name) == sha256_of_file(b / "checkpoint/step-30" / name));
+  auto first = read_json(a / "result.json").value, second = read_json(b / "result.json").value;
+  for (auto* row : {&first, &second}) {
+    row->erase("timing");
+    row->erase("provenance");
+  }
+  CHECK(first == second);
+}
+
+/// No null and no number that JSON cannot hold, at any depth.
+bool all_finite(const Json& value) {
+  if (value.is_null()) return false;
+  if (value.is_number_float()) return std::isfinite(value.get<double>());
+  for (const auto& child : value)
+    if (value.is_structured() && !all_finite(child)) return false;
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("trainer: a run stopped at steps 7 and 19 ends with the bits of an undisturbed one") {
+  for (const auto* dtype : {"float32", "bfloat16", "float64"}) {
+    INFO(dtype);
+    const ScratchFolder scratch;
+    const auto config = small({{"train.dtype", dtype}});
+    CHECK(train(config, scratch / "whole")["status"] == "done");
+    const auto first = train_some(config, scratch / "parts", 7);
+    CHECK(first["status"] == "interrupted");
+    CHECK(first["steps"] == 7);
+    CHECK_FALSE(std::filesystem::exists(scratch / "parts/result.json"));
+    CHECK(train_some(config, scratch / "parts", 12)["steps"] == 19);
+    CHECK(train(config, scratch / "parts")["status"] == "done");
+    check_same_run(scratch / "whole", scratch / "parts");
+  }
+}
+
+TEST_CASE("trainer: after a damaged checkpoint the one before leads to the same bits") {
+  const ScratchFolder scratch;
+  const auto config = small();
+  train(config, scratch / "whole");
+  CHECK(train_some(config, scratch / "parts", 19)["status"] == "interrupted");  // checkpoints of steps 16 and 19
+  write_file_atomically(scratch / "parts/checkpoint/step-19/model.safetensors", "damaged");
+  CHECK(train(config, scratch / "parts")["status"] == "done");
+  check_same_run(scratch / "whole", scratch / "parts");
+}
+
+TEST_CASE("trainer: rows that no checkpoint knows, torn or whole, are dropped on resume") {
+  const ScratchFolder scratch;
+  const auto config = small();
+  train(config, scratch / "whole");
+  train_some(config, scratch / "parts", 10);
+  AppendLog(scratch / "parts/log.jsonl").append(R"({"step":11,"loss":0})");
+  auto log = read_file(scratch / "parts/log.jsonl");
+  write_file_atomically(scratch / "parts/log.jsonl", log + R"({"step":12,"lo)");
+  train(config, scratch / "parts");
+  check_same_run(scratch / "whole", scratch / "parts");
+}
+
+TEST_CASE("trainer: another seed is another run, the same seed the same") {
+  const ScratchFolder scratch;
+  train(small(), scratch / "a");
+  train(small(), scratch / "b");
+  check_same_run(scratch / "a", scratch / "b");
+  train(small({{"train.seed", 1}}), scratch / "c");
+  CHECK(read_file(scratch / "a/log.jsonl") != read_file(scratch / "c/log.jsonl"));
+}
+
+TEST_CASE("trainer: a checkpoint of another model is refused with what differs") {
+  const ScratchFolder scratch;
+  train_some(small(), scratch.path, 3);
+  CHECK_THROWS_MATCHES(train(small({{"model.model_dim", 32}}), scratch.path), DataError,
+                       MessageMatches(ContainsSubstring("another model") && ContainsSubstring("Float [14, 16]") &&
+                                      ContainsSubstring("Float [14, 32]")));
+  CHECK_THROWS_MATCHES(train(small({{"train.learning_rate", 0.02}}), scratch.path), DataError,
+                       MessageMatches(ContainsSubstring("train.learning_rate: 0.01, asked for 0.02")));
+  CHECK(train(small(), scratch.path)["status"] == "done");
+}
+
+TEST_CASE("trainer: the log has a row per step and per evaluation, and the result sums them up") {
+  const ScratchFolder scratch;
+  const auto row = train(small(), scratch.path);
+  std::vector<Json> evaluations;
+  int64_t steps = 0;
+  std::istringstream log(read_file(scratch / "log.jsonl"));
+  for (std::string line; std::getline(log, line);) {
+    const auto entry = Json::parse(line);
+    if (entry.contains("eval")) evaluations.push_back(entry);
+    else CHECK(entry["step"] == ++steps);
+  }
+  CHECK(steps == 30);
+  REQUIRE(evaluations.size() == 3);
+  CHECK(evaluations.back()["loss"] == row["loss"]);
+  CHECK(evaluations.back()["tokens"] == 30 * 3 * 7);
+  CHECK(row["tokens"] == 30 * 3 * 7);
+  CHECK(evaluations.back()["flops"] == row["flops"]);
+  CHECK(row["curve"]["steps"] == Json({10, 20, 30}));
+  CHECK(row["curve"]["loss"][1] == evaluations[1]["loss"]);
+  CHECK(row["excess"].get<double>() == row["loss"].get<double>() - row["bayes_loss"].get<double>());
+  CHECK(row == read_json(scratch / "result.json").value);
+  CHECK(all_finite(row));
+  CHECK(row["flops_ledger"]["executed"] == row["flops"]);
+}
+
+TEST_CASE("trainer: a finished run is not trained again") {
+  const ScratchFolder scratch;
+  const auto row = train(small(), scratch.path);
+  bool stepped = false;
+  const auto again = train_run(small(), {scratch.path, [&](const Progress&) { stepped = true; }, {}});
+  CHECK(again == row);
+  CHECK_FALSE(stepped);
+}
+
+TEST_CASE("trainer: a run whose numbers leave the finite ends as diverged at a step, without NaN in any file") {
+  const ScratchFolder scratch;
+  const auto row = train(small({{"train.learning_rate", 1e30}, {"train.clip_norm", 0}}), scratch.path);
+  CHECK(row["status"] == "diverged");
+  CHECK(row["diverged_at"].get<int64_t>() >= 2);  // the first update makes the weights useless, the second step sees it
+  CHECK(row["diverged_at"].get<int64_t>() <= 10);
+  CHECK_FALSE(row.contains("loss"));
+  CHECK(all_finite(read_json(scratch / "result.json").value));
+  std::istringstream log(read_file(scratch / "log.jsonl"));
+  for (std::string line; std::getline(log, line);) CHECK(all_finite(Json::parse(line)));
+}
+
+TEST_CASE("trainer: loss falls towards the Bayes loss and never below it") {
+  const ScratchFolder scratch;
+  const auto row = train(small({{"train.steps", 300},
+                                {"model.dropout", 0.0},
+                                {"train.batch_size", 16},
+                                {"train.eval_tokens", 8192},
+                                {"train.checkpoint_every", 0}}),
+                         scratch.path);
+  const double start = std::log(14.0);  // a uniform guess over the vocabulary
+  const double bayes = row["bayes_loss"].get<double>(), loss = row["loss"].get<double>();
+  CHECK(loss < start - 0.8 * (start - bayes));
+  // On the same tokens only luck could beat the truth: by less than a standard error, about 1 nat / sqrt(8192).
+  CHECK(row["excess"].get<double>() > -0.011);
+  CHECK(std::abs(bayes - row["truth"]["bayes_loss"].get<double>()) < 5 * 0.011);
+}
+
+TEST_CASE("trainer: validation does not depend on the batch size or the seed") {
+  const ScratchFolder scratch;
+  const auto a = train(small(), scratch / "a");
+  const auto b = train(small({{"train.batch_size", 5}, {"train.seed", 9}}), scratch / "b");
+  CHECK(a["bayes_loss"] == b["bayes_loss"]);
+}

@@ -1,0 +1,60 @@
+// Trains with given weights on given batches, so that an outside implementation can be followed step by step, and
+// copies safetensors files. Driven by tests/references/*.py.
+//
+//   reference_training train CONFIG.json WEIGHTS.safetensors BATCHES.safetensors
+//       one line per step on standard output: loss, gradient norm, learning rate
+//       WEIGHTS by our parameter names; BATCHES holds `tokens`, int64 [steps, rows, context + 1]
+//   reference_training copy FROM.safetensors TO.safetensors
+
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "train/checkpoint.h"
+#include "train/safetensors.h"
+#include "train/stepper.h"
+
+using namespace attnscale;
+
+namespace {
+
+void train(const std::filesystem::path& config_file, const std::filesystem::path& weights,
+           const std::filesystem::path& batches) {
+  const auto document = read_json(config_file);
+  std::vector<Problem> problems;
+  const auto config = RunConfig::from_json(document.value, problems);
+  document.refuse(problems);
+  Transformer model(config.model, config.attention, config.data.context, 0);
+  Stepper stepper(model, config.train);
+  TensorMap parameters;
+  for (const auto& item : model.named_parameters()) parameters[item.key()] = item.value();
+  const auto stored = read_safetensors(weights);
+  check_same_tensors(weights.string(), stored, parameters);
+  copy_tensors(stored, parameters);
+  const auto tokens = read_safetensors(batches).at("tokens");
+  for (int64_t step = 1; step <= config.train.steps; ++step) {
+    const auto result = stepper.step(tokens[step - 1], step);
+    fmt::print("{} {} {}\n", result.loss, result.gradient_norm, result.learning_rate);
+  }
+}
+
+void copy(const std::filesystem::path& from, const std::filesystem::path& to) {
+  Metadata metadata;
+  const auto tensors = read_safetensors(from, &metadata);
+  write_safetensors(to, tensors, metadata);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  try {
+    if (count == 5 && std::strcmp(arguments[1], "train") == 0)
+      return train(arguments[2], arguments[3], arguments[4]), 0;
+    if (count == 4 && std::strcmp(arguments[1], "copy") == 0) return copy(arguments[2], arguments[3]), 0;
+    fmt::print(stderr, "usage: reference_training train CONFIG WEIGHTS BATCHES | copy FROM TO\n");
+    return static_cast<int>(ExitCode::usage);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return static_cast<int>(ExitCode::bad_input);
+  }
+}

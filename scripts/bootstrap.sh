@@ -256,7 +256,7 @@ provide_torch() {
 
 install_torch() {
   step "installing the wheel of PyTorch $torch_version in build/venv"
-  say "  (0.2 GB to download for a CPU build. Where pip chooses a CUDA build: about 3 GB, and 6 GB on disk.)"
+  say "  (0.2 GB to download for a CPU build; where pip chooses a CUDA build, 2.8 GB, and 5 GB on disk.)"
   say "  (A LibTorch of at least $torch_minimum that you have is taken instead if CMAKE_PREFIX_PATH names it.)"
   provide_venv
   # The Python packages that torch depends on are not needed to compile and link against it.

@@ -40,11 +40,13 @@ stop_heartbeat() {
 
 interrupted() {
   stop_heartbeat
-  printf '\nstopped during: %s\nRun the same command again: it goes on from there.\n' "$current_step" >&2
+  printf '\nstopped during: %s\nRun the same command again: it goes on from there.\n' "$current_step" >&8
   trap - EXIT
   exit "$1"
 }
 
+# The terminal's standard error, also while a step's output goes to its log.
+exec 8>&2
 trap stop_heartbeat EXIT
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
@@ -85,7 +87,7 @@ run_step() {
   (
     trap - INT TERM EXIT
     while sleep 20 >/dev/null 2>&1; do
-      say "  ... $(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c -100)"
+      say "  ... $(grep -v '^ *$' "$log" 2>/dev/null | tail -n 1 | tr -d '\r' | cut -c -100)"
     done
   ) 9>&- &
   heartbeat=$!
@@ -101,7 +103,7 @@ run_step() {
 explain_failure() {
   local log=$1 status=$2
   if grep -qiE 'no space left on device|not enough free space|disk quota exceeded' "$log"; then
-    die 74 "the disk is full: $current_step" "$(free_space); about 4 GB are needed." \
+    die 74 "the disk is full: $current_step" "$(free_space); about 4 GB are needed, 8 GB with CUDA." \
       "Free some space and run the same command again; it goes on from there."
   fi
   if grep -qiE 'temporary failure (in name )?resol|could not resolve|network is unreachable|connection refused|connection timed out|failed to establish a new connection|NewConnectionError|max retries exceeded|could not connect' "$log"; then

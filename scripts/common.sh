@@ -147,7 +147,7 @@ configure() {
   local fresh=()
   if [[ -f $build/CMakeCache.txt ]] && { [[ ! -f $build/build.ninja ]] || ! cache_is_ours; }; then fresh=(--fresh); fi
   cd -- "$root"
-  run_step configure cmake --preset release ${fresh[@]+"${fresh[@]}"}
+  run_step configure cmake --preset release "-DTorch_DIR=$(cat "$state/torch-dir")" ${fresh[@]+"${fresh[@]}"}
   echo "$key" >"$state/configured"
 }
 

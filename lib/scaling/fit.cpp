@@ -53,7 +53,7 @@ std::vector<double> column(const std::vector<Point>& points, double Point::*memb
 }
 
 /// What is suspicious about the optimum itself.
-void flag_optimum(const Form& form, const PowerSum& law, const Minimum& optimum, double smallest_loss,
+void flag_optimum(const Form& form, const PowerSum& law, const Minimum& optimum, double smallest_loss, double rms,
                   bool floor_is_free, Flags& flags) {
   if (!(optimum.gradient_norm < 1e-8))
     flags.push_back(
@@ -67,12 +67,13 @@ void flag_optimum(const Form& form, const PowerSum& law, const Minimum& optimum,
   for (size_t k = 0; k < form.symbols.size(); ++k) {
     const auto& symbol = form.symbols[k];
     const auto& term = law.terms[k];
-    const double smallest = *std::min_element(form.x[k].begin(), form.x[k].end());
-    const double largest_share = std::exp(term.log_coefficient - term.exponent * std::log(smallest)) / smallest_loss;
-    if (largest_share < 1e-4)
+    const auto [smallest, largest] = std::minmax_element(form.x[k].begin(), form.x[k].end());
+    const auto term_at = [&](double x) { return std::exp(term.log_coefficient - term.exponent * std::log(x)); };
+    // An exponent near 0 turns the term into a second floor, as a vanished coefficient does.
+    if (std::abs(term_at(*smallest) - term_at(*largest)) < std::max(1e-4, rms) * smallest_loss)
       flags.push_back(
-          fmt::format("the loss does not depend on {} in this range: {} and its coefficient mean nothing; "
-                      "run smaller {}",
+          fmt::format("the loss does not depend on {} by more than the residuals scatter: {}, its coefficient and E "
+                      "cannot be told apart; widen the span of {}",
                       symbol, form.exponents[k], symbol));
     else if (term.exponent <= 0)
       flags.push_back(
@@ -202,11 +203,15 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
     residuals[i] = objective.log_losses()[i] - residuals[i];
     squares += residuals[i] * residuals[i];
   }
-  out["rms_log_residual"] = std::sqrt(squares / static_cast<double>(residuals.size()));
-  flag_optimum(form, law, search.best, smallest_loss, floor_is_free, flags);
+  const double rms = std::sqrt(squares / static_cast<double>(residuals.size()));
+  out["rms_log_residual"] = rms;
+  flag_optimum(form, law, search.best, smallest_loss, rms, floor_is_free, flags);
   const auto group = independent_groups(form.points);
   if (options.replicates > 0) {
-    const auto resampled = bootstrap(objective, search.best, group, design, {options.replicates, options.seed});
+    // Huge tables get fewer replicates, so that a million rows still end within minutes.
+    const int affordable = std::max(100, static_cast<int>(2e7 / static_cast<double>(losses.size())));
+    const auto resampled =
+        bootstrap(objective, search.best, group, design, {std::min(options.replicates, affordable), options.seed});
     add_intervals(form, resampled, smallest_loss, floor_is_free, out, flags);
     if (resampled.method == Resampling::residuals) add_lack_of_fit(residuals, group, objective.num_free(), out, flags);
   }

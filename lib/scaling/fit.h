@@ -12,11 +12,11 @@ namespace attnscale {
 
 /// How `fit_report` works.
 struct FitReportOptions {
-  double delta = 1e-3;                    ///< Huber's, in ln L
-  std::optional<double> fixed_E;          ///< a known irreducible loss, nats per token
-  int replicates = 1000;                  ///< of the bootstrap; 0 leaves the intervals out
-  uint64_t seed = 0;                      ///< of the bootstrap
-  std::optional<double> true_bayes_loss;  ///< where the source knows its truth, nats per token
+  double delta = 1e-3;                                   ///< Huber's, in ln L
+  std::optional<double> fixed_E = std::nullopt;          ///< a known irreducible loss, nats per token
+  int replicates = 1000;                                 ///< of the bootstrap; 0 leaves the intervals out
+  uint64_t seed = 0;                                     ///< of the bootstrap
+  std::optional<double> true_bayes_loss = std::nullopt;  ///< where the source knows its truth, nats per token
 };
 
 /// All laws that the points can bear, as JSON:

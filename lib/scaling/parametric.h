@@ -18,8 +18,8 @@ struct ParametricFit {
 };
 
 struct FitOptions {
-  double delta = 1e-3;            ///< Huber's, in ln L
-  std::optional<double> fixed_E;  ///< a known irreducible loss, nats per token; 0 for none
+  double delta = 1e-3;                           ///< Huber's, in ln L
+  std::optional<double> fixed_E = std::nullopt;  ///< a known irreducible loss, nats per token; 0 for none
 };
 
 /// The 4,500 starts of Hoffmann et al.: alpha, beta in {0, .5, 1, 1.5, 2}, ln E in {-1, -.5, 0, .5, 1},

@@ -69,6 +69,8 @@ class PointReader {
     if (columns_.insert(name).second) order_.push_back(name);
   }
 
+  void saw_role(const std::string& role) { found_.insert(role); }
+
   /// @param cells  by role; a role whose column the record lacks is absent
   void add(const std::map<std::string, Cell>& cells, const std::string& place) {
     Point point;
@@ -77,7 +79,7 @@ class PointReader {
       const auto found = cells.find(role);
       return found == cells.end() || found->second.value.is_null() ? std::string() : text_of(found->second);
     };
-    for (const auto& [role, cell] : cells) found_.insert(role);
+    for (const auto& [role, cell] : cells) saw_role(role);
     if (auto status = text("status"); !status.empty()) point.status = std::move(status);
     point.run = text("run");
     point.variant = text("variant");
@@ -86,39 +88,42 @@ class PointReader {
     point.N = positive("N", cells, point);
     point.D = positive("D", cells, point);
     point.C = positive("C", cells, point);
-    const auto loss = cells.find("L");
-    if (loss != cells.end() || !point.done()) point.L = positive("L", cells, point);
-    else lacking_loss_.push_back(place);
+    point.L = positive("L", cells, point);
+    if (point.done())
+      for (const char* role : {"N", "D", "L"})
+        if (!cells.count(role)) lacking_.emplace_back(role, place);
     if (!point.done()) point.L = 0;
     any_done_ |= point.done();
     points_.push_back(std::move(point));
   }
 
   std::vector<Point> finish() {
-    if (points_.empty()) throw DataError(source_ + ": has no rows; expected at least one run");
+    if (order_.empty()) throw DataError(source_ + ": has no rows; expected at least one run");
     std::vector<std::string> missing;
     for (const auto& role : ColumnMap::roles()) {
       if (found_.count(role)) continue;
-      const bool required = role == "L" && any_done_;
-      if (!explicit_.at(role) && !required) continue;
-      if (role == "L" && !any_done_) continue;
+      // A sweep of which no run is done has no losses to show.
+      const bool wants_loss = any_done_ || points_.empty();
+      if (role == "L" ? !wants_loss : !explicit_.at(role)) continue;
       const auto& name = names_.at(role).front();
       missing.push_back(fmt::format("{}: there is no column \"{}\" for {}{}; columns: {}", source_, name, role,
                                     hint(name, role), fmt::join(order_, ", ")));
     }
-    if (missing.empty() && any_done_ && !found_.count("N") && !found_.count("D"))
+    if (missing.empty() && !found_.count("N") && !found_.count("D"))
       missing.push_back(
           fmt::format("{}: there is neither a column for N (parameters) nor for D (tokens); name them "
                       "with --columns N=...,D=...,L=...; columns: {}",
                       source_, fmt::join(order_, ", ")));
     if (!missing.empty()) throw DataError(fmt::format("{}", fmt::join(missing, "\n")));
-    for (const auto& place : lacking_loss_)
-      complain(
-          fmt::format("{}: column \"{}\" is missing in this row; expected the loss in nats per token, or a status "
-                      "other than \"done\"",
-                      place, names_.at("L").front()));
+    for (const auto& [role, place] : lacking_)
+      if (found_.count(role))
+        complain(
+            fmt::format("{}: column \"{}\" ({}) is missing in this row, which other rows have; add it, or remove "
+                        "the row",
+                        place, names_.at(role).front(), role));
     if (count_ > problems_.size()) problems_.push_back(fmt::format("and {} more", count_ - problems_.size()));
     if (!problems_.empty()) throw DataError(fmt::format("{}", fmt::join(problems_, "\n")));
+    if (points_.empty()) throw DataError(source_ + ": has no rows; expected at least one run");
     return std::move(points_);
   }
 
@@ -157,7 +162,8 @@ class PointReader {
   std::map<std::string, std::vector<std::string>> names_;
   std::map<std::string, bool> explicit_;
   std::set<std::string> columns_, found_;
-  std::vector<std::string> order_, problems_, lacking_loss_;
+  std::vector<std::string> order_, problems_;
+  std::vector<std::pair<std::string, std::string>> lacking_;  // role, place
   size_t count_ = 0;
   bool any_done_ = false;
   std::vector<Point> points_;
@@ -188,6 +194,7 @@ std::vector<Point> points_of_csv(std::string_view text, const ColumnMap& map, co
       const auto found = std::find(header.begin(), header.end(), name);
       if (found == header.end()) continue;
       index[role] = static_cast<size_t>(found - header.begin());
+      reader.saw_role(role);
       break;
     }
   while (csv.next(record)) {

@@ -1,0 +1,62 @@
+#include "scaling/comparison.h"
+
+#include <random>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_floating_point.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::WithinAbs;
+
+namespace {
+PairedRun run(const std::string& variant, const std::string& key, double loss) {
+  return {.variant = variant, .key = key, .done = true, .loss = loss, .params = 100};
+}
+}  // namespace
+
+TEST_CASE("comparison: mean and t-interval of three pairs by hand; runs without a partner are left out") {
+  // Differences -0.1, -0.2, -0.3: mean -0.2, sd 0.1, t(0.975, 2) = 4.302653, half width 4.302653 * 0.1 / sqrt 3.
+  const auto result = compare_variants({run("a", "1", 1.0), run("b", "1", 1.1), run("a", "2", 1.0), run("b", "2", 1.2),
+                                        run("b", "3", 1.3), run("a", "3", 1.0), run("a", "4", 9.0)});
+  REQUIRE(result.size() == 1);
+  CHECK(result[0]["pairs"] == 3);
+  CHECK_THAT(result[0]["mean_difference"].get<double>(), WithinAbs(-0.2, 1e-12));
+  CHECK_THAT(result[0]["interval"][0].get<double>(), WithinAbs(-0.2 - 0.2484138, 1e-6));
+  CHECK_THAT(result[0]["interval"][1].get<double>(), WithinAbs(-0.2 + 0.2484138, 1e-6));
+  CHECK(result[0]["verdict"] == "no difference shown");
+}
+
+TEST_CASE("comparison: a difference beyond its interval names the better variant and by how much") {
+  const auto result = compare_variants({run("a", "1", 1.0), run("b", "1", 0.9), run("a", "2", 1.0),
+                                        run("b", "2", 0.901), run("a", "3", 1.0), run("b", "3", 0.899)});
+  CHECK(result[0]["verdict"] == "b lower by 0.1");
+}
+
+TEST_CASE("comparison: one pair is too few, and a diverged partner is counted as lost") {
+  auto broken = run("b", "2", 0);
+  broken.done = false;
+  const auto result = compare_variants({run("a", "1", 1.0), run("b", "1", 0.9), run("a", "2", 1.0), broken});
+  CHECK(result[0]["pairs"] == 1);
+  CHECK(result[0]["lost_pairs"] == 1);
+  CHECK_FALSE(result[0].contains("interval"));
+  CHECK_THAT(result[0]["verdict"].get<std::string>(), ContainsSubstring("too few pairs"));
+}
+
+TEST_CASE("comparison: equal variants differ about once in twenty times") {
+  std::mt19937_64 random(1);
+  std::normal_distribution<double> normal(2.0, 0.004);
+  int different = 0;
+  for (int trial = 0; trial < 400; ++trial) {
+    std::vector<PairedRun> runs;
+    for (int i = 0; i < 6; ++i) {
+      runs.push_back(run("a", std::to_string(i), normal(random)));
+      runs.push_back(run("b", std::to_string(i), normal(random)));
+    }
+    different += compare_variants(runs)[0]["verdict"] != "no difference shown";
+  }
+  // Expected 20 of 400, standard deviation 4.4: three of them either way.
+  CHECK(different >= 7);
+  CHECK(different <= 33);
+}

@@ -1,0 +1,169 @@
+#include "scaling/fit.h"
+
+#include <functional>
+#include <random>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_floating_point.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "support.h"
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::WithinRel;
+
+namespace {
+
+const Surface surface{.E = 1.7, .A = 12.6, .B = 400, .alpha = 0.5, .beta = 0.6};
+constexpr auto no_noise = [](int) { return 0.0; };
+const FitReportOptions quick{.replicates = 60};
+
+std::string all_flags(const Json& of) {
+  std::string text;
+  for (const auto& flag : of["flags"]) text += flag.get<std::string>() + "\n";
+  return text;
+}
+
+void check_no_null(const Json& value) {
+  CHECK_FALSE(value.is_null());
+  if (value.is_structured())
+    for (const auto& each : value) check_no_null(each);
+}
+
+std::vector<Point> noisy(double noise) {
+  std::mt19937_64 random(11);
+  std::normal_distribution<double> normal(0, noise);
+  return grid_points(surface, {1e3, 4e3, 1.6e4, 6.4e4}, {1e5, 4e5, 1.6e6}, 3, [&](int) { return normal(random); });
+}
+
+}  // namespace
+
+TEST_CASE("fit_report: a sweep gives three forms with intervals, and the truth beside E") {
+  auto options = quick;
+  options.true_bayes_loss = 1.7;
+  const auto report = fit_report(noisy(0.002), options);
+  CHECK(report["n_points"] == 36);
+  CHECK(report["n_runs"] == 36);
+  CHECK(report["n_cells"] == 12);
+  const auto& form = report["forms"]["L(N,D)"];
+  for (const char* name : {"E", "A", "B", "alpha", "beta"}) {
+    INFO(name);
+    const double low = form["intervals"][name][0], high = form["intervals"][name][1], value = form[name];
+    CHECK(low < value);
+    CHECK(value < high);
+  }
+  CHECK(form["gradient_norm"].get<double>() < 1e-8);
+  CHECK(form["truth"]["bayes_loss"] == 1.7);
+  CHECK(form["truth"]["covered"] == true);
+  CHECK(form["lack_of_fit"]["p"].get<double>() > 0.01);
+  CHECK(report["forms"]["L(N)"]["n_points"] == 12);
+  CHECK(report["forms"]["L(D)"]["n_points"] == 9);
+  CHECK_THAT(all_flags(report["forms"]["L(N)"]), ContainsSubstring("expect it above the true"));
+  check_no_null(report);
+  CHECK_THAT(fit_text(report),
+             ContainsSubstring("irreducible loss: fitted 1.") && ContainsSubstring("/ true 1.7 (covered)"));
+}
+
+TEST_CASE("fit_report: a truth outside the interval is reported as not covered") {
+  auto options = quick;
+  options.true_bayes_loss = 1.5;
+  const auto report = fit_report(noisy(0.002), options);
+  CHECK(report["forms"]["L(N,D)"]["truth"]["covered"] == false);
+  CHECK_THAT(fit_text(report), ContainsSubstring("(NOT covered)"));
+}
+
+TEST_CASE("fit_report: the same options give the same document, byte for byte") {
+  const auto points = noisy(0.002);
+  CHECK(fit_report(points, quick).dump() == fit_report(points, quick).dump());
+}
+
+TEST_CASE("fit_report: E fixed leaves E and its interval out of the fit") {
+  auto options = quick;
+  options.fixed_E = 1.7;
+  const auto report = fit_report(noisy(0.002), options);
+  const auto& form = report["forms"]["L(N,D)"];
+  CHECK_THAT(form["E"].get<double>(), WithinRel(1.7, 1e-15));
+  CHECK(form["E_fixed"] == true);
+  CHECK_FALSE(form["intervals"].contains("E"));
+  CHECK(form["intervals"].contains("beta"));
+}
+
+TEST_CASE("fit_report: diverged points are named, not silently dropped") {
+  auto points = noisy(0.002);
+  points[5].status = "diverged";
+  points[5].run = "bad-run";
+  const auto report = fit_report(points, quick);
+  CHECK(report["n_points"] == 35);
+  CHECK_THAT(all_flags(report), ContainsSubstring("1 of 36 points did not finish") &&
+                                    ContainsSubstring("bad-run diverged (N = 1000, D = 400000, seed 2)"));
+}
+
+TEST_CASE("fit_report: what cannot be identified gets no number but the reason and what to run") {
+  const auto report_of = [](std::vector<Point> points) { return fit_report(points, quick); };
+  SECTION("one point") {
+    const auto report = report_of(grid_points(surface, {1e3}, {1e5}, 1, no_noise));
+    CHECK(report["forms"].empty());
+    CHECK_THAT(all_flags(report), ContainsSubstring("all points have the same N (1000)"));
+  }
+  SECTION("all N equal") {
+    const auto report = report_of(grid_points(surface, {1e3}, {1e5, 2e5, 1e6, 5e6}, 2, no_noise));
+    CHECK_FALSE(report["forms"].contains("L(N,D)"));
+    CHECK_FALSE(report["forms"].contains("L(N)"));
+    CHECK(report["forms"].contains("L(D)"));
+    CHECK_THAT(all_flags(report), ContainsSubstring("L(N,D) is not fitted: all points have the same N") &&
+                                      ContainsSubstring("add depths or widths"));
+  }
+  SECTION("sizes that differ by less than 1 % are one size") {
+    const auto report = report_of(grid_points(surface, {1000, 1003, 1006, 1009}, {1e5, 1e6}, 1, no_noise));
+    CHECK(report["forms"].empty());
+  }
+  SECTION("no run is done") {
+    auto points = grid_points(surface, {1e3}, {1e5}, 1, no_noise);
+    points[0].status = "failed";
+    const auto report = report_of(points);
+    CHECK(report["forms"].empty());
+    CHECK_THAT(all_flags(report), ContainsSubstring("no run is done"));
+  }
+}
+
+TEST_CASE("fit_report: a doubtful fit carries its doubt in words") {
+  const auto flags_of = [](const std::vector<Point>& points, const char* form) {
+    const auto report = fit_report(points, quick);
+    check_no_null(report);
+    REQUIRE(report["forms"].contains(form));
+    return all_flags(report["forms"][form]);
+  };
+  SECTION("short spans") {
+    CHECK_THAT(flags_of(grid_points(surface, {1e3, 1.5e3, 2e3, 3e3}, {1e5, 1.5e5, 2e5}, 2, no_noise), "L(N,D)"),
+               ContainsSubstring("N spans only 3x") && ContainsSubstring("D spans only 2x"));
+  }
+  SECTION("N and D in step") {
+    std::vector<Point> points;
+    for (const double N : {1e3, 2e3, 4e3, 8e3, 1.6e4, 3.2e4, 6.4e4, 1.28e5})
+      for (const auto& point : grid_points(surface, {N}, {20 * N}, 1, no_noise)) points.push_back(point);
+    CHECK_THAT(flags_of(points, "L(N,D)"), ContainsSubstring("N and D move together"));
+    CHECK_THAT(flags_of(points, "L(N)"), ContainsSubstring("differ in D too"));
+  }
+  SECTION("no floor in sight: a pure power law") {
+    const Surface bare{.E = 0, .A = 30, .B = 300, .alpha = 0.2, .beta = 0.3};
+    CHECK_THAT(flags_of(grid_points(bare, {1e3, 1e4, 1e5, 1e6}, {1e5, 1e6, 1e7}, 1, no_noise), "L(N,D)"),
+               ContainsSubstring("no floor"));
+  }
+  SECTION("a loss that does not depend on N, or not on D") {
+    const Surface flat{.E = 1.7, .A = 0, .B = 400, .alpha = 0.5, .beta = 0.6};
+    const auto flags = flags_of(grid_points(flat, {1e3, 1e4, 1e5}, {1e5, 1e6, 1e7}, 1, no_noise), "L(N,D)");
+    CHECK_THAT(flags, ContainsSubstring("does not depend on N") || ContainsSubstring("does not fall with N"));
+  }
+  SECTION("two variants in one table") {
+    auto points = noisy(0.002);
+    for (size_t i = 0; i < points.size(); ++i) points[i].variant = i % 2 ? "linear" : "softmax";
+    CHECK_THAT(flags_of(points, "L(N,D)"), ContainsSubstring("mixes 2 variants (linear, softmax)"));
+  }
+  SECTION("cells that miss the law by far more than their seeds scatter") {
+    auto points = noisy(0.0005);
+    for (size_t i = 0; i < points.size(); ++i)
+      if ((i / 3) % 2) points[i].L += 0.02;
+    CHECK_THAT(flags_of(points, "L(N,D)"), ContainsSubstring("lack of fit"));
+  }
+}

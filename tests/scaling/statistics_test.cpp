@@ -1,0 +1,35 @@
+#include "scaling/statistics.h"
+
+#include <cmath>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_floating_point.hpp>
+
+using namespace attnscale;
+using Catch::Matchers::WithinAbs;
+
+TEST_CASE("student_t_quantile: one degree is the Cauchy law, two have a closed form, many are normal") {
+  // Cauchy: tan(pi (p - 1/2)); two degrees: (2p - 1) sqrt(2 / (4p (1 - p))).
+  CHECK_THAT(student_t_quantile(0.975, 1), WithinAbs(12.706204736432095, 1e-9));
+  CHECK_THAT(student_t_quantile(0.975, 2), WithinAbs(4.302652729911275, 1e-9));
+  // Tables print 2.3646 for seven degrees.
+  CHECK_THAT(student_t_quantile(0.975, 7), WithinAbs(2.3646, 5e-5));
+  CHECK_THAT(student_t_quantile(0.975, 1e7), WithinAbs(1.959964, 1e-6));
+}
+
+TEST_CASE("f_upper_tail: agrees with the closed form for two numerator degrees") {
+  // For numerator 2 and denominator m: (1 + 2 f / m)^(-m / 2).
+  CHECK_THAT(f_upper_tail(3.0, 2, 10), WithinAbs(std::pow(1.6, -5.0), 1e-12));
+  CHECK_THAT(f_upper_tail(0.2, 2, 4), WithinAbs(std::pow(1.1, -2.0), 1e-12));
+  // The square of t with m degrees is F(1, m).
+  const double t = student_t_quantile(0.975, 9);
+  CHECK_THAT(f_upper_tail(t * t, 1, 9), WithinAbs(0.05, 1e-10));
+}
+
+TEST_CASE("quantile: interpolates between order statistics and ignores the order of the values") {
+  CHECK(quantile({4, 1, 3, 2}, 0.5) == 2.5);
+  CHECK(quantile({4, 1, 3, 2}, 0) == 1);
+  CHECK(quantile({4, 1, 3, 2}, 1) == 4);
+  CHECK(quantile({7}, 0.3) == 7);
+  CHECK_THAT(quantile({10, 20, 30, 40, 50}, 0.1), WithinAbs(14, 1e-12));
+}

@@ -284,7 +284,8 @@ std::string safetensors_bytes(const TensorMap& tensors, const Metadata& metadata
     // Written piecewise: an ordered object looks every new key up among all the others.
     const uint64_t end = offset + item->second.nbytes();
     const Json entry{{"dtype", type->name}, {"shape", item->second.sizes().vec()}, {"data_offsets", {offset, end}}};
-    text += (text.size() > 1 ? "," : "") + Json(item->first).dump() + ":" + entry.dump();
+    if (text.size() > 1) text += ',';
+    text.append(Json(item->first).dump()).append(":").append(entry.dump());
     offset = end;
   }
   text += "}";

@@ -42,13 +42,14 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
       options_(options),
       dropout_(model.options().dropout > 0),
       optimizer_(parameters_of(model, weight_dtype(options.dtype)),
-                 {options.beta1, options.beta2, options.epsilon, options.weight_decay}) {}
+                 {options.beta1, options.beta2, options.epsilon, options.weight_decay}) {
+  model_.train();
+}
 
 StepResult Stepper::step(const Tensor& tokens, int64_t step) {
   // Masks are a function of seed and step alone, so that a resumed run needs no saved generator.
   if (dropout_)
     at::manual_seed(stream_seed(static_cast<uint64_t>(options_.seed), "dropout", static_cast<uint64_t>(step)));
-  model_.train();
   const auto loss = next_token_loss(model_, tokens, options_.dtype, at::Reduction::Mean);
   loss.backward();
 

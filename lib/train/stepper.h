@@ -28,7 +28,7 @@ Tensor next_token_loss(Transformer& model, const Tensor& tokens, const std::stri
 /// arXiv:1211.5063, section 3.2), AdamW at the schedule's rate. Knows nothing of data, files or evaluation.
 class Stepper {
  public:
-  /// Puts the model into the dtype of its weights.
+  /// Puts the model into training mode and into the dtype of its weights.
   Stepper(Transformer& model, const TrainOptions& options);
 
   /// Update number `step`, 1-based. @param tokens  int64 [R, T + 1]

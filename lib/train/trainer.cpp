@@ -192,10 +192,12 @@ class Run {
   RunLog log_;
 };
 
+/// The CPU's allocator has no error class of its own, only its message.
 bool is_out_of_memory(const c10::Error& error) {
   const std::string message = error.what();
   return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
-         message.find("not enough memory") != std::string::npos || message.find("out of memory") != std::string::npos;
+         message.find("can't allocate memory") != std::string::npos ||
+         message.find("not enough memory") != std::string::npos;
 }
 
 Json out_of_memory(const RunConfig& config, const std::string& message) {

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
+#include "data/registry.h"
 #include "scratch_folder.h"
 
 using namespace attnscale;
@@ -59,7 +60,43 @@ bool all_finite(const Json& value) {
   return true;
 }
 
+/// Uniform tokens; the fourth training batch asks for more memory than there is, until it is told not to.
+class Hungry final : public Source {
+ public:
+  struct Options {
+    static const Fields& fields() {
+      static const Fields none;
+      return none;
+    }
+  };
+  explicit Hungry(const Options&) {}
+  inline static bool hungry = true;
+
+  int64_t vocab_size() const override { return 4; }
+  Batch batch(Split split, uint64_t, int64_t index, int64_t rows, int64_t context) const override {
+    if (hungry && split == Split::train && index == 3) at::empty({int64_t{1} << 60}, at::kByte);
+    return {rows, context, std::vector<int64_t>(static_cast<size_t>(rows * (context + 1)), index % 4)};
+  }
+};
+
 }  // namespace
+
+TEST_CASE("trainer: running out of memory is a status, and the next call tries again") {
+  const RegisterSource<Hungry> registered{{.name = "hungry", .summary = "", .source = ""}};
+  const ScratchFolder scratch;
+  const auto config = small({{"data", {{"source", "hungry"}, {"context", 7}}}});
+  const auto row = train(config, scratch.path);
+  CHECK(row["status"] == "oom");
+  CHECK(row["message"].get<std::string>().find("allocate") != std::string::npos);
+  CHECK(row == read_json(scratch / "result.json").value);
+  CHECK_FALSE(row.contains("truth"));
+  CHECK_FALSE(row.contains("loss"));
+  Hungry::hungry = false;
+  const auto again = train(config, scratch.path);
+  CHECK(again["status"] == "done");
+  CHECK_FALSE(again.contains("bayes_loss"));
+  unregister_source("hungry");
+}
 
 TEST_CASE("trainer: a run stopped at steps 7 and 19 ends with the bits of an undisturbed one") {
   for (const auto* dtype : {"float32", "bfloat16", "float64"}) {

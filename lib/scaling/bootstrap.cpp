@@ -21,6 +21,8 @@ int draw(std::mt19937_64& random, int count) {
   return static_cast<int>((static_cast<unsigned __int128>(random()) * static_cast<unsigned>(count)) >> 64);
 }
 
+double random_sign(std::mt19937_64& random) { return random() >> 63 ? -1 : 1; }
+
 /// Lowest of three walks: a resampled objective can have moved to the next valley.
 PowerSum refit(PowerSumObjective& objective, const Coordinates& optimum) {
   Minimum best;
@@ -59,9 +61,10 @@ std::vector<double> leverages(PowerSumObjective& objective, const Coordinates& a
 }
 
 struct Residuals {
-  std::vector<double> predicted;  ///< ln L of the law [P]
-  std::vector<double> within;     ///< residual minus its group's mean [P]
-  std::vector<double> means;      ///< mean residual per group, inflated for leverage and few groups [G]
+  std::vector<double> predicted;          ///< ln L of the law [P]
+  std::vector<double> within;             ///< residual minus its group's mean [P]
+  std::vector<std::vector<int>> members;  ///< the points of each group [G]
+  std::vector<double> means;              ///< mean residual per group, inflated for leverage and few groups [G]
 };
 
 Residuals group_residuals(PowerSumObjective& objective, const Coordinates& at, const std::vector<int>& group,
@@ -69,11 +72,13 @@ Residuals group_residuals(PowerSumObjective& objective, const Coordinates& at, c
   Residuals out;
   out.predicted = objective.log_predictions(at);
   out.means.assign(groups, 0.0);
+  out.members.resize(groups);
   std::vector<double> counts(groups, 0.0);
   for (size_t i = 0; i < group.size(); ++i) {
     out.within.push_back(objective.log_losses()[i] - out.predicted[i]);
     out.means[group[i]] += out.within[i];
     counts[group[i]] += 1;
+    out.members[group[i]].push_back(static_cast<int>(i));
   }
   for (int g = 0; g < groups; ++g) out.means[g] /= counts[g];
   for (size_t i = 0; i < group.size(); ++i) out.within[i] -= out.means[group[i]];
@@ -108,11 +113,16 @@ Bootstrap bootstrap(PowerSumObjective objective, const Minimum& optimum, const s
   std::vector<double> shift(result.groups), values(points);
   for (int replicate = 0; replicate < options.replicates; ++replicate) {
     if (by_residuals) {
-      for (double& each : shift) {
-        each = residuals.means[draw(random, result.groups)];
-        if (random() >> 63) each = -each;
+      for (int g = 0; g < result.groups; ++g) {
+        const double mean = random_sign(random) * residuals.means[draw(random, result.groups)];
+        // The seeds' deviations come from any cell with as many seeds, so that their mean stays 0.
+        const auto& own = residuals.members[g];
+        const auto* other = &residuals.members[draw(random, result.groups)];
+        if (other->size() != own.size()) other = &own;
+        const double sign = random_sign(random);
+        for (size_t i = 0; i < own.size(); ++i)
+          values[own[i]] = residuals.predicted[own[i]] + mean + sign * residuals.within[(*other)[i]];
       }
-      for (size_t i = 0; i < points; ++i) values[i] = residuals.predicted[i] + shift[group[i]] + residuals.within[i];
       objective.set_log_losses(values);
     } else {
       std::fill(shift.begin(), shift.end(), 0.0);

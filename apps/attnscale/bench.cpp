@@ -1,0 +1,135 @@
+#include <fmt/format.h>
+
+#include "bench/attention.h"
+#include "bench/training.h"
+#include "commands.h"
+#include "core/table.h"
+#include "core/units.h"
+#include "sweep/plan.h"
+
+namespace attnscale {
+namespace {
+
+/// The published CPU configuration of nanoGPT, on generated tokens with as many symbols.
+constexpr const char* default_config = R"({
+  "model": {"depth": 4, "model_dim": 128, "num_heads": 4, "bias": false},
+  "data": {"source": "zipf_memory", "num_keys": 49, "num_labels": 16, "context": 64},
+  "train": {"batch_size": 12, "learning_rate": 0.001}
+})";
+
+std::string spread_text(const Json& timing) {
+  return fmt::format("{:.3g} ({:.3g} to {:.3g})", timing["median"].get<double>(), timing["minimum"].get<double>(),
+                     timing["maximum"].get<double>());
+}
+
+ExitCode attention(const AttentionBench& bench, bool json) {
+  const Json result = bench_attention(bench);
+  if (json) {
+    print_json(result);
+    return ExitCode::done;
+  }
+  Table table;
+  table.add_column("variant");
+  for (const auto* title : {"T", "forward ms", "forward + backward ms", "GFLOP/s", "of GEMM peak", "state"})
+    table.add_column(title, Table::right);
+  for (const auto& row : result["rows"])
+    table.add_row({row["variant"].get<std::string>(), row["length"].dump(), spread_text(row["forward_ms"]),
+                   spread_text(row["forward_backward_ms"]), fmt::format("{:.1f}", row["gflops"].get<double>()),
+                   fmt::format("{:.0f} %", 100 * row["of_gemm_peak"].get<double>()),
+                   bytes_text(row["state_bytes"].get<int64_t>())});
+  print(table.text(200));
+  print(
+      fmt::format("{} threads, {}, batch {}, {} heads of width {}; GEMM peak measured {:.0f} GFLOP/s; medians (minimum "
+                  "to maximum) of {}\n",
+                  bench.threads, bench.dtype, bench.batch, bench.num_heads, bench.head_dim,
+                  result["gemm_gflops"].get<double>(), bench.repetitions));
+  return ExitCode::done;
+}
+
+RunConfig config_for(const std::vector<std::string>& assignments) {
+  Json config = Json::parse(default_config);
+  for (const auto& text : assignments) {
+    auto [path, value] = parse_assignment(text);
+    set_path(config, path, std::move(value));
+  }
+  std::vector<Problem> problems;
+  auto result = RunConfig::from_json(config, problems);
+  std::string message;
+  for (const auto& problem : problems)
+    message += fmt::format("{}--set: {}: {}", message.empty() ? "" : "\n", problem.path, problem.message);
+  if (!problems.empty()) throw ConfigError(message);
+  return result;
+}
+
+ExitCode training(const std::vector<std::string>& assignments, int threads, int warmup, int repetitions, bool json) {
+  const Json result = bench_training(config_for(assignments), threads, warmup, repetitions);
+  if (json) {
+    print_json(result);
+    return ExitCode::done;
+  }
+  print(fmt::format(
+      "{:.0f} tokens per second; a step takes {} ms, {} threads, {}, {} parameters\n"
+      "{:.1f} GFLOP/s executed, {:.0f} % of this machine's GEMM peak of {:.0f}\n",
+      result["tokens_per_second"].get<double>(), spread_text(result["spread"]), threads,
+      result["dtype"].get<std::string>(), count_text(result["params"].get<double>()), result["gflops"].get<double>(),
+      100 * result["of_gemm_peak"].get<double>(), result["gemm_gflops"].get<double>()));
+  return ExitCode::done;
+}
+
+void add_bench_attention(CLI::App& bench, Action& action) {
+  auto* command = bench.add_subcommand("attention", "Times forward and backward of the variants, interleaved");
+  auto options = std::make_shared<AttentionBench>();
+  auto json = std::make_shared<bool>(false);
+  command->add_option("--variants", options->variants, "which (default: all)")->delimiter(',');
+  command->add_option("--lengths", options->lengths, "positions")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--batch", options->batch, "sequences")->check(CLI::Range(1, 4096))->capture_default_str();
+  command->add_option("--heads", options->num_heads, "heads")->check(CLI::Range(1, 1024))->capture_default_str();
+  command->add_option("--head-dim", options->head_dim, "width of a head")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  command->add_option("--dtype", options->dtype, "float32, bfloat16 or float64")->capture_default_str();
+  command->add_option("--threads", options->threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
+  command->add_option("--warmup", options->warmup, "untimed repetitions")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str();
+  command->add_option("--repetitions", options->repetitions, "timed repetitions")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  command->add_flag("--json", *json, "one JSON document on standard output");
+  command->footer("Example: attnscale bench attention --lengths 512,2048,8192 --variants softmax,linear");
+  command->callback([=, &action] { action = [=] { return attention(*options, *json); }; });
+}
+
+void add_bench_train(CLI::App& bench, Action& action) {
+  auto* command = bench.add_subcommand("train", "Times whole training steps of one config");
+  auto set = std::make_shared<std::vector<std::string>>();
+  auto threads = std::make_shared<int>(1), warmup = std::make_shared<int>(5), repetitions = std::make_shared<int>(30);
+  auto json = std::make_shared<bool>(false);
+  command->add_option("--set", *set, "path=value, changes the config (model.depth=6); repeatable")
+      ->type_name("PATH=VALUE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--threads", *threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
+  command->add_option("--warmup", *warmup, "untimed steps")->check(CLI::Range(0, 1000))->capture_default_str();
+  command->add_option("--repetitions", *repetitions, "timed steps")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command->add_flag("--json", *json, "one JSON document on standard output");
+  command->footer("Example: attnscale bench train --set model.depth=6 --set train.dtype=bfloat16");
+  command->callback([=, &action] { action = [=] { return training(*set, *threads, *warmup, *repetitions, *json); }; });
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("bench", "Measures speed on this machine");
+  command->require_subcommand(1);
+  command->footer("Example: attnscale bench train --json");
+  add_bench_attention(*command, action);
+  add_bench_train(*command, action);
+}
+
+}  // namespace attnscale

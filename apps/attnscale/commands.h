@@ -1,0 +1,44 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace attnscale {
+
+/// What the chosen subcommand does once the arguments are read; returns the exit code.
+using Action = std::function<ExitCode()>;
+
+/// Each adds one subcommand and, when it is the one chosen, sets `action`.
+void add_list(CLI::App& app, Action& action);
+void add_describe(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
+void add_schema(CLI::App& app, Action& action);
+void add_docs(CLI::App& app, Action& action);
+void add_plan(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
+void add_sweep(CLI::App& app, Action& action);
+void add_fit(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
+void add_doctor(CLI::App& app, Action& action);
+void add_worker(CLI::App& app, Action& action);
+
+/// Arguments that the commands which read a spec share.
+struct SpecArguments {
+  std::string spec;
+  std::vector<std::string> set;
+  void add_to(CLI::App& command);
+};
+
+/// Prints to standard output; a reader that went away ends the program quietly, a full disk with IoError.
+void print(const std::string& text);
+void print_json(const Json& document);
+
+}  // namespace attnscale

@@ -1,0 +1,29 @@
+#include "finish.h"
+
+#include <iostream>
+
+#include <fmt/format.h>
+
+#include "commands.h"
+#include "core/files.h"
+#include "report/report.h"
+#include "scaling/fit.h"
+#include "scaling/scaling.h"
+
+namespace attnscale {
+
+void write_scaling(const std::filesystem::path& folder) {
+  write_file_atomically(folder / "scaling.json", scaling_of_sweep(folder).dump(1) + "\n");
+}
+
+void finish_sweep(const std::filesystem::path& folder) {
+  write_scaling(folder);
+  const auto files = write_report(folder);
+  for (const auto& note : files.notes) std::cerr << note << "\n";
+  print(results_table(folder));
+  const Json scaling = read_json(folder / "scaling.json").value;
+  print("\n" + fit_text(scaling.at("fits").at("all")));
+  print(fmt::format("\nreport: {}\n", files.html.string()));
+}
+
+}  // namespace attnscale

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <filesystem>
+
+namespace attnscale {
+
+/// From a sweep's folder alone: scaling.json, report.html and figures, and a summary on standard output.
+void finish_sweep(const std::filesystem::path& folder);
+
+/// Writes scaling.json of a sweep's folder. Each stage can be done again by itself, years later.
+void write_scaling(const std::filesystem::path& folder);
+
+}  // namespace attnscale

@@ -1,0 +1,50 @@
+#include "scaling/fit.h"
+
+#include <filesystem>
+
+#include "commands.h"
+#include "scaling/scaling.h"
+
+namespace attnscale {
+namespace {
+
+struct FitArguments {
+  std::string path, columns;
+  FitReportOptions options;
+  double fixed_E = 0;
+  bool json = false;
+};
+
+ExitCode fit(FitArguments arguments, bool has_fixed_E) {
+  if (has_fixed_E) arguments.options.fixed_E = arguments.fixed_E;
+  const Json result = fit_of_path(arguments.path, ColumnMap::parse(arguments.columns), arguments.options);
+  if (arguments.json) print_json(result);
+  else print(fit_text_of_path(result));
+  return ExitCode::done;
+}
+
+}  // namespace
+
+void add_fit(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("fit", "Fits scaling laws to a sweep's folder or a table, with intervals");
+  auto arguments = std::make_shared<FitArguments>();
+  command->add_option("path", arguments->path, "sweep folder, CSV, JSON or JSONL file")->required();
+  command->add_option("--columns", arguments->columns, "which column is what: N=params,D=tokens,L=loss,run=name")
+      ->type_name("ROLE=COLUMN,...");
+  command->add_option("--delta", arguments->options.delta, "Huber delta, in ln L")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--bootstrap", arguments->options.replicates, "bootstrap replicates; 0 leaves the intervals out")
+      ->check(CLI::Range(0, 1000000))
+      ->capture_default_str();
+  command->add_option("--seed", arguments->options.seed, "seed of the bootstrap")->capture_default_str();
+  auto* fixed = command->add_option("--fixed-irreducible", arguments->fixed_E, "known irreducible loss, nats per token")
+                    ->check(CLI::NonNegativeNumber);
+  command->add_flag("--json", arguments->json, "one JSON document on standard output");
+  command->footer(
+      "Example: attnscale fit results/quickstart\n"
+      "         attnscale fit runs.csv --columns N=params,D=tokens,L=loss");
+  command->callback([=, &action] { action = [=] { return fit(*arguments, fixed->count() > 0); }; });
+}
+
+}  // namespace attnscale

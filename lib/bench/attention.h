@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "core/json.h"
+
+namespace attnscale {
+
+struct AttentionBench {
+  std::vector<std::string> variants;  ///< all when empty
+  std::vector<int64_t> lengths = {512, 2048};
+  int64_t batch = 1, num_heads = 4, head_dim = 64;
+  std::string dtype = "float32";
+  bool causal = true;
+  int threads = 1;
+  int warmup = 1, repetitions = 5;
+};
+
+/// Forward and backward of each variant with its defaults, interleaved: every repetition times all
+/// variants once, so that a machine that slows down slows all of them.
+///
+/// @return {threads, dtype, shape, gemm_gflops, rows: [{variant, length, forward_ms, forward_backward_ms
+///         (each median, minimum, maximum), executed_flops (forward), gflops, of_gemm_peak, state_bytes}]};
+///         gflops counts the backward pass as two forward passes
+/// @throws ConfigError for an unknown variant or one that cannot stand at these sizes
+Json bench_attention(const AttentionBench& bench);
+
+/// @throws ConfigError with the nearest known name
+torch::ScalarType scalar_type_named(const std::string& dtype);
+
+/// GFLOP/s of a square matrix product of a size that caches hold, the best of several: what this
+/// machine reaches with these threads in this dtype.
+double gemm_gflops(torch::ScalarType dtype);
+
+}  // namespace attnscale

@@ -1,0 +1,134 @@
+#include "sweep/plan.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "core/options.h"
+#include "core/version.h"
+
+namespace attnscale {
+namespace {
+
+/// Where in the spec a config path was set: the axis that sets it or something around it, else base.
+class Origin {
+ public:
+  void add(const std::string& config_path, const std::string& spec_path) {
+    places_.emplace_back(config_path, spec_path);
+  }
+
+  std::string spec_path(const std::string& config_path) const {
+    for (const auto& [set, place] : places_) {
+      if (config_path == set) return place;
+      if (config_path.rfind(set + ".", 0) == 0) return place + config_path.substr(set.size());
+      // The problem concerns a whole section, and this axis set something inside it.
+      if (set.rfind(config_path + ".", 0) == 0) return place;
+    }
+    return "base." + config_path;
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> places_;
+};
+
+void refuse_too_many(const Spec& spec) {
+  if (spec.num_runs() <= max_runs) return;
+  std::string axes;
+  for (const auto& axis : spec.axes)
+    axes += fmt::format("{}{} ({})", axes.empty() ? "" : " x ", axis.label, axis.points.size());
+  spec.document.refuse(
+      {{spec.axes.empty() ? "" : spec.axes.front().label,
+        fmt::format("the axes {} multiply to {:.3g} runs, expected at most {:.0f}; shorten them, or draw "
+                    "samples with \"random\"",
+                    axes, spec.num_runs(), max_runs)}});
+}
+
+/// Walks all points of the axes like an odometer, the last axis fastest.
+class Odometer {
+ public:
+  explicit Odometer(const std::vector<Axis>& axes) : axes_(axes), digits_(axes.size(), 0) {}
+  size_t operator[](size_t axis) const { return digits_[axis]; }
+  bool next() {
+    for (size_t i = axes_.size(); i-- > 0;) {
+      if (++digits_[i] < axes_[i].points.size()) return true;
+      digits_[i] = 0;
+    }
+    return false;
+  }
+
+ private:
+  const std::vector<Axis>& axes_;
+  std::vector<size_t> digits_;
+};
+
+constexpr size_t most_problems = 50;  // a spec with one wrong value in its base would repeat it for each run
+
+}  // namespace
+
+double PlannedRun::tokens() const {
+  return static_cast<double>(config.train.steps) * static_cast<double>(config.train.batch_size * config.data.context);
+}
+double PlannedRun::training_flops() const { return tokens() * cost.flops_per_token.executed; }
+
+Plan make_plan(const Spec& spec) {
+  refuse_too_many(spec);
+  Plan plan;
+  plan.name = spec.name;
+  std::vector<Problem> problems;
+  std::set<std::string> ids, reported;
+  Odometer at(spec.axes);
+  do {
+    Json config = spec.base;
+    Json settings = Json::object();
+    Origin origin;
+    try {
+      for (size_t i = 0; i < spec.axes.size(); ++i) {
+        const auto& axis = spec.axes[i];
+        for (size_t p = 0; p < axis.paths.size(); ++p) {
+          set_path(config, axis.paths[p], axis.points[at[i]][p]);
+          settings[axis.paths[p]] = axis.points[at[i]][p];
+          origin.add(axis.paths[p], axis.where[at[i]][p]);
+        }
+      }
+    } catch (const ConfigError& error) {
+      problems.push_back({"base", error.what()});
+      break;
+    }
+    std::vector<Problem> found;
+    PlannedRun run;
+    run.config = RunConfig::from_json(config, found);
+    for (auto& problem : found) {
+      problem.path = origin.spec_path(problem.path);
+      if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
+    }
+    if (problems.size() >= most_problems) break;
+    if (!problems.empty()) continue;
+    run.id = run.config.id();
+    if (!ids.insert(run.id).second) {
+      ++plan.repeated;
+      continue;
+    }
+    run.cost = model_cost(run.config.model, run.config.attention, run.config.data.context, run.config.train.batch_size);
+    run.settings = std::move(settings);
+    plan.runs.push_back(std::move(run));
+  } while (at.next());
+  spec.document.refuse(problems);
+  return plan;
+}
+
+Json Plan::to_json() const {
+  Json list = Json::array();
+  for (const auto& run : runs)
+    list.push_back({{"id", run.id},
+                    {"settings", run.settings},
+                    {"parameters", run.cost.parameters.to_json()},
+                    {"tokens", run.tokens()},
+                    {"flops", run.training_flops()},
+                    {"training_bytes", run.cost.training_bytes},
+                    {"config", run.config.to_json()}});
+  return {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},
+          {"num_runs", runs.size()},      {"repeated", repeated}, {"runs", std::move(list)}};
+}
+
+}  // namespace attnscale

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "model/cost.h"
+#include "sweep/spec.h"
+#include "train/run_config.h"
+
+namespace attnscale {
+
+/// One training that the sweep will do.
+struct PlannedRun {
+  std::string id;  ///< RunConfig::id
+  RunConfig config;
+  ModelCost cost;
+  Json settings;  ///< what the axes set, by config path
+
+  double tokens() const;
+  double training_flops() const;  ///< executed
+};
+
+struct Plan {
+  std::string name;
+  std::vector<PlannedRun> runs;  ///< in the order of the axes, seeds innermost; equal configs once
+  int64_t repeated = 0;          ///< points whose resolved config another point had already
+
+  Json to_json() const;  ///< plan.json
+};
+
+/// Expands and resolves every run and validates all of them before any starts.
+/// @throws ConfigError with every problem of every run, at the place in the spec that set the value
+Plan make_plan(const Spec& spec);
+
+/// The plan as text for a terminal of `width` columns: a row per run, then the sums.
+std::string plan_text(const Plan& plan, size_t width);
+
+}  // namespace attnscale

@@ -1,0 +1,64 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "core/table.h"
+#include "core/units.h"
+#include "sweep/plan.h"
+
+namespace attnscale {
+namespace {
+
+/// The last segments of a path are what tells runs apart: `model.depth` -> `depth`.
+std::string short_name(const std::string& path) { return path.substr(path.rfind('.') + 1); }
+
+std::string shown(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_object() && value.contains("variant")) {
+    auto text = value["variant"].get<std::string>();
+    for (const auto& [key, option] : value.items())
+      if (key != "variant") text += fmt::format(" {}={}", key, option.dump());
+    return text;
+  }
+  if (value.is_number_float()) return fmt::format("{:.4g}", value.get<double>());
+  return value.dump();
+}
+
+constexpr size_t most_rows = 60;
+
+}  // namespace
+
+std::string plan_text(const Plan& plan, size_t width) {
+  Table table;
+  table.add_column("run");
+  std::vector<std::string> paths;
+  if (!plan.runs.empty())
+    for (const auto& [path, value] : plan.runs.front().settings.items()) paths.push_back(path);
+  for (const auto& path : paths) table.add_column(short_name(path));
+  for (const auto* name : {"params", "tokens", "FLOPs", "memory"}) table.add_column(name, Table::right);
+  double tokens = 0, flops = 0;
+  int64_t memory = 0;
+  for (size_t i = 0; i < plan.runs.size(); ++i) {
+    const auto& run = plan.runs[i];
+    tokens += run.tokens();
+    flops += run.training_flops();
+    memory = std::max(memory, run.cost.training_bytes);
+    if (i >= most_rows) continue;
+    std::vector<std::string> row = {run.id.substr(0, 8)};
+    for (const auto& path : paths) row.push_back(shown(run.settings[path]));
+    row.push_back(count_text(static_cast<double>(run.cost.parameters.total)));
+    row.push_back(count_text(run.tokens()));
+    row.push_back(count_text(run.training_flops()));
+    row.push_back(bytes_text(run.cost.training_bytes));
+    table.add_row(std::move(row));
+  }
+  std::string text = table.text(width);
+  if (plan.runs.size() > most_rows)
+    text += fmt::format("... and {} more runs (plan --json has all)\n", plan.runs.size() - most_rows);
+  text += fmt::format("{} runs, {} tokens, {} FLOPs, at most {} memory a run\n", plan.runs.size(), count_text(tokens),
+                      count_text(flops), bytes_text(memory));
+  if (plan.repeated > 0) text += fmt::format("{} points repeat a config and run once\n", plan.repeated);
+  return text;
+}
+
+}  // namespace attnscale

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+
+namespace attnscale {
+
+/// One direction of a sweep: at each point it sets one value (grid, seeds) or several together
+/// (zip, random).
+struct Axis {
+  std::string label;                            ///< `grid.model.depth`, `zip[0]`, `random`, `seeds`
+  std::vector<std::string> paths;               ///< config paths that it sets
+  std::vector<std::vector<Json>> points;        ///< per point, a value for each path
+  std::vector<std::vector<std::string>> where;  ///< per point and path, the JSON path in the spec
+};
+
+/// What a user asked for: a base config and the axes along which it varies.
+///
+/// `base` holds the sections model, attention, data, train. `grid` multiplies its axes, `zip`
+/// walks its lists in step, `random` draws samples, `seeds` repeats everything.
+struct Spec {
+  JsonDocument document;  ///< as read, for places in messages
+  std::string name;       ///< names the default output folder
+  Json base = Json::object();
+  std::vector<Axis> axes;  ///< outermost first; seeds last
+
+  /// Runs that the axes multiply to; a double, since a spec may ask for 10^12.
+  double num_runs() const;
+};
+
+/// Runs that one sweep may have; more is refused with the count.
+inline constexpr double max_runs = 1e6;
+
+/// @param assignments  `path=value` from --set: config paths (`model.depth=4`; replaces an axis over
+///                     the same path), or spec keys (`seeds=1`, `grid.model.depth=[1,2]`)
+/// @throws ConfigError with every problem of the spec's own structure, IoError
+Spec read_spec(const std::filesystem::path& file, const std::vector<std::string>& assignments);
+
+}  // namespace attnscale

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <filesystem>
+
+#include "core/error.h"
+#include "sweep/plan.h"
+
+namespace attnscale {
+
+struct SweepOptions {
+  std::filesystem::path folder;   ///< where results go
+  std::filesystem::path program;  ///< this program, started again as worker
+  int jobs = 1;                   ///< runs side by side
+  int threads = 1;                ///< threads of each run
+};
+
+struct SweepOutcome {
+  int64_t done = 0, diverged = 0, failed = 0;
+  bool interrupted = false;
+  ExitCode code() const;
+};
+
+/// Trains every run of the plan that is not done yet. What finished is durable before the next run
+/// starts on the same worker; after an interruption the same call goes on where this one stopped.
+/// Progress goes to standard error.
+/// @throws IoError when the disk refuses (the sweep stops; what is done is kept)
+SweepOutcome run_sweep(const Spec& spec, const Plan& plan, const SweepOptions& options);
+
+/// Trains a plan's only run in this process, in the same kind of folder.
+/// @return the run's row
+Json run_single(const Spec& spec, const Plan& plan, const std::filesystem::path& folder);
+
+}  // namespace attnscale

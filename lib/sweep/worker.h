@@ -1,0 +1,50 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include <sys/types.h>
+
+#include "core/json.h"
+
+namespace attnscale {
+
+/// The parent's end of a worker: a long-lived process that trains one run after another.
+///
+/// The two speak JSON lines over pipes. To the worker: {"folder", "config"}. Back: {"progress": ...},
+/// then {"result": row} or {"error": message, "code": exit code}. The kernel kills a worker whose
+/// parent dies.
+class Worker {
+ public:
+  /// Starts `program worker` with `threads` threads. @throws IoError
+  Worker(const std::filesystem::path& program, int threads);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  void start(const std::filesystem::path& run_folder, const Json& config);
+
+  /// Reads what is there. @return complete lines, oldest first; sets `closed` at the end of the stream
+  std::vector<Json> read();
+  bool closed() const { return closed_; }
+
+  /// Asks the worker to save and stop.
+  void ask_to_stop();
+
+  /// Waits for a closed worker and says how it ended: `killed by signal 9 (Killed)`.
+  std::string end();
+
+  int descriptor() const { return from_; }
+  std::string run_id;  ///< what it is doing; empty when idle
+
+ private:
+  pid_t process_ = -1;
+  int to_ = -1, from_ = -1;
+  std::string pending_;
+  bool closed_ = false;
+};
+
+/// The worker process: serves requests on standard input until it is closed.
+int serve_runs(int threads);
+
+}  // namespace attnscale

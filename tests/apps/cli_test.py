@@ -1,0 +1,206 @@
+"""The command line as a new user meets it: help, mistakes, pipes, full disks."""
+
+import json
+import os
+import subprocess
+import unittest
+
+from program import PROGRAM, TINY, ProgramTest, rows, run, write_spec
+
+COMMANDS = ["sweep", "plan", "train", "fit", "report", "export", "list", "describe", "verify", "bench", "schema", "docs",
+            "doctor"]
+
+
+class Help(ProgramTest):
+    def test_without_arguments_the_commands_are_shown_and_the_status_is_2(self):
+        done = run()
+        self.assertEqual(done.returncode, 2)
+        self.assertEqual(done.stdout, "")
+        for command in COMMANDS:
+            self.assertIn(command, done.stderr)
+
+    def test_every_command_has_help_with_an_example(self):
+        for command in COMMANDS:
+            done = run(command, "--help")
+            self.assertEqual(done.returncode, 0, command)
+            self.assertIn("Example", done.stdout, command)
+
+    def test_the_worker_command_is_not_advertised(self):
+        self.assertNotIn("worker", run("--help").stdout)
+
+    def test_a_misspelt_command_or_flag_names_the_right_one(self):
+        for arguments, expected in [(["swep", "x"], "sweep"), (["descrbe", "linear"], "describe"),
+                                    (["sweep", "spec.json", "--job", "2"], "--jobs"),
+                                    (["list", "variants", "--jsno"], "--json")]:
+            done = run(*arguments)
+            self.assertEqual(done.returncode, 2, arguments)
+            self.assertIn(f'did you mean "{expected}"?', done.stderr, arguments)
+
+    def test_a_misspelt_variant_names_the_right_one(self):
+        done = run("describe", "slidding_window")
+        self.assertEqual(done.returncode, 65)
+        self.assertIn('did you mean "sliding_window"?', done.stderr)
+
+    def test_version_is_the_one_of_the_build(self):
+        with open(os.path.join(os.path.dirname(__file__), "..", "..", "CMakeLists.txt")) as file:
+            text = file.read()
+        version = text.split("project(attnscale VERSION ")[1].split()[0]
+        self.assertEqual(run("--version").stdout.strip(), version)
+
+
+class Json(ProgramTest):
+    def test_list_variants(self):
+        variants = json.loads(run("list", "variants", "--json").stdout)
+        self.assertEqual({v["name"] for v in variants} & {"softmax", "sliding_window", "linformer", "linear",
+                                                          "memory_compressed"},
+                         {"softmax", "sliding_window", "linformer", "linear", "memory_compressed"})
+        for variant in variants:
+            self.assertEqual({"name", "family", "source", "traits", "options"} - set(variant), set())
+
+    def test_describe_knows_every_listed_name(self):
+        for what in ("variants", "sources"):
+            for entry in json.loads(run("list", what, "--json").stdout):
+                described = json.loads(run("describe", entry["name"], "--json").stdout)
+                self.assertEqual(described, entry)
+                self.assertIn(entry["name"], run("describe", entry["name"]).stdout)
+
+    def test_schema_is_json_and_names_every_section(self):
+        schema = json.loads(run("schema").stdout)
+        self.assertEqual(set(schema["properties"]["base"]["properties"]), {"model", "attention", "data", "train"})
+
+    def test_the_shipped_schema_is_the_programs(self):
+        with open(os.path.join(os.path.dirname(__file__), "..", "..", "experiments", "spec.schema.json")) as file:
+            self.assertEqual(json.load(file), json.loads(run("schema").stdout))
+
+    def test_plan_prints_one_document_and_trains_nothing(self):
+        done = self.run_here("plan", write_spec(self.folder, TINY), "--json", "--no-timing")
+        plan = json.loads(done.stdout)
+        self.assertEqual(plan["num_runs"], 8)
+        self.assertEqual(os.listdir(self.folder), ["spec.json"])
+
+
+class Sweep(ProgramTest):
+    def test_a_sweep_leaves_everything_and_a_second_call_trains_nothing(self):
+        spec = write_spec(self.folder, TINY)
+        first = self.run_here("sweep", spec, "--out", "out")
+        self.assertEqual(first.returncode, 0, first.stderr)
+        out = os.path.join(self.folder, "out")
+        for name in ("spec.json", "plan.json", "results.jsonl", "scaling.json", "report.html"):
+            self.assertTrue(os.path.getsize(os.path.join(out, name)) > 0, name)
+        table = rows(os.path.join(out, "results.jsonl"))
+        self.assertEqual(len(table), 8)
+        for row in table:
+            self.assertEqual({"id", "status", "loss", "params", "tokens", "flops", "seed", "config"} - set(row), set())
+            self.assertEqual(row["status"], "done")
+            self.assertGreater(row["excess"], -0.02)
+        before = {row["id"]: os.stat(os.path.join(out, "runs", row["id"], "result.json")).st_mtime_ns for row in table}
+        second = self.run_here("sweep", spec, "--out", "out")
+        self.assertEqual(second.returncode, 0)
+        self.assertIn("8 of 8 runs are done already", second.stderr)
+        for row in table:
+            self.assertEqual(os.stat(os.path.join(out, "runs", row["id"], "result.json")).st_mtime_ns, before[row["id"]])
+
+    def test_results_do_not_depend_on_the_number_of_workers(self):
+        from program import stable
+        spec = write_spec(self.folder, TINY)
+        self.run_here("sweep", spec, "--out", "one", "--jobs", "1")
+        self.run_here("sweep", spec, "--out", "three", "--jobs", "3")
+        one, three = (rows(os.path.join(self.folder, name, "results.jsonl")) for name in ("one", "three"))
+        self.assertEqual(list(map(stable, one)), list(map(stable, three)))
+
+    def test_train_does_one_run_and_refuses_a_sweep(self):
+        spec = write_spec(self.folder, TINY)
+        done = self.run_here("train", spec, "--out", "out")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("plans 8 runs", done.stderr)
+        done = self.run_here("train", spec, "--out", "out", "--set", "model.depth=1", "--set",
+                             'attention={"variant":"softmax"}', "--set", "seeds=1")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(len(rows(os.path.join(self.folder, "out", "results.jsonl"))), 1)
+
+    def test_stages_can_be_done_again_from_the_files(self):
+        spec = write_spec(self.folder, TINY)
+        self.run_here("sweep", spec, "--out", "out")
+        os.remove(os.path.join(self.folder, "out", "report.html"))
+        self.assertEqual(self.run_here("report", "out").returncode, 0)
+        self.assertTrue(os.path.exists(os.path.join(self.folder, "out", "report.html")))
+        fit = json.loads(self.run_here("fit", "out", "--json").stdout)
+        self.assertEqual(fit["n_points"], 8)
+        table = self.run_here("export", "out", "--format", "csv").stdout
+        self.assertEqual(len(table.strip().splitlines()), 9)
+        lines = self.run_here("export", "out", "--format", "jsonl").stdout.strip().splitlines()
+        self.assertEqual(len([json.loads(line) for line in lines]), 8)
+
+    def test_a_diverged_run_is_a_result_and_the_sweep_goes_on(self):
+        spec = write_spec(self.folder, {**TINY, "grid": {"train.learning_rate": [1e-3, 1e12]}, "seeds": 1,
+                                        "base": {**TINY["base"], "train": {**TINY["base"]["train"], "clip_norm": 0}}})
+        done = self.run_here("sweep", spec, "--out", "out")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        table = rows(os.path.join(self.folder, "out", "results.jsonl"))
+        self.assertEqual([row["status"] for row in table], ["done", "diverged"])
+        self.assertNotIn("loss", table[1])
+        self.assertGreaterEqual(table[1]["diverged_at"], 1)
+        self.assertTrue(os.path.exists(os.path.join(self.folder, "out", "report.html")))
+
+
+class Surroundings(ProgramTest):
+    def test_a_reader_that_leaves_is_no_error(self):
+        command = f'"{PROGRAM}" schema | head -c 10 > /dev/null; echo ${{PIPESTATUS[0]}}'
+        done = subprocess.run(["bash", "-c", command], text=True, capture_output=True)
+        self.assertEqual(done.stdout.strip(), "0")
+        self.assertEqual(done.stderr, "")
+
+    def test_standard_output_on_a_full_disk_is_status_74(self):
+        with open("/dev/full", "w") as full:
+            done = run("schema", stdout=full)
+        self.assertEqual(done.returncode, 74)
+        self.assertIn("No space left", done.stderr)
+
+    def test_a_folder_that_cannot_be_written_is_status_74_and_named(self):
+        spec = write_spec(self.folder, TINY)
+        for out in ("/proc/attnscale", os.path.join(spec, "inside-a-file")):
+            done = self.run_here("sweep", spec, "--out", out)
+            self.assertEqual(done.returncode, 74, done.stderr)
+            self.assertIn(out, done.stderr)
+
+    def test_a_disk_that_fills_during_a_sweep_is_status_74_and_resumes_when_there_is_room(self):
+        disk = os.path.join(self.folder, "disk")
+        os.mkdir(disk)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True)
+        if mounted.returncode != 0:
+            self.skipTest("cannot mount a small file system here: " + mounted.stderr.decode().strip())
+        try:
+            spec = write_spec(self.folder, TINY)
+            full = self.run_here("sweep", spec, "--out", os.path.join(disk, "out"))
+            self.assertEqual(full.returncode, 74, full.stderr)
+            self.assertIn("No space left", full.stderr)
+            subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+            again = self.run_here("sweep", spec, "--out", os.path.join(disk, "out"))
+            self.assertEqual(again.returncode, 0, again.stderr)
+            self.assertEqual(len(rows(os.path.join(disk, "out", "results.jsonl"))), 8)
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+    def test_missing_files_say_so(self):
+        for arguments, status in [(["sweep", "absent.json"], 74), (["report", "absent"], 74), (["fit", "absent.csv"], 74),
+                                  (["export", "absent", "--format", "csv"], 74)]:
+            done = self.run_here(*arguments)
+            self.assertEqual(done.returncode, status, (arguments, done.stderr))
+            self.assertIn("absent", done.stderr)
+
+    def test_progress_goes_to_standard_error_as_plain_lines_without_a_terminal(self):
+        done = self.run_here("sweep", write_spec(self.folder, TINY), "--out", "out")
+        self.assertNotIn("\x1b", done.stderr + done.stdout)
+        self.assertNotIn("\r", done.stderr + done.stdout)
+        self.assertIn("8/8 runs", done.stderr)
+
+    def test_numbers_do_not_depend_on_the_locale(self):
+        spec = write_spec(self.folder, TINY)
+        self.run_here("sweep", spec, "--out", "out")
+        plain = self.run_here("export", "out", "--format", "csv").stdout
+        german = self.run_here("export", "out", "--format", "csv", env={**os.environ, "LC_ALL": "de_DE.UTF-8"}).stdout
+        self.assertEqual(plain, german)
+
+
+if __name__ == "__main__":
+    unittest.main()

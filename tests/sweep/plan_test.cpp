@@ -1,0 +1,85 @@
+#include "sweep/plan.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "core/files.h"
+#include "scratch_folder.h"
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+Plan plan_of(const std::string& text) {
+  const ScratchFolder folder;
+  write_file_atomically(folder / "spec.json", text);
+  return make_plan(read_spec(folder / "spec.json", {}));
+}
+
+std::string error_of(const std::string& text) {
+  try {
+    plan_of(text);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+TEST_CASE("plan: every run has an id of its own, in the order of the axes") {
+  const auto plan = plan_of(R"({"grid": {"model.depth": [1, 2]}, "seeds": 2})");
+  REQUIRE(plan.runs.size() == 4);
+  CHECK(plan.runs[0].config.model.depth == 1);
+  CHECK(plan.runs[1].config.model.depth == 1);
+  CHECK(plan.runs[1].config.train.seed == 1);
+  CHECK(plan.runs[3].config.model.depth == 2);
+  for (size_t i = 0; i < 4; ++i)
+    for (size_t j = 0; j < i; ++j) CHECK(plan.runs[i].id != plan.runs[j].id);
+}
+
+TEST_CASE("plan: a default written out is the same run as the default left out") {
+  const auto short_form = plan_of("{}"), long_form = plan_of(R"({"base": {"model": {"depth": 2}, "attention": {"variant": "softmax"}}})");
+  CHECK(short_form.runs[0].id == long_form.runs[0].id);
+}
+
+TEST_CASE("plan: points with equal configs run once, and the plan says so") {
+  const auto plan = plan_of(R"({"grid": {"model.depth": [2, 2, 3]}})");
+  CHECK(plan.runs.size() == 2);
+  CHECK(plan.repeated == 1);
+}
+
+TEST_CASE("plan: a problem is told where the axis sets the value, once for all runs that share it") {
+  const auto error = error_of("{\n\"grid\": {\n\"model.depth\": [1, 0],\n\"attention\": [\n{\"variant\": \"softmax\"},\n"
+                              "{\"variant\": \"sliding_window\",\n\"windw\": 3}]},\n\"seeds\": 3}");
+  CHECK_THAT(error, ContainsSubstring("spec.json:3:20: grid.model.depth[1]: received the number 0"));
+  CHECK_THAT(error, ContainsSubstring("spec.json:7:1: grid.attention[1].windw: unknown key; did you mean \"window\"?"));
+  CHECK(std::count(error.begin(), error.end(), '\n') == 1);
+}
+
+TEST_CASE("plan: heads that do not divide are refused while planning, with numbers") {
+  const auto error = error_of(R"({"base": {"model": {"model_dim": 30, "num_heads": 4}}})");
+  CHECK_THAT(error, ContainsSubstring("30") && ContainsSubstring("4") && ContainsSubstring("model.num_heads"));
+}
+
+TEST_CASE("plan: a grid of 10^12 points is refused with the count, before anything is expanded") {
+  std::string hundred = "[1";
+  for (int i = 2; i <= 100; ++i) hundred += "," + std::to_string(i);
+  hundred += "]";
+  std::string text = "{\"grid\": {";
+  for (const auto* path : {"model.depth", "model.model_dim", "model.num_heads", "train.steps", "train.batch_size", "data.context"})
+    text += std::string(text.back() == '{' ? "" : ",") + "\"" + path + "\": " + hundred;
+  CHECK_THAT(error_of(text + "}}"), ContainsSubstring("1e+12 runs"));
+}
+
+TEST_CASE("plan: its sums are those of its runs") {
+  const auto plan = plan_of(R"({"base": {"train": {"steps": 10, "batch_size": 4}, "data": {"context": 32}}})");
+  const auto& run = plan.runs[0];
+  CHECK(run.tokens() == 10 * 4 * 32);
+  CHECK(run.training_flops() == run.tokens() * run.cost.flops_per_token.executed);
+  const auto json = plan.to_json();
+  CHECK(json["num_runs"] == 1);
+  CHECK(json["runs"][0]["id"] == run.id);
+  CHECK_THAT(plan_text(plan, 100), ContainsSubstring("1 runs, 1.28k tokens"));
+}

@@ -1,0 +1,1 @@
+// Exists so that the tests share precompiled headers: one with LibTorch, one without.

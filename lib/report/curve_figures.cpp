@@ -12,7 +12,7 @@
 namespace attnscale {
 namespace {
 
-constexpr size_t kMostPoints = 12000;  // of all curves together: about 1 MB of page
+constexpr size_t kMostPoints = 6000;  // of all curves together: about 1 MB of page
 
 /// Upper end of the loss axis: the highest loss of a run that is done, so that a diverged run leaves the
 /// picture at the top instead of flattening the others.
@@ -34,7 +34,7 @@ void add_curve_rows(const Run& run, size_t keep, Json& rows, Extent& tokens) {
     Json row = {{"kind", run.done() ? "curve" : "unfinished"},
                 {"variant", label(run.variant)},
                 {"x", point.tokens},
-                {"y", point.loss},
+                {"y", rounded(point.loss)},
                 {"run", run.id},
                 {"status", run.status}};
     if (run.params) row["params"] = *run.params;
@@ -90,7 +90,7 @@ Json tile_text(const std::string& kind, const std::string& style, const Json& x,
           {"encoding", {{"x", x}, {"y", y}, {"text", {{"field", "text"}}}}}};
 }
 
-std::vector<Json> tile_layers(double low, double high) {
+std::vector<Json> tile_layers(const Json& rows, double low, double high) {
   const Json x = {
       {"field", "model_dim"}, {"type", "ordinal"}, {"axis", {{"title", "width (model_dim)"}, {"labelAngle", 0}}}};
   const Json y = {
@@ -105,7 +105,7 @@ std::vector<Json> tile_layers(double low, double high) {
       {{"transform", Json::array({{{"filter", "datum.kind === 'light' || datum.kind === 'dark'"}}})},
        {"mark",
         {{"type", "rect"}, {"cornerRadius", 3}, {"xOffset", 1}, {"x2Offset", -1}, {"yOffset", 1}, {"y2Offset", -1}}},
-       {"encoding", {{"x", x}, {"y", y}, {"color", colour}, {"tooltip", cell_tooltip("validation loss")}}}},
+       {"encoding", {{"x", x}, {"y", y}, {"color", colour}, {"tooltip", cell_tooltip(rows, "validation loss")}}}},
       {{"transform", only("empty")},
        {"mark", {{"type", "rect"}, {"style", "empty-cell"}, {"cornerRadius", 3}}},
        {"encoding", {{"x", x}, {"y", y}}}},
@@ -143,7 +143,7 @@ void add_learning_curves(const Sweep& sweep, Figures& figures) {
     return;
   }
   const bool by_size = distinct(sweep, &Cell::params).size() > sweep.variants.size();
-  const Json colour = by_size ? ramp_colour(parameters_quantity()) : variant_colour(sweep);
+  const Json colour = by_size ? ramp_colour(sweep, parameters_quantity()) : variant_colour(sweep);
   Json x_axis = log_x(tokens_quantity(), x);
   x_axis["axis"]["title"] = "training tokens seen";
   const Json y_axis = loss_y("validation loss (nats per token)", y);
@@ -193,8 +193,9 @@ void add_depth_width(const Sweep& sweep, Figures& figures) {
   figure.caption = "Mean validation loss at each depth and width; lighter is better. ";
   if (most > 1) figure.caption += "Where other settings were swept too, the best of them is shown. ";
   figure.caption += "A dashed tile has no finished run.";
-  figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows),
-                             tile_layers(loss.low(), loss.high()), sweep.variants.size() > 1, sweep);
+  std::vector<Json> layers = tile_layers(rows, loss.low(), loss.high());
+  figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows), std::move(layers),
+                             sweep.variants.size() > 1, sweep);
   Json& panel = figure.spec.contains("facet") ? figure.spec["spec"] : figure.spec;
   std::set<double> depths;
   for (const auto& [depth, width] : sizes) depths.insert(depth);

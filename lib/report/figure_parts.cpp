@@ -25,6 +25,23 @@ Json Extent::log_domain() const {
   return {low_ / air, high_ * air};
 }
 
+Json Extent::log_ticks() const {
+  const Json domain = log_domain();
+  const double low = domain[0], high = domain[1];
+  const auto ticks = [&](const std::vector<int>& digits) {
+    Json values = Json::array();
+    for (int power = static_cast<int>(std::floor(std::log10(low))); power <= std::log10(high); ++power)
+      for (const int digit : digits) {
+        const double value = digit * std::pow(10.0, power);
+        if (value >= low && value <= high) values.push_back(value);
+      }
+    return values;
+  };
+  if (const double decades = std::log10(high / low); decades > 3.5) return ticks({1});
+  const Json sparse = ticks({1, 2, 5});
+  return sparse.size() >= 3 ? sparse : ticks({1, 2, 3, 4, 5, 6, 7, 8, 9});
+}
+
 Json Extent::loss_scale() const {
   if (low_ > 0 && high_ > 5 * low_) return {{"type", "log"}, {"domain", log_domain()}, {"nice", false}};
   const double air = high_ > low_ ? 0.06 * (high_ - low_) : std::max(0.05 * std::abs(high_), 1e-3);
@@ -44,10 +61,10 @@ Json log_x(const Quantity& quantity, const Extent& extent, const std::string& fi
           {"scale", {{"type", "log"}, {"domain", extent.log_domain()}, {"nice", false}}},
           {"axis",
            {{"title", quantity.title},
-            {"format", "~s"},
+            {"labelExpr", "format(datum.value, '~s')"},
+            {"values", extent.log_ticks()},
             {"labelOverlap", "greedy"},
             {"labelSeparation", 6},
-            {"tickCount", 8},
             {"labelFlush", false}}}};
 }
 
@@ -80,25 +97,48 @@ Json variant_shape(const Sweep& sweep) {
   return shape;
 }
 
-Json ramp_colour(const Quantity& quantity) {
+Json ramp_colour(const Sweep& sweep, const Quantity& quantity) {
+  const std::vector<double> values = distinct(sweep, quantity.member);
+  Json named = Json::array();
+  double last = 0;
+  for (const double value : values) {
+    // Names stay a quarter of the ramp apart, the largest always among them.
+    const double room = std::pow(values.back() / values.front(), 0.25) * 0.999;
+    const bool fits = named.empty() || (value >= last * room && values.back() >= value * room);
+    if (!fits && value != values.back()) continue;
+    named.push_back(value);
+    last = value;
+  }
   return {{"field", quantity.field},
           {"type", "quantitative"},
           {"scale", {{"type", "log"}, {"nice", false}}},
-          {"legend", {{"title", quantity.name}, {"format", "~s"}, {"tickCount", 3}, {"labelOverlap", "greedy"}}}};
+          {"legend", {{"type", "gradient"}, {"title", quantity.name}, {"format", ".3~s"}, {"values", named}}}};
 }
 
-Json cell_tooltip(const std::string& value_title) {
-  return {{{"field", "variant"}, {"title", "attention"}},
-          {{"field", "depth"}, {"title", "depth"}},
-          {{"field", "model_dim"}, {"title", "width"}},
-          {{"field", "params"}, {"title", "parameters"}, {"format", ","}},
-          {{"field", "tokens"}, {"title", "training tokens"}, {"format", ","}},
-          {{"field", "flops"}, {"title", "training FLOPs"}, {"format", ".3e"}},
-          {{"field", "y"}, {"title", value_title}, {"format", ".4f"}},
-          {{"field", "low"}, {"title", "lowest seed"}, {"format", ".4f"}},
-          {{"field", "high"}, {"title", "highest seed"}, {"format", ".4f"}},
-          {{"field", "seeds"}, {"title", "seeds"}},
-          {{"field", "settings"}, {"title", "settings"}}};
+Json cell_tooltip(const Json& rows, const std::string& value_title) {
+  static const std::vector<std::vector<std::string>> entries = {{"variant", "attention", ""},
+                                                                {"depth", "depth", ""},
+                                                                {"model_dim", "width", ""},
+                                                                {"params", "parameters", ","},
+                                                                {"tokens", "training tokens", ","},
+                                                                {"flops", "training FLOPs", ".3e"},
+                                                                {"y", "", ".4f"},
+                                                                {"low", "lowest seed", ".4f"},
+                                                                {"high", "highest seed", ".4f"},
+                                                                {"seeds", "seeds", ""},
+                                                                {"settings", "settings", ""}};
+  Json tooltip = Json::array();
+  for (const auto& entry : entries) {
+    const std::string& name = entry[0];
+    const bool everywhere = std::all_of(rows.begin(), rows.end(), [&](const Json& row) {
+      return !row.contains("seeds") || (row.contains(name) && row[name] != "");
+    });
+    if (!everywhere) continue;
+    Json line = {{"field", name}, {"title", entry[1].empty() ? value_title : entry[1]}};
+    if (!entry[2].empty()) line["format"] = entry[2];
+    tooltip.push_back(std::move(line));
+  }
+  return tooltip;
 }
 
 Json mean_row(const Cell& cell, double x, const Spread& spread) {
@@ -167,6 +207,12 @@ Json layered_spec(const std::string& description, Json rows, std::vector<Json> l
   spec["spacing"] = 28;
   spec["spec"] = {{"width", 310}, {"height", 240}, {"layer", std::move(layers)}};
   return spec;
+}
+
+double rounded(double value) {
+  if (value == 0 || !std::isfinite(value)) return value;
+  const double unit = std::pow(10.0, 5 - std::floor(std::log10(std::abs(value))));
+  return std::round(value * unit) / unit;
 }
 
 std::string label(const std::string& name) {

@@ -29,6 +29,9 @@ class Extent {
   /// [low, high] with some air, for a logarithmic axis; a single value gets a factor of 2 on both sides.
   Json log_domain() const;
 
+  /// Ticks at 1, 2 and 5 times powers of ten; only the powers when there are many, all digits when few.
+  Json log_ticks() const;
+
   /// A `scale` for losses: linear with some air, logarithmic when they span more than a factor of 5.
   Json loss_scale() const;
 
@@ -46,11 +49,11 @@ Json loss_y(const std::string& title, const Extent& extent, const std::string& f
 /// Colour by variant in the order of the sweep, the same in every figure.
 Json variant_colour(const Sweep& sweep);
 Json variant_shape(const Sweep& sweep);
-/// Colour along the ramp by a quantity, logarithmic.
-Json ramp_colour(const Quantity& quantity);
+/// Colour along the ramp by a quantity, logarithmic; the legend names up to four values that occur.
+Json ramp_colour(const Sweep& sweep, const Quantity& quantity);
 
-/// Tooltip entries shared by points that stand for a cell.
-Json cell_tooltip(const std::string& value_title);
+/// Tooltip entries of points that stand for a cell, of those fields that every such row has.
+Json cell_tooltip(const Json& rows, const std::string& value_title);
 
 /// A row of figure data for a cell: `kind` mean, x, y, low, high and what the tooltip shows.
 Json mean_row(const Cell& cell, double x, const Spread& spread);
@@ -67,6 +70,9 @@ std::vector<Json> truth_layers(const Sweep& sweep);
 /// A layered picture, by itself or once per variant with shared scales.
 Json layered_spec(const std::string& description, Json rows, std::vector<Json> layers, bool by_variant,
                   const Sweep& sweep);
+
+/// Six significant digits: what a picture can show, at half the bytes.
+double rounded(double value);
 
 /// Names as figures show them: no control characters, at most 60 characters.
 std::string label(const std::string& name);

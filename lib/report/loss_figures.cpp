@@ -12,8 +12,12 @@ namespace attnscale {
 namespace {
 
 const char* const kLoss = "validation loss (nats per token)";
-const char* const kSeeds =
-    "Each point is the mean over seeds at one size; its bar runs from the lowest to the highest seed. ";
+std::string seeds_sentence(const Sweep& sweep) {
+  const bool repeated = std::any_of(sweep.cells.begin(), sweep.cells.end(),
+                                    [](const Cell& cell) { return cell.loss && cell.loss->count > 1; });
+  return repeated ? "Each point is the mean over seeds at one size; its bar runs from the lowest to the highest seed. "
+                  : "Each point is one run: with one seed a size, nothing here tells chance from effect. ";
+}
 
 /// The law for a variant: its own, else (with one variant only) the one over all runs.
 const Law* law_for(const Sweep& sweep, const std::string& variant, const std::string& form) {
@@ -45,8 +49,9 @@ Json mean_rows(const Sweep& sweep, const LossPicture& picture, Extent& x, Extent
   return rows;
 }
 
-std::vector<Json> mean_layers(const Sweep& sweep, const LossPicture& picture, const Extent& x, const Extent& y) {
-  const Json colour = picture.colour ? ramp_colour(*picture.colour) : variant_colour(sweep);
+std::vector<Json> mean_layers(const Sweep& sweep, const LossPicture& picture, const Json& rows, const Extent& x,
+                              const Extent& y) {
+  const Json colour = picture.colour ? ramp_colour(sweep, *picture.colour) : variant_colour(sweep);
   const Json x_axis = log_x(picture.x, x);
   const Json bar = {{"transform", Json::array({{{"filter", "datum.kind === 'mean' && datum.seeds > 1"}}})},
                     {"mark", {{"type", "rule"}, {"style", "bar"}}},
@@ -61,7 +66,7 @@ std::vector<Json> mean_layers(const Sweep& sweep, const LossPicture& picture, co
                  {{"x", x_axis},
                   {"y", loss_y(picture.loss_title, y)},
                   {"color", colour},
-                  {"tooltip", cell_tooltip(picture.loss_title)}}}};
+                  {"tooltip", cell_tooltip(rows, picture.loss_title)}}}};
   if (!picture.colour) point["encoding"]["shape"] = variant_shape(sweep);
   return {bar, point};
 }
@@ -72,17 +77,17 @@ Json fit_layer(const Sweep& sweep, const LossPicture& picture) {
           {"encoding",
            {{"x", {{"field", "x"}, {"type", "quantitative"}}},
             {"y", {{"field", "y"}, {"type", "quantitative"}}},
-            {"color", picture.colour ? ramp_colour(*picture.colour) : variant_colour(sweep)},
+            {"color", picture.colour ? ramp_colour(sweep, *picture.colour) : variant_colour(sweep)},
             {"detail", {{"field", "line"}}}}}};
 }
 
-/// Fitted curves over the width of the picture. With a colour quantity one curve per value of it (at most 8).
+/// Fitted curves over the width of the picture. With a colour quantity one curve per value of it (at most 12).
 void add_fit_rows(const Sweep& sweep, const LossPicture& picture, const std::string& one_variable_form, const Extent& x,
                   Json& rows, Extent& y) {
   const bool against_parameters = picture.x.field == "params";
   const Quantity other = against_parameters ? tokens_quantity() : parameters_quantity();
   std::vector<double> others = distinct(sweep, other.member);
-  while (others.size() > 8) {
+  while (others.size() > 12) {
     for (size_t i = 1; i < others.size(); ++i) others.erase(others.begin() + static_cast<std::ptrdiff_t>(i));
   }
   const Json domain = x.log_domain();
@@ -99,8 +104,8 @@ void add_fit_rows(const Sweep& sweep, const LossPicture& picture, const std::str
                                                         : law->at(at, value);
         rows.push_back({{"kind", "fit"},
                         {"variant", label(variant)},
-                        {"x", at},
-                        {"y", loss},
+                        {"x", rounded(at)},
+                        {"y", rounded(loss)},
                         {"line", variant + exact_text(value)},
                         {other.field, value}});
         if (at >= x.low() && at <= x.high()) y.add(loss);
@@ -126,7 +131,7 @@ void finish(const Sweep& sweep, const LossPicture& picture, Json rows, const Ext
   if (picture.with_truth)
     for (Json& layer : truth_layers(sweep)) layers.push_back(std::move(layer));
   if (has_fit(rows)) layers.push_back(fit_layer(sweep, picture));
-  for (Json& layer : mean_layers(sweep, picture, x, y)) layers.push_back(std::move(layer));
+  for (Json& layer : mean_layers(sweep, picture, rows, x, y)) layers.push_back(std::move(layer));
   figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows), std::move(layers),
                              picture.colour.has_value() && sweep.variants.size() > 1, sweep);
   figures.drawn.push_back(std::move(figure));
@@ -144,7 +149,7 @@ void add_loss_against(const Sweep& sweep, LossPicture picture, const std::string
   const Quantity other = picture.x.field == "params" ? tokens_quantity() : parameters_quantity();
   if (distinct(sweep, other.member).size() > 1) picture.colour = other;
   if (x.low() < x.high()) add_fit_rows(sweep, picture, form, x, rows, y);
-  figure.caption = kSeeds;
+  figure.caption = seeds_sentence(sweep);
   if (has_fit(rows)) figure.caption += "Lines are the fitted law (its numbers stand in the table of fits). ";
   else figure.caption += "No law was fitted to these runs, so no line is drawn. ";
   if (picture.colour) figure.caption += fmt::format("Colour shows {}. ", picture.colour->name);
@@ -165,7 +170,7 @@ Json thin_curves(const Sweep& sweep, const Extent& y) {
       rows.push_back({{"kind", "curve"},
                       {"variant", label(run.variant)},
                       {"x", point.flops},
-                      {"y", point.loss},
+                      {"y", rounded(point.loss)},
                       {"line", run.id}});
     }
   }
@@ -235,7 +240,7 @@ void add_loss_against_flops(const Sweep& sweep, Figures& figures) {
                          {"mark", {{"type", "line"}, {"style", "frontier"}, {"interpolate", "step-after"}}},
                          {"encoding", shared}};
   figure.caption =
-      std::string(kSeeds) +
+      seeds_sentence(sweep) +
       "Faint lines are the validation losses on the way there; dotted steps mark the lowest mean loss that "
       "so much compute has bought. FLOPs are those executed, forward and backward. " +
       truth_sentence(sweep);
@@ -272,7 +277,7 @@ void add_excess(const Sweep& sweep, Figures& figures) {
   }
   if (distinct(sweep, &Cell::tokens).size() > 1) picture.colour = tokens_quantity();
   figure.caption =
-      std::string(kSeeds) +
+      seeds_sentence(sweep) +
       "The excess compares model and Bayes-optimal prediction on the same validation tokens; a power law is "
       "a straight line here. ";
   if (picture.colour) figure.caption += fmt::format("Colour shows {}. ", picture.colour->name);

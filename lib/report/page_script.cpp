@@ -30,7 +30,8 @@ std::string_view page_script() {
     const draw = async () => {
       for (const {id, spec} of data.figures) {
         const target = document.querySelector(`[data-figure="${id}"]`);
-        const config = dark.matches ? data.dark : data.light;
+        const config = structuredClone(dark.matches ? data.dark : data.light);
+        config.legend.columns = Math.max(2, Math.floor(target.clientWidth / 170));
         try {
           const view = await vegaEmbed(target, fitted(spec, target.clientWidth), {
             config, renderer: "svg", tooltip: {theme: dark.matches ? "dark" : "light"}, downloadFileName: id,

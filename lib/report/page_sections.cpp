@@ -5,7 +5,6 @@
 #include <set>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "core/units.h"
 #include "report/compare.h"
@@ -35,11 +34,17 @@ std::string count_cell(const std::optional<double>& value) {
 std::string loss_cell(const std::optional<double>& value) { return number_cell(value, loss_text(value)); }
 std::string text_cell(const std::string& text) { return "<td>" + html_escape(text) + "</td>"; }
 
-std::string heads(const std::vector<std::string>& titles, size_t first_number, bool sortable) {
+/// A column's heading; numbers stand right.
+struct Head {
+  std::string title;
+  bool number = false;
+};
+
+std::string heads(const std::vector<Head>& columns, bool sortable = false) {
   std::string row;
-  for (size_t i = 0; i < titles.size(); ++i) {
-    const std::string shown = html_escape(titles[i]);
-    row += fmt::format("<th scope=\"col\"{}>{}</th>", i >= first_number ? " class=\"n\"" : "",
+  for (const Head& column : columns) {
+    const std::string shown = html_escape(column.title);
+    row += fmt::format("<th scope=\"col\"{}>{}</th>", column.number ? " class=\"n\"" : "",
                        sortable ? "<button type=\"button\">" + shown + "</button>" : shown);
   }
   return "<thead><tr>" + row + "</tr></thead>";
@@ -104,8 +109,8 @@ std::string tiles_section(const Sweep& sweep) {
   double flops = 0, seconds = 0;
   for (const Run& run : sweep.runs) flops += run.flops.value_or(0), seconds += run.seconds.value_or(0);
   if (flops > 0)
-    tiles += tile("training compute", count_text(flops) + "FLOPs",
-                  seconds > 0 ? duration_text(seconds) + " of training" : "");
+    tiles += tile("training compute", count_text(flops),
+                  seconds > 0 ? "FLOPs; " + duration_text(seconds) + " of training" : "FLOPs");
   return "<dl class=\"tiles\">" + tiles + "</dl>\n";
 }
 
@@ -116,12 +121,14 @@ std::string fits_section(const Sweep& sweep) {
     body += "<tr>" + text_cell(law.series) + text_cell(law.form) + interval_cell(law, "E", law.irreducible, true) +
             interval_cell(law, "A", law.a, law.a != 0) + interval_cell(law, "alpha", law.alpha, law.alpha != 0) +
             interval_cell(law, "B", law.b, law.b != 0) + interval_cell(law, "beta", law.beta, law.beta != 0) +
-            text_cell(fmt::format("{}", fmt::join(law.flags, "; "))) + "</tr>";
+            "<td class=\"words\">" + html_escape(joined(law.flags, "; ")) + "</td>" + "</tr>";
   }
   return "<section class=\"card\" id=\"fits\"><h2>Fits</h2><p>L(N, D) = E + A N<sup>−α</sup> + B D<sup>−β</sup>: loss "
          "in nats "
          "per token, N parameters, D training tokens. Brackets hold 95 % intervals.</p>" +
-         table("Fitted laws", heads({"runs", "form", "E", "A", "α", "B", "β", "flags"}, 2, false), body) +
+         table("Fitted laws",
+               heads({{"runs"}, {"form"}, {"E", true}, {"A", true}, {"α", true}, {"B", true}, {"β", true}, {"flags"}}),
+               body) +
          "</section>\n";
 }
 
@@ -148,8 +155,12 @@ std::string comparison_section(const Sweep& sweep) {
       "swept.</p>{}</section>\n",
       html_escape(comparison.reference), html_escape(comparison.reference),
       table("Paired differences",
-            heads({"attention", "difference (nats per token)", "95 % interval", "sizes", "pairs", "parameters, ratio"},
-                  1, false),
+            heads({{"attention"},
+                   {"difference (nats per token)", true},
+                   {"95 % interval", true},
+                   {"settings", true},
+                   {"pairs", true},
+                   {"parameters, ratio", true}}),
             body));
 }
 
@@ -164,12 +175,18 @@ std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& 
             status_cell(run) + text_cell(what) + "<td><code>" + html_escape(run.id) + "</code></td></tr>";
   }
   std::string text =
-      body.empty()
-          ? "<p>Every run finished.</p>"
-          : "<p>These runs have no final loss. Fits count diverged runs as censored, and no figure shows a "
-            "number for them.</p>" +
-                table("Runs that did not finish",
-                      heads({"attention", "depth", "width", "seed", "status", "what happened", "run"}, 9, false), body);
+      body.empty() ? "<p>Every run finished.</p>"
+                   : "<p>These runs have no final loss. Fits count diverged runs as censored, and no figure shows a "
+                     "number for them.</p>" +
+                         table("Runs that did not finish",
+                               heads({{"attention"},
+                                      {"depth", true},
+                                      {"width", true},
+                                      {"seed", true},
+                                      {"status"},
+                                      {"what happened"},
+                                      {"run"}}),
+                               body);
   if (sweep.planned > sweep.runs.size())
     text += fmt::format("<p>{} of {} planned runs have no result yet.</p>", sweep.planned - sweep.runs.size(),
                         sweep.planned);
@@ -195,15 +212,16 @@ std::string runs_section(const Sweep& sweep) {
             number_cell(run.seconds, run.seconds ? duration_text(*run.seconds) : "") + "<td><code>" +
             html_escape(run.id) + "</code></td></tr>\n";
   }
-  std::vector<std::string> titles = {"attention"};
-  if (settings) titles.push_back("settings");
-  titles.push_back("status");
-  const size_t first_number = titles.size();
-  for (const char* title : {"depth", "width", "seed", "parameters", "tokens", "FLOPs", "loss"}) titles.push_back(title);
-  if (excess) titles.push_back("excess");
-  titles.insert(titles.end(), {"time", "run"});
+  std::vector<Head> columns = {{"attention"}};
+  if (settings) columns.push_back({"settings"});
+  columns.push_back({"status"});
+  for (const char* title : {"depth", "width", "seed", "parameters", "tokens", "FLOPs", "loss"})
+    columns.push_back({title, true});
+  if (excess) columns.push_back({"excess", true});
+  columns.push_back({"time", true});
+  columns.push_back({"run"});
   return "<section class=\"card\" id=\"runs\"><h2>Runs</h2><p>Losses in nats per token. A heading sorts.</p>" +
-         table("All runs", heads(titles, first_number, true), body, true) + "</section>\n";
+         table("All runs", heads(columns, true), body, true) + "</section>\n";
 }
 
 std::string provenance_section(const Sweep& sweep) {

@@ -38,6 +38,10 @@ figcaption { margin-top: 12px; color: var(--faint); font-size: 14px; max-width: 
 .live { width: 100%; overflow-x: auto; min-height: 60px; }
 .live .vega-embed { display: block; padding-right: 0; }
 .live .vega-embed details { position: absolute; top: 0; right: 0; }
+.vega-embed summary { background: var(--card) !important; border-color: var(--line) !important; box-shadow: none !important;
+  color: var(--faint) !important; }
+.vega-embed .vega-actions { background: var(--card) !important; border-color: var(--line) !important; }
+.vega-embed .vega-actions a { color: var(--text) !important; }
 .live svg { display: block; max-width: 100%; height: auto; }
 .still { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 .js .has-still .still { display: none; }
@@ -52,7 +56,7 @@ th { color: var(--faint); font-weight: 600; font-size: 13px; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 td.n, th.n { text-align: right; }
-#trouble td { white-space: normal; overflow-wrap: anywhere; min-width: 4em; }
+td.words, #trouble td { white-space: normal; overflow-wrap: anywhere; min-width: 4em; }
 tbody tr:hover { background: color-mix(in srgb, var(--accent) 7%, transparent); }
 th button { all: unset; cursor: pointer; }
 th button:hover { color: var(--text); }

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/json.h"
 
@@ -30,5 +31,7 @@ std::string exact_text(double value);
 
 /// `1 run`, `3 runs`
 std::string counted(size_t count, std::string_view noun);
+
+std::string joined(const std::vector<std::string>& parts, std::string_view separator);
 
 }  // namespace attnscale

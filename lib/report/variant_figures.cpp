@@ -35,12 +35,19 @@ Json difference_rows(const Comparison& comparison, Extent& x, Extent& y) {
   return rows;
 }
 
-std::vector<Json> difference_layers(const Sweep& sweep, const Comparison& comparison, const Extent& x,
+std::vector<Json> difference_layers(const Sweep& sweep, const Comparison& comparison, const Json& rows, const Extent& x,
                                     const Extent& y) {
-  const std::string title = fmt::format("loss less that of {} (nats per token)", label(comparison.reference));
+  const std::string title = fmt::format("loss minus that of {} (nats per token)", label(comparison.reference));
   Json y_axis = loss_y(title, y);
   y_axis["axis"]["format"] = "+.3~f";
   const Json x_axis = log_x(parameters_quantity(), x);
+  Json colour = variant_colour(sweep);
+  Json shown = Json::array();
+  for (const Json& variant : colour["scale"]["domain"])
+    if (variant != label(comparison.reference)) shown.push_back(variant);
+  colour["legend"] = {{"values", shown}};
+  Json shape = variant_shape(sweep);
+  shape["legend"] = colour["legend"];
   const Json zero = {{"values", Json::array({{{"zero", 0}}})}};
   const Json zero_y = {{"field", "zero"}, {"type", "quantitative"}};
   return {{{"data", zero}, {"mark", {{"type", "rule"}, {"style", "truth"}}}, {"encoding", {{"y", zero_y}}}},
@@ -60,14 +67,14 @@ std::vector<Json> difference_layers(const Sweep& sweep, const Comparison& compar
             {{"x", x_axis},
              {"y", {{"field", "low"}, {"type", "quantitative"}}},
              {"y2", {{"field", "high"}}},
-             {"color", variant_colour(sweep)}}}},
+             {"color", colour}}}},
           {{"mark", {{"type", "point"}, {"filled", true}, {"size", 75}, {"opacity", 1}}},
            {"encoding",
             {{"x", x_axis},
              {"y", y_axis},
-             {"color", variant_colour(sweep)},
-             {"shape", variant_shape(sweep)},
-             {"tooltip", cell_tooltip("difference")}}}}};
+             {"color", colour},
+             {"shape", shape},
+             {"tooltip", cell_tooltip(rows, "difference")}}}}};
 }
 
 /// With one size there is no axis of size: a row per variant, a tick per seed, the mean as a point.
@@ -95,7 +102,7 @@ void add_variant_strip(const Sweep& sweep, Figure figure, Figures& figures) {
        {"encoding", {{"x", x}, {"y", y}, {"color", colour}}}},
       {{"transform", only("mean")},
        {"mark", {{"type", "point"}, {"filled", true}, {"size", 90}, {"opacity", 1}}},
-       {"encoding", {{"x", x}, {"y", y}, {"color", colour}, {"tooltip", cell_tooltip("mean loss")}}}}};
+       {"encoding", {{"x", x}, {"y", y}, {"color", colour}, {"tooltip", cell_tooltip(rows, "mean loss")}}}}};
   if (sweep.truth) {
     layers.push_back({{"data", {{"values", Json::array({{{"truth", sweep.truth->loss}}})}}},
                       {"mark", {{"type", "rule"}, {"style", "truth"}}},
@@ -138,12 +145,12 @@ void add_variants(const Sweep& sweep, Figures& figures) {
   Extent x, y;
   Json rows = difference_rows(comparison, x, y);
   figure.caption = fmt::format(
-      "Paired by seed, depth, width and training: loss less that of {}; below the dashed rule is "
+      "Paired by seed, depth, width and training: loss minus that of {}; below the dashed rule is "
       "better. Each point is the mean over pairs, its bar runs from the lowest to the highest. "
       "Parameters are the variant's own.",
       label(comparison.reference));
-  figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows),
-                             difference_layers(sweep, comparison, x, y), false, sweep);
+  std::vector<Json> layers = difference_layers(sweep, comparison, rows, x, y);
+  figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows), std::move(layers), false, sweep);
   figures.drawn.push_back(std::move(figure));
 }
 

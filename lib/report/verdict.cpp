@@ -5,7 +5,6 @@
 #include <set>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "core/units.h"
 #include "report/compare.h"
@@ -26,8 +25,8 @@ std::string runs_sentence(const Sweep& sweep) {
   for (const std::string& variant : sweep.variants) names.push_back(label(variant));
   std::string text =
       fmt::format("{} of {} ({}) at {} of depth and width with {}: {} finished", counted(sweep.runs.size(), "run"),
-                  counted(names.size(), "attention variant"), fmt::join(names, ", "),
-                  counted(sizes.size(), "combination"), counted(seeds.size(), "seed"), sweep.count("done"));
+                  counted(names.size(), "attention variant"), joined(names, ", "), counted(sizes.size(), "combination"),
+                  counted(seeds.size(), "seed"), sweep.count("done"));
   std::set<std::string> statuses;
   for (const Run& run : sweep.runs)
     if (run.status != "done") statuses.insert(run.status);
@@ -44,26 +43,27 @@ std::string best_sentence(const Cell& best) {
                             loss_text(best.loss->high));
 }
 
-std::string comparison_sentence(const PairedSummary& summary, const std::string& reference) {
-  const double size = std::abs(summary.difference);
-  const std::string where = fmt::format("averaged over {} of depth and width and {} of runs with equal seeds",
-                                        counted(summary.sizes, "combination"), counted(summary.pairs, "pair"));
+std::string comparison_phrase(const PairedSummary& summary) {
+  const std::string name = label(summary.variant);
   if (!summary.half_width) {
-    return fmt::format(
-        "{} differs from {} by {:+.4f} nats per token ({}); with one seed a size nobody can say whether that is "
-        "chance.",
-        label(summary.variant), label(reference), summary.difference, where);
+    return fmt::format("{} differs by {:+.4f} nats per token, and with one seed nobody can say whether that is chance",
+                       name, summary.difference);
   }
   const double low = summary.difference - *summary.half_width, high = summary.difference + *summary.half_width;
   if (!summary.clear()) {
-    return fmt::format(
-        "{} and {} cannot be told apart: the difference is {:+.4f} nats per token, 95 % interval {:+.4f} to {:+.4f} "
-        "({}).",
-        label(summary.variant), label(reference), summary.difference, low, high, where);
+    return fmt::format("{} cannot be told apart ({:+.4f}, 95 % interval {:+.4f} to {:+.4f})", name, summary.difference,
+                       low, high);
   }
-  return fmt::format("{} is {:.4f} nats per token {} than {} (95 % interval {:.4f} to {:.4f}; {}).",
-                     label(summary.variant), size, summary.difference < 0 ? "better" : "worse", label(reference),
-                     size - *summary.half_width, size + *summary.half_width, where);
+  return fmt::format("{} is {:.4f} nats per token {} (95 % interval {:.4f} to {:.4f})", name,
+                     std::abs(summary.difference), summary.difference < 0 ? "better" : "worse",
+                     std::min(std::abs(low), std::abs(high)), std::max(std::abs(low), std::abs(high)));
+}
+
+std::string comparison_sentence(const Comparison& comparison) {
+  std::vector<std::string> phrases;
+  for (const PairedSummary& summary : comparison.summaries) phrases.push_back(comparison_phrase(summary));
+  return fmt::format("Against {}, run for run with equal depth, width, data and seed: {}.", label(comparison.reference),
+                     joined(phrases, "; "));
 }
 
 std::string law_sentence(const Law& law, const std::optional<Truth>& truth) {
@@ -104,9 +104,7 @@ std::vector<std::string> verdict(const Sweep& sweep) {
   if (const Cell* best = best_cell(sweep)) sentences.push_back(best_sentence(*best));
   else sentences.push_back("No run finished, so there is no loss to report.");
   const Comparison comparison = compare_variants(sweep);
-  for (const PairedSummary& summary : comparison.summaries) {
-    sentences.push_back(comparison_sentence(summary, comparison.reference));
-  }
+  if (!comparison.summaries.empty()) sentences.push_back(comparison_sentence(comparison));
   if (const Law* law = headline_law(sweep)) sentences.push_back(law_sentence(*law, sweep.truth));
   if (sweep.planned > sweep.runs.size()) {
     sentences.push_back(

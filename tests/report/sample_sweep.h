@@ -48,7 +48,7 @@ inline double params_of(int depth, int width) { return 12.0 * depth * width * wi
 /// Loss 1.7 + 12 N^-0.35 + 40 D^-0.5, worse by .02 for other variants than softmax, plus a seed's share.
 inline double loss_of(const std::string& variant, double params, double tokens, int seed) {
   return 1.7 + 12 * std::pow(params, -0.35) + 40 * std::pow(tokens, -0.5) + (variant == "softmax" ? 0 : 0.02) +
-         0.004 * (seed - 2) + 0.001 * std::sin(params * seed);
+         0.004 * (seed - 2) + 0.003 * std::sin(params * seed + static_cast<double>(variant.size()));
 }
 
 inline Json row(const std::string& variant, int depth, int width, int steps, int seed, bool truth) {

@@ -1,0 +1,172 @@
+#include <algorithm>
+#include <set>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "report/figures.h"
+#include "report/report.h"
+#include "report/text.h"
+#include "report/vega_engine.h"
+#include "sample_sweep.h"
+
+using namespace attnscale;
+
+namespace {
+
+std::set<std::string> drawn(const std::filesystem::path& folder) {
+  std::set<std::string> ids;
+  for (const Figure& figure : make_figures(read_sweep(folder)).drawn) ids.insert(figure.id);
+  return ids;
+}
+
+size_t count_of(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++count;
+  return count;
+}
+
+/// Writes the report and checks what must hold for every input; returns the page.
+std::string checked_report(const std::filesystem::path& folder) {
+  const ReportFiles files = write_report(folder);
+  const std::string page = read_file(files.html);
+  CHECK(page.rfind("<!doctype html>", 0) == 0);
+  CHECK(page.find("</html>") != std::string::npos);
+  CHECK(count_of(page, "<script") == count_of(page, "</script"));
+  CHECK(page.find(" src=\"http") == std::string::npos);
+  CHECK(page.find("<link") == std::string::npos);
+  const size_t figures = drawn(folder).size();
+  CHECK(count_of(page, "data-figure=\"") == figures + 1);  // the script's selector names it once
+  if (VegaEngine::available()) CHECK(files.svgs.size() == figures);
+  return page;
+}
+
+}  // namespace
+
+TEST_CASE("figures: every spec carries its data and compiles to an SVG with marks") {
+  sample::Folder folder;
+  sample::write(folder.path(), {.steps = {250, 1000, 4000}});
+  const Sweep sweep = read_sweep(folder.path());
+  const Figures figures = make_figures(sweep);
+  CHECK(drawn(folder.path()) == std::set<std::string>{"loss-parameters", "loss-flops", "loss-tokens",
+                                                      "excess-parameters", "irreducible-loss", "variants",
+                                                      "depth-width", "learning-curves"});
+  for (const Figure& figure : figures.drawn) {
+    INFO(figure.id);
+    CHECK(figure.spec["data"]["values"].size() >= 2);
+    CHECK_FALSE(figure.caption.empty());
+  }
+  // One mean per finished size: 2 variants x 3 depths x 3 widths x 3 lengths.
+  const Json& values = figures.drawn.front().spec["data"]["values"];
+  CHECK(std::count_if(values.begin(), values.end(), [](const Json& row) { return row["kind"] == "mean"; }) == 54);
+  const auto first = std::find_if(values.begin(), values.end(), [](const Json& row) { return row["kind"] == "mean"; });
+  CHECK((*first)["y"].get<double>() == sweep.cells.front().loss->mean);
+
+  if (!VegaEngine::available()) SKIP(VegaEngine::why_not());
+  VegaEngine engine;
+  for (const Figure& figure : figures.drawn) {
+    INFO(figure.id);
+    const std::string svg = engine.svg(figure.spec, figure_theme(false));
+    CHECK(svg.rfind("<svg", 0) == 0);
+    CHECK(svg.find("nats per token") != std::string::npos);
+    CHECK(svg.find("NaN") == std::string::npos);
+    CHECK(count_of(svg, "<path") > 10);
+    CHECK(svg.size() < 600000);
+  }
+}
+
+TEST_CASE("engine: a spec that cannot be drawn is an error with the reason, and the next one still works") {
+  if (!VegaEngine::available()) SKIP(VegaEngine::why_not());
+  VegaEngine engine;
+  CHECK_THROWS_AS(engine.svg({{"mark", "no such mark"}}, Json::object()), NumericsError);
+  const Json good = {{"data", {{"values", Json::array({{{"a", 1}}})}}},
+                     {"mark", "point"},
+                     {"encoding", {{"x", {{"field", "a"}, {"type", "quantitative"}}}}}};
+  CHECK(engine.svg(good, Json::object()).rfind("<svg", 0) == 0);
+}
+
+TEST_CASE("report: a whole sweep gives one page under 4 MB with its trouble named") {
+  sample::Folder folder;
+  sample::write(folder.path(), {});
+  const std::string page = checked_report(folder.path());
+  CHECK(page.size() < 4000000);
+  CHECK(page.find("at step 137") != std::string::npos);
+  CHECK(page.find("out of memory: asked for 3 GiB") != std::string::npos);
+  CHECK(page.find("Redistribution and use in source and binary forms") != std::string::npos);
+  CHECK(count_of(page, "<code>") == 54 + 2);  // a row per run, and the two that did not finish once more
+}
+
+TEST_CASE("report: names with markup, escapes and newlines stay text everywhere") {
+  sample::Folder folder;
+  const std::string evil = "</script><script>alert(1)</script>\x1b[31m\n";
+  sample::Options options{.variants = {"softmax", evil}};
+  sample::write(folder.path(), options);
+  auto rows = sample::rows(options);
+  rows.front()["message"] = evil;
+  rows.front()["provenance"]["host"] = evil;
+  sample::write_rows(folder.path(), rows);
+  write_file_atomically(folder.path() / "spec.json", Json{{"name", evil}, {"description", evil}}.dump());
+  const std::string page = checked_report(folder.path());
+  CHECK(page.find("<script>alert") == std::string::npos);
+  CHECK(page.find('\x1b') == std::string::npos);
+  CHECK(count_of(page, "</script>") == 6);  // the page's own: class, data, three of Vega, behaviour
+}
+
+TEST_CASE("report: sparse sweeps draw what they can and say what they cannot") {
+  sample::Folder folder;
+  SECTION("one run, no fits, no truth") {
+    sample::write(folder.path(), {.variants = {"softmax"},
+                                  .depths = {2},
+                                  .widths = {32},
+                                  .seeds = {1},
+                                  .truth = false,
+                                  .fits = false,
+                                  .one_diverged_one_failed = false});
+    const std::string page = checked_report(folder.path());
+    CHECK(page.find("1 run of 1 attention variant") != std::string::npos);
+    CHECK(drawn(folder.path()) == std::set<std::string>{"loss-parameters", "loss-flops", "learning-curves"});
+  }
+  SECTION("all runs diverged") {
+    auto rows = sample::rows({});
+    for (Json& row : rows) {
+      sample::spoil(row, "diverged");
+      row.erase("curve");
+    }
+    sample::write_rows(folder.path(), rows);
+    const std::string page = checked_report(folder.path());
+    CHECK(page.find("No run finished, so there is no loss to report") != std::string::npos);
+    CHECK(drawn(folder.path()).empty());
+  }
+  SECTION("one variant, no truth") {
+    sample::write(folder.path(), {.variants = {"softmax"}, .truth = false});
+    checked_report(folder.path());
+    CHECK(drawn(folder.path()) ==
+          std::set<std::string>{"loss-parameters", "loss-flops", "irreducible-loss", "depth-width", "learning-curves"});
+  }
+  SECTION("several variants at one size") {
+    sample::write(folder.path(), {.depths = {2}, .widths = {32}});
+    checked_report(folder.path());
+    CHECK(drawn(folder.path()).count("variants") == 1);
+  }
+  SECTION("a figure that is no longer drawn leaves no file behind") {
+    sample::write(folder.path(), {});
+    write_report(folder.path());
+    sample::write(folder.path(), {.depths = {2}, .widths = {32}});
+    checked_report(folder.path());
+    CHECK_FALSE(std::filesystem::exists(folder.path() / "figures" / "depth-width.svg"));
+  }
+}
+
+TEST_CASE("report: a torn last line is left out and said, a broken line inside is refused by number") {
+  sample::Folder folder;
+  sample::write(folder.path(), {});
+  const std::string whole = read_file(folder.path() / "results.jsonl");
+  write_file_atomically(folder.path() / "results.jsonl", whole.substr(0, whole.size() - 40));
+  const Sweep sweep = read_sweep(folder.path());
+  CHECK(sweep.rows.size() == 53);
+  REQUIRE(sweep.notes.size() == 1);
+  CHECK(sweep.notes.front().find("Line 54") != std::string::npos);
+  write_file_atomically(folder.path() / "results.jsonl", "{\"id\": }\n" + whole);
+  CHECK_THROWS_AS(read_sweep(folder.path()), DataError);
+  std::filesystem::remove(folder.path() / "results.jsonl");
+  CHECK_THROWS_AS(write_report(folder.path()), DataError);
+}

@@ -151,7 +151,8 @@ void add_loss_against(const Sweep& sweep, LossPicture picture, const std::string
   if (x.low() < x.high()) add_fit_rows(sweep, picture, form, x, rows, y);
   figure.caption = seeds_sentence(sweep);
   if (has_fit(rows)) figure.caption += "Lines are the fitted law (its numbers stand in the table of fits). ";
-  else figure.caption += "No law was fitted to these runs, so no line is drawn. ";
+  else if (x.low() == x.high()) figure.caption += "With one value on this axis no line can be drawn. ";
+  else figure.caption += "scaling.json holds no law for these runs, so no line is drawn. ";
   if (picture.colour) figure.caption += fmt::format("Colour shows {}. ", picture.colour->name);
   figure.caption += truth_sentence(sweep);
   finish(sweep, picture, std::move(rows), x, y, std::move(figure), {}, figures);

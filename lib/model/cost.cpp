@@ -107,9 +107,10 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   cost.flops_per_token.algorithmic = 3 * (totals.linear_flops + totals.attention.algorithmic_flops / tokens);
   cost.flops_per_token.executed = 3 * (totals.linear_flops + totals.attention.executed_flops / tokens);
 
-  // Weights, gradients and two moments are 16 bytes a parameter. The largest moment is the start of the backward pass:
-  // all activations (the embedding's and the final norm's output beside the layers'), logits, and their gradient.
-  const int64_t numbers = totals.activations + 2 * M + 2 * V;
+  // Weights, gradients and two moments are 16 bytes a parameter. The most is held at the start of the backward pass:
+  // all activations (the embedding's and the final norm's output beside the layers'), logits, log-probabilities and the
+  // gradients of both.
+  const int64_t numbers = totals.activations + 2 * M + 4 * V;
   const int64_t masks = totals.masks + (options.dropout > 0 ? M : 0);
   cost.training_bytes =
       16 * totals.parameters.total + positions * (4 * numbers + masks) + totals.attention.activation_bytes;

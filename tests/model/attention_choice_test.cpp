@@ -1,0 +1,100 @@
+#include "model/attention_choice.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "model/small_model.h"
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+Problem only_problem(const Json& section) {
+  std::vector<Problem> problems;
+  read_attention(section, problems);
+  REQUIRE(problems.size() == 1);
+  return problems[0];
+}
+
+Problem only_problem(const ModelOptions& options, const AttentionChoice& attention = {}, int64_t context = 8) {
+  const auto problems = model_problems(options, attention, context);
+  REQUIRE(problems.size() == 1);
+  return problems[0];
+}
+
+}  // namespace
+
+TEST_CASE("attention section: left out it is softmax, and defaults are written out") {
+  const WithGatedSum scratch;
+  std::vector<Problem> problems;
+  CHECK(read_attention(Json::object(), problems).variant == "softmax");
+  const auto choice = read_attention({{"variant", "gated_sum"}}, problems);
+  CHECK(problems.empty());
+  CHECK(choice.options == Json{{"window", 4}});
+  CHECK(write_attention(choice) == Json{{"variant", "gated_sum"}, {"window", 4}});
+}
+
+TEST_CASE("attention section: misspelt names are met with the nearest known one") {
+  const WithGatedSum scratch;
+  CHECK_THAT(only_problem({{"variant", "gated_sun"}}).message, ContainsSubstring("did you mean \"gated_sum\"?"));
+  CHECK(only_problem({{"variant", "gated_sun"}}).path == "attention.variant");
+  const auto key = only_problem({{"variant", "gated_sum"}, {"windw", 3}});
+  CHECK(key.path == "attention.windw");
+  CHECK_THAT(key.message, ContainsSubstring("did you mean \"window\"?"));
+  CHECK_THAT(only_problem({{"varint", "gated_sum"}}).message, ContainsSubstring("did you mean \"variant\"?"));
+}
+
+TEST_CASE("attention section: values out of range and wrong types are refused by path") {
+  const WithGatedSum scratch;
+  const auto range = only_problem({{"variant", "gated_sum"}, {"window", 0}});
+  CHECK(range.path == "attention.window");
+  CHECK_THAT(range.message, ContainsSubstring("from 1 to 64"));
+  CHECK(only_problem({{"variant", 3}}).path == "attention.variant");
+  CHECK(only_problem(Json("softmax")).path == "attention");
+}
+
+TEST_CASE("attention section: all problems are told together") {
+  const WithGatedSum scratch;
+  std::vector<Problem> problems;
+  read_attention({{"variant", "gated_sum"}, {"window", 0.5}, {"size", 1}}, problems);
+  CHECK(problems.size() == 2);
+}
+
+TEST_CASE("model problems: heads that do not divide name both numbers and the nearest width") {
+  auto options = small_options();
+  options.model_dim = 13;
+  const auto problem = only_problem(options);
+  CHECK(problem.path == "model.num_heads");
+  CHECK_THAT(problem.message,
+             ContainsSubstring("num_heads 3 does not divide model_dim 13") && ContainsSubstring("that works is 12"));
+  options.model_dim = 2;
+  CHECK_THAT(only_problem(options).message, ContainsSubstring("that works is 3"));
+}
+
+TEST_CASE("model problems: rotary positions need an even head width") {
+  auto options = small_options({.position = "rotary"});
+  CHECK(model_problems(options, {}, 8).empty());
+  options.model_dim = 15;
+  const auto problem = only_problem(options);
+  CHECK(problem.path == "model.position");
+  CHECK_THAT(problem.message, ContainsSubstring("15 / num_heads 3 is 5") && ContainsSubstring("that works is 18"));
+  options.model_dim = 16;  // neither divisible nor even: the repair cures both
+  CHECK_THAT(only_problem(options).message, ContainsSubstring("that works is 18"));
+}
+
+TEST_CASE("model problems: key-value heads, context, variant and its own refusals") {
+  const WithGatedSum scratch;
+  auto options = small_options();
+  CHECK(model_problems(options, {"gated_sum", {{"window", 4}}}, 8).empty());
+  CHECK(only_problem(options, {}, 0).path == "data.context");
+  CHECK_THAT(only_problem(options, {.variant = "gated_sun"}).message, ContainsSubstring("gated_sum"));
+  // Both layers refuse for the same reason; it is told once.
+  const auto own = only_problem(options, {"gated_sum", {{"window", 9}}});
+  CHECK(own.path == "attention.variant");
+  CHECK_THAT(own.message, ContainsSubstring("larger than the context"));
+  options.num_kv_heads = 1;
+  CHECK_THAT(only_problem(options, {"gated_sum", {{"window", 4}}}).message, ContainsSubstring("num_kv_heads to 3"));
+  options.num_kv_heads = 2;
+  CHECK(only_problem(options).path == "model.num_kv_heads");
+}

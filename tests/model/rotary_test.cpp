@@ -1,0 +1,71 @@
+#include "model/rotary.h"
+
+#include <cmath>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include <torch/csrc/autograd/autograd.h>
+
+using namespace attnscale;
+
+namespace {
+
+double largest(const Tensor& x) { return x.abs().max().item<double>(); }
+
+// float64; angles up to 64 carry 64 x 1e-16 of rounding.
+constexpr double tolerance = 1e-13;
+
+}  // namespace
+
+TEST_CASE("rotary: pairs are complex numbers multiplied by exp(i t base^(-2j/D))") {
+  torch::manual_seed(6);
+  Rotary rotary(20, 6, 100);
+  const auto x = torch::randn({2, 5, 3, 6}, torch::kFloat64);
+  const int64_t offset = 7;
+  const auto turned = rotary.turn(x, offset);
+  for (int64_t t = 0; t < 5; ++t)
+    for (int64_t j = 0; j < 3; ++j) {
+      const double angle = static_cast<double>(offset + t) * std::pow(100.0, -2.0 * static_cast<double>(j) / 6.0);
+      const auto pair = at::complex(x.select(1, t).select(-1, j), x.select(1, t).select(-1, j + 3));  // [B, N]
+      const auto expected = pair * c10::complex<double>(std::cos(angle), std::sin(angle));
+      const auto got = at::complex(turned.select(1, t).select(-1, j), turned.select(1, t).select(-1, j + 3));
+      CHECK(largest(got - expected) < tolerance);
+    }
+}
+
+TEST_CASE("rotary: the product of query and key depends on their distance only") {
+  torch::manual_seed(7);
+  Rotary rotary(64, 8, 10000);
+  const auto query = torch::randn({1, 1, 1, 8}, torch::kFloat64), key = torch::randn({1, 1, 1, 8}, torch::kFloat64);
+  const auto product = [&](int64_t m, int64_t n) {
+    return (rotary.turn(query, m) * rotary.turn(key, n)).sum().item<double>();
+  };
+  for (const int64_t shift : {1, 17, 50}) CHECK(std::abs(product(9, 4) - product(9 + shift, 4 + shift)) < tolerance);
+  CHECK(std::abs(product(9, 4) - product(9, 5)) > 1e-3);  // and does depend on it
+}
+
+TEST_CASE("rotary: gradients are those of the same formula written with plain operations") {
+  torch::manual_seed(8);
+  Rotary rotary(16, 4, 10000);
+  const auto x = torch::randn({2, 3, 2, 4}, torch::dtype(torch::kFloat64).requires_grad(true));
+  const auto weights = torch::randn({2, 3, 2, 4}, torch::kFloat64);
+  const auto frequencies = torch::tensor({1.0, 0.01}, torch::kFloat64);
+  const auto angles = (torch::arange(5, 8, torch::kFloat64).unsqueeze(1) * frequencies).unsqueeze(1);  // [T, 1, 2]
+  const auto halves = x.chunk(2, -1);
+  const auto plain = at::cat(
+      {halves[0] * angles.cos() - halves[1] * angles.sin(), halves[1] * angles.cos() + halves[0] * angles.sin()}, -1);
+  const auto expected = torch::autograd::grad({(plain * weights).sum()}, {x})[0];
+  const auto got = torch::autograd::grad({(rotary.turn(x, 5) * weights).sum()}, {x})[0];
+  CHECK(largest(rotary.turn(x, 5) - plain) < tolerance);
+  CHECK(largest(got - expected) < tolerance);
+}
+
+TEST_CASE("rotary: a gradient that is not contiguous is read in the right order") {
+  torch::manual_seed(9);
+  Rotary rotary(16, 4, 10000);
+  const auto x = torch::randn({2, 3, 2, 4}, torch::dtype(torch::kFloat64).requires_grad(true));
+  const auto weights = torch::randn({2, 2, 3, 4}, torch::kFloat64);
+  const auto strided = torch::autograd::grad({(rotary.turn(x, 0).transpose(1, 2) * weights).sum()}, {x})[0];
+  const auto plain = torch::autograd::grad({(rotary.turn(x, 0) * weights.transpose(1, 2).contiguous()).sum()}, {x})[0];
+  CHECK(at::equal(strided, plain));
+}

@@ -1,0 +1,82 @@
+#pragma once
+
+// A variant that exists for the tests only, and models small enough to check by hand.
+
+#include <ATen/ops/cumsum.h>
+#include <ATen/ops/zeros.h>
+
+#include "attention/registry.h"
+#include "model/options.h"
+
+namespace attnscale {
+
+/// y_t = sum_{s <= t} scale_h gate_s v_s: a gate, parameters drawn at random, a state, no matrix product.
+class GatedSum : public Attention {
+ public:
+  struct Options {
+    int64_t window = 4;
+    static const Fields& fields() {
+      static const Fields list = {field(&Options::window, "window", "no effect").between(1, 64)};
+      return list;
+    }
+  };
+  GatedSum(const Options&, const Geometry& geometry)
+      : Attention(geometry), scale_(register_parameter("scale", torch::randn({geometry.num_heads, 1, 1}))) {}
+
+  Tensor forward(const Inputs& in) override { return at::cumsum(in.gates.at("input") * in.value * scale_, 2); }
+
+  State new_state(int64_t batch, torch::TensorOptions options) const override {
+    return {.tensors = {{"sum", at::zeros({batch, geometry_.num_heads, 1, geometry_.value_dim}, options)}}};
+  }
+  Tensor decode(const Inputs& in, State& state) override {
+    auto& sum = state.tensors.at("sum");
+    const auto out = sum + forward(in);
+    sum = out.narrow(2, out.size(2) - 1, 1);
+    state.length += in.value.size(2);
+    return out;
+  }
+  Tensor oracle(const Inputs& in) const override { return in.value; }
+
+  static Cost cost(const Options&, const Geometry& geometry, const Sizes& sizes) {
+    return {.activation_bytes = 0, .state_bytes = sizes.batch * geometry.num_heads * geometry.value_dim * 4};
+  }
+  static int64_t parameter_count(const Options&, const Geometry& geometry) { return geometry.num_heads; }
+  static std::vector<Gate> gates(const Options&, const Geometry&) { return {{"input", 1}}; }
+  static std::vector<std::string> refusals(const Options& options, const Geometry& geometry) {
+    if (options.window > geometry.context) return {"window is larger than the context; take 1 to the context"};
+    return {};
+  }
+
+ private:
+  Tensor scale_;
+};
+
+/// Registers `gated_sum` while it lives.
+class WithGatedSum {
+ public:
+  WithGatedSum() {
+    VariantInfo info;
+    info.name = "gated_sum";
+    info.family = "linear";
+    info.traits = {Trait::causal, Trait::incremental};
+    const Register<GatedSum> registered{std::move(info)};
+  }
+  ~WithGatedSum() { unregister_variant("gated_sum"); }
+};
+
+inline AttentionChoice gated_sum() { return {.variant = "gated_sum"}; }
+
+/// Odd sizes on purpose: an axis taken for another shows.
+inline ModelOptions small_options(ModelOptions options = {}) {
+  options.depth = 2;
+  options.model_dim = 12;
+  options.num_heads = 3;
+  return resolved(options, 11);
+}
+
+inline Tensor some_tokens(int64_t batch, int64_t count, int64_t vocab_size = 11) {
+  torch::manual_seed(5);
+  return torch::randint(vocab_size, {batch, count}, torch::kInt64);
+}
+
+}  // namespace attnscale

@@ -4,23 +4,11 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 namespace attnscale {
-namespace {
 
-/// Position of key s less position of query t: [T, S], 0 on the diagonal of the newest.
-Tensor offsets(int64_t queries, int64_t keys, torch::Device device) {
+Tensor causal_mask(int64_t queries, int64_t keys, torch::Device device) {
   const auto options = torch::TensorOptions().dtype(torch::kInt64).device(device);
   const auto query_positions = at::arange(keys - queries, keys, options).unsqueeze(1);  // [T, 1]
-  return at::arange(keys, options).unsqueeze(0) - query_positions;                      // [T, S]
-}
-
-}  // namespace
-
-Tensor causal_mask(int64_t queries, int64_t keys, torch::Device device) { return offsets(queries, keys, device) <= 0; }
-
-Tensor band_mask(int64_t queries, int64_t keys, int64_t window, bool causal, torch::Device device) {
-  const auto offset = offsets(queries, keys, device);  // [T, S]
-  const auto recent = offset > -window;
-  return recent.logical_and(causal ? offset <= 0 : offset < window);
+  return at::arange(keys, options).unsqueeze(0) <= query_positions;                     // [T, S]
 }
 
 Tensor visible_keys(const Tensor& mask, const Tensor& key_padding) {

@@ -14,10 +14,6 @@ namespace attnscale {
 /// The causal mask [T, S]: query t sees key s when s <= S - T + t.
 Tensor causal_mask(int64_t queries, int64_t keys, torch::Device device = torch::kCPU);
 
-/// The band [T, S] of the latest `window` keys, the query's own included; window >= 1.
-/// Not causal: keys within `window` - 1 positions on either side.
-Tensor band_mask(int64_t queries, int64_t keys, int64_t window, bool causal, torch::Device device = torch::kCPU);
-
 /// Joins a mask [T, S] (undefined: all visible) with key padding [B, S] (undefined: all real).
 /// @return [B, 1, T, S], or [T, S] without padding, or undefined when every key is visible
 Tensor visible_keys(const Tensor& mask, const Tensor& key_padding);

@@ -1,6 +1,7 @@
 #include "attention/registry.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include <fmt/format.h>
 
@@ -14,9 +15,14 @@ std::vector<VariantInfo>& variants() {
   return list;
 }
 
+/// In reading order. Inside a function, since registrations run before other files' statics are made.
+const std::vector<std::string>& families() {
+  static const std::vector<std::string> list = {"full", "sparse", "low-rank", "linear", "memory-compressed"};
+  return list;
+}
+
 int family_rank(const std::string& family) {
-  static const std::vector<std::string> order = {"full", "sparse", "low-rank", "linear", "memory-compressed"};
-  return static_cast<int>(std::find(order.begin(), order.end(), family) - order.begin());
+  return static_cast<int>(std::find(families().begin(), families().end(), family) - families().begin());
 }
 
 }  // namespace
@@ -43,6 +49,11 @@ const std::vector<VariantInfo>& all_variants() { return variants(); }
 
 void register_variant(VariantInfo info) {
   auto& list = variants();
+  if (family_rank(info.family) == std::ssize(families()))
+    throw std::logic_error(fmt::format("variant \"{}\" has the unknown family \"{}\"{}", info.name, info.family,
+                                       suggestion(info.family, families())));
+  if (std::any_of(list.begin(), list.end(), [&](const VariantInfo& v) { return v.name == info.name; }))
+    throw std::logic_error(fmt::format("variant \"{}\" is registered twice; give one of them another name", info.name));
   const auto key = [](const VariantInfo& v) { return std::pair(family_rank(v.family), v.name); };
   const auto at = std::lower_bound(list.begin(), list.end(), info,
                                    [&](const VariantInfo& a, const VariantInfo& b) { return key(a) < key(b); });

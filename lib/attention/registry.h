@@ -11,14 +11,33 @@
 
 namespace attnscale {
 
+/// A case in which a variant must give what another one gives, output for output. The conformance
+/// run (conformance.h) holds it to that, on random inputs. Both sides get the same query, key and
+/// value, and where they are one variant also the same parameters.
+struct Equality {
+  std::string statement;  ///< "a window of T keys or more is softmax"
+  Json options = Json::object();
+  bool causal = true;
+  std::string other;  ///< the other variant's name; may be the same one
+  Json other_options = Json::object();
+  bool other_causal = true;
+  int64_t length = 65;                          ///< T = S = context
+  bool newest_only = false;                     ///< only the last query must agree
+  std::function<void(Attention&)> prepare;      ///< sets parameters of the variant first; may be empty
+  std::function<Inputs(const Inputs&)> inputs;  ///< what the variant gets for the other's inputs; may be empty
+};
+
 /// A variant as the program knows it: what to print, what to check, how to build it.
 struct VariantInfo {
   std::string name, family, summary;
   std::string equation;  ///< in plain text
   std::string source;    ///< authors, year, arXiv number, section
   std::set<Trait> traits;
-  std::string time_complexity, state_complexity;  ///< in T, window, ...
-  std::vector<Json> samples;                      ///< option objects that the conformance run tries beside the defaults
+  /// In T, window, ...; `; causal: ` opens what holds for that mode alone. The highest power of T in
+  /// `time_complexity` (T^2, T^1.5, T log T, T) is checked against `cost`.
+  std::string time_complexity, state_complexity;
+  std::vector<Json> samples;         ///< option objects that the conformance run tries beside the defaults
+  std::vector<Equality> equalities;  ///< what else it must equal; proven by the conformance run
 
   // Filled by Register.
   Fields fields;
@@ -40,6 +59,7 @@ const VariantInfo& variant_named(const std::string& name);
 /// when it can. Traits are checked here and nowhere else. `options` must have passed its fields.
 std::vector<std::string> refusals(const VariantInfo& variant, const Json& options, const Geometry& geometry);
 
+/// @throws std::logic_error for a name that is taken or a family that nobody knows
 void register_variant(VariantInfo info);
 
 /// Removes a scratch variant again (tests).

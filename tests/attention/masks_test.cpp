@@ -24,13 +24,6 @@ TEST_CASE("causal mask: the newest query stands at the newest key") {
   CHECK(at::equal(causal_mask(3, 2), mask_of({{0, 0}, {1, 0}, {1, 1}})));
 }
 
-TEST_CASE("band mask: window keys, self included, on one side or on both") {
-  CHECK(at::equal(band_mask(3, 3, 1, true), mask_of({{1, 0, 0}, {0, 1, 0}, {0, 0, 1}})));
-  CHECK(at::equal(band_mask(4, 4, 2, true), mask_of({{1, 0, 0, 0}, {1, 1, 0, 0}, {0, 1, 1, 0}, {0, 0, 1, 1}})));
-  CHECK(at::equal(band_mask(4, 4, 2, false), mask_of({{1, 1, 0, 0}, {1, 1, 1, 0}, {0, 1, 1, 1}, {0, 0, 1, 1}})));
-  CHECK(at::equal(band_mask(1, 4, 3, true), mask_of({{0, 1, 1, 1}})));
-}
-
 TEST_CASE("causal pairs are the ones of the mask") {
   for (const auto& [queries, keys] : {std::pair{1, 1}, {4, 4}, {2, 5}, {5, 2}})
     CHECK(causal_pairs(queries, keys) == causal_mask(queries, keys).sum().item<double>());

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "attention/registry.h"
+
+// One proof for every variant: what a registration claims (traits, options, costs, a float64 oracle,
+// which keys a query sees) is compared with what the implementation does. The same code is behind
+// `attnscale verify` and the tests; a new variant is found in the registry and needs no line here.
+
+namespace attnscale {
+
+/// What was measured, at its worst over all configurations. `passed` is measured <= tolerance.
+///
+/// | name | what is measured |
+/// |---|---|
+/// | stands | declared modes (causal, bidirectional) and samples that no geometry is allowed |
+/// | runs | calls that threw |
+/// | oracle_outputs, oracle_gradients | relative distance from the float64 oracle, padded and cross too |
+/// | finite_differences | relative distance of gradients from central differences |
+/// | causal_no_leak | largest gradient of an output to an input after it; must be exactly zero |
+/// | sees_nothing_else | largest gradient to a key or value that `sees` hides; must be exactly zero |
+/// | sees_all_declared | pairs that `sees` declares and that have no influence |
+/// | nothing_ignored | inputs, gates and parameters without influence at full context |
+/// | batch_independence | change of a row when its mates change, leave or trade places |
+/// | padding_inert | change of real positions when padded ones change |
+/// | all_padded_finite | non-finite numbers in outputs and gradients of rows without real keys |
+/// | decode_equals_forward | distance of decoding, in chunks of 1, 7 and more, from one forward pass |
+/// | state_bytes | difference of measured and claimed bytes, after every chunk |
+/// | executed_flops | difference of FLOPs that the dispatcher saw and `cost` claims |
+/// | algorithmic_growth | difference of the exponents of T that `cost` and `time_complexity` say |
+/// | parameter_count | difference of counted and claimed parameters |
+/// | options_round_trip | options that JSON does not give back |
+/// | bounds_enforced | illegal option values that are accepted |
+/// | deterministic | tensors whose bits differ when the same is done again with the same seed |
+/// | extreme_logits | non-finite numbers for logits up to 1e4 |
+/// | float32_distance, bfloat16_distance | relative distance of that arithmetic from float64 |
+/// | equals_known | distance from the variants it must equal (VariantInfo::equalities) |
+struct Check {
+  std::string name;
+  bool passed = true;
+  double measured = 0;
+  double tolerance = 0;
+  std::string detail;  ///< where it was worst: options, geometry, length, tensor
+};
+
+struct VariantReport {
+  std::string variant;
+  bool passed = true;
+  std::vector<Check> checks;
+};
+
+struct ConformanceOptions {
+  std::vector<int64_t> lengths = {1, 2, 63, 64, 65};  ///< T; the largest is also the context
+  uint64_t seed = 0;
+};
+
+/// Runs every check that the variant's traits ask for, with its defaults, its smallest legal options
+/// and its samples. Never throws for a fault of the variant. Cost: seconds on one core.
+VariantReport verify_variant(const VariantInfo& variant, const ConformanceOptions& options = {});
+
+/// `{passed, variants: [{name, passed, checks: [{name, passed, measured, tolerance, detail}]}]}`;
+/// `measured` is left out where it is not finite, `detail` where there is nothing to say.
+Json to_json(const std::vector<VariantReport>& reports);
+
+}  // namespace attnscale

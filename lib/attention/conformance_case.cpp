@@ -1,0 +1,113 @@
+#include "attention/conformance_case.h"
+
+#include <cmath>
+#include <limits>
+
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros_like.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+
+namespace attnscale::conformance {
+
+void Recorder::note(const std::string& name, double measured, double tolerance, const std::string& where) {
+  auto found = std::find_if(checks_.begin(), checks_.end(), [&](const Check& c) { return c.name == name; });
+  const bool is_new = found == checks_.end();
+  if (is_new) found = checks_.insert(checks_.end(), {.name = name, .tolerance = tolerance});
+  if (std::isnan(measured)) measured = std::numeric_limits<double>::infinity();
+  if (!is_new && measured <= found->measured) return;
+  found->measured = measured;
+  found->passed = measured <= tolerance;
+  found->detail = measured > 0 ? where : "";
+}
+
+std::string Case::place() const {
+  return fmt::format("{}, {}, H={} G={} D={} E={}", options.dump(), geometry.causal ? "causal" : "bidirectional",
+                     geometry.num_heads, geometry.num_kv_heads, geometry.head_dim, geometry.value_dim);
+}
+
+std::string Case::at(int64_t length) const { return fmt::format("{}, T={}", place(), length); }
+
+std::shared_ptr<Attention> Case::make(torch::Dtype dtype) const {
+  torch::manual_seed(seed);
+  auto attention = variant.make(options, geometry);
+  attention->to(torch::kFloat64);
+  {
+    const torch::NoGradGuard no_gradients;
+    for (auto& parameter : attention->parameters()) parameter.add_(at::randn_like(parameter), 0.1);
+  }
+  if (dtype != torch::kFloat64) attention->to(dtype);
+  return attention;
+}
+
+Inputs Case::inputs(int64_t batch, int64_t queries, int64_t keys) const {
+  latest_inputs = fmt::format("B={} T={} S={}", batch, queries, keys);
+  torch::manual_seed(seed + 1);
+  const auto draw = [](std::vector<int64_t> sizes) {
+    return at::randn(sizes, torch::dtype(torch::kFloat64)).requires_grad_(true);
+  };
+  const auto& g = geometry;
+  Inputs inputs{.query = draw({batch, g.num_heads, queries, g.head_dim}),
+                .key = draw({batch, g.num_kv_heads, keys, g.head_dim}),
+                .value = draw({batch, g.num_kv_heads, keys, g.value_dim})};
+  for (const auto& gate : variant.gates(options, geometry))
+    inputs.gates[gate.name] = draw({batch, g.num_heads, queries, gate.width});
+  return inputs;
+}
+
+Tensor ragged_padding(int64_t keys) {
+  auto padding = at::ones({3, keys}, torch::kBool);
+  if (keys > 1) padding[1][0] = false;
+  padding[1].slice(0, keys - keys / 3) = false;
+  padding[2] = false;
+  return padding;
+}
+
+std::vector<Leaf> leaves(const Inputs& inputs, const Attention* attention) {
+  std::vector<Leaf> result = {{"query", inputs.query}, {"key", inputs.key}, {"value", inputs.value}};
+  for (const auto& [name, gate] : inputs.gates) result.push_back({"gate " + name, gate});
+  if (attention)
+    for (const auto& item : attention->named_parameters()) result.push_back({"parameter " + item.key(), item.value()});
+  return result;
+}
+
+std::vector<Tensor> gradients(const Tensor& output, const Tensor& weight, const std::vector<Leaf>& leaves) {
+  std::vector<Tensor> inputs;
+  for (const auto& leaf : leaves) inputs.push_back(leaf.tensor);
+  std::vector<Tensor> result(inputs.size());
+  if (output.requires_grad())
+    result = torch::autograd::grad({(output * weight).sum()}, inputs, {}, /*retain_graph=*/true,
+                                   /*create_graph=*/false, /*allow_unused=*/true);
+  for (size_t i = 0; i < result.size(); ++i)
+    if (!result[i].defined()) result[i] = at::zeros_like(inputs[i]);
+  return result;
+}
+
+Inputs mapped(const Inputs& inputs, const std::function<Tensor(const Tensor&)>& change) {
+  const auto leaf = [&](const Tensor& tensor) { return change(tensor.detach()).clone().requires_grad_(true); };
+  Inputs result{.query = leaf(inputs.query),
+                .key = leaf(inputs.key),
+                .value = leaf(inputs.value),
+                .key_padding = inputs.key_padding};
+  for (const auto& [name, gate] : inputs.gates) result.gates[name] = leaf(gate);
+  return result;
+}
+
+Inputs as_leaves(const Inputs& inputs, torch::Dtype dtype) {
+  return mapped(inputs, [&](const Tensor& tensor) { return tensor.to(dtype); });
+}
+
+double largest(const Tensor& tensor) { return tensor.numel() == 0 ? 0 : tensor.detach().abs().max().item<double>(); }
+
+int64_t count_non_finite(const Tensor& tensor) { return tensor.isfinite().logical_not().sum().item<int64_t>(); }
+
+double distance(const Tensor& a, const Tensor& b) {
+  const auto left = a.detach().to(torch::kFloat64), right = b.detach().to(torch::kFloat64);
+  if (left.sizes() != right.sizes() || count_non_finite(left) || count_non_finite(right))
+    return std::numeric_limits<double>::infinity();
+  const double difference = largest(left - right);
+  return difference == 0 ? 0 : difference / std::max(largest(right), std::numeric_limits<double>::min());
+}
+
+}  // namespace attnscale::conformance

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/conformance.h"
+
+// B batch, H heads, G key-value heads, T queries, S keys, D key width, E value width
+//
+// What the themes of the conformance run share: one configuration under test, its random inputs,
+// and the record of what was measured. Internal to lib/attention.
+
+namespace attnscale::conformance {
+
+/// Keeps the worst measurement of each check.
+class Recorder {
+ public:
+  void note(const std::string& name, double measured, double tolerance, const std::string& where);
+  const std::vector<Check>& checks() const { return checks_; }
+
+ private:
+  std::vector<Check> checks_;
+};
+
+/// A variant with options at a place in a model.
+struct Case {
+  const VariantInfo& variant;
+  Json options;
+  Geometry geometry;
+  std::vector<int64_t> lengths;         ///< T
+  std::vector<int64_t> oracle_lengths;  ///< fewer where other geometries take the rest: an oracle is slow
+  uint64_t seed = 0;
+  bool smallest = false;  ///< options at their least, where an input may rightly matter no more (a single key)
+
+  bool has(Trait trait) const { return variant.traits.contains(trait); }
+
+  /// `{"window":7}, causal, H=4 G=2 D=8 E=8`, and with `, T=63`
+  std::string place() const;
+  std::string at(int64_t length) const;
+
+  /// Sizes of the latest inputs that were drawn, for an exception that names none.
+  mutable std::string latest_inputs = "no inputs yet";
+
+  /// Seeded. The parameters are then moved off their initial values, so that one that starts at
+  /// zero is tested too.
+  std::shared_ptr<Attention> make(torch::Dtype dtype = torch::kFloat64) const;
+
+  /// Standard normal float64 leaves.
+  Inputs inputs(int64_t batch, int64_t queries, int64_t keys) const;
+};
+
+/// Key padding [B, S] for B = 3: a row all real; a row whose first key and last third are padded
+/// (the first stays for S = 1); a row without real keys.
+Tensor ragged_padding(int64_t keys);
+
+struct Leaf {
+  std::string name;
+  Tensor tensor;
+};
+
+/// Everything that an output can be differentiated by: query, key, value, gates, parameters.
+std::vector<Leaf> leaves(const Inputs& inputs, const Attention* attention = nullptr);
+
+/// Gradients of sum(output * weight) to the leaves; zeros where there is no path.
+std::vector<Tensor> gradients(const Tensor& output, const Tensor& weight, const std::vector<Leaf>& leaves);
+
+/// The inputs in another dtype, detached, as leaves.
+Inputs as_leaves(const Inputs& inputs, torch::Dtype dtype);
+
+/// Applies a function to query, key, value and every gate. @return detached leaves
+Inputs mapped(const Inputs& inputs, const std::function<Tensor(const Tensor&)>& change);
+
+/// max |a - b| / max |b|, in float64; 0 for empty tensors, infinity where either is not finite.
+double distance(const Tensor& a, const Tensor& b);
+
+double largest(const Tensor& tensor);
+int64_t count_non_finite(const Tensor& tensor);
+
+// The themes, one file each.
+void check_values(const Case& test, Recorder& record);      // oracle, finite differences, arithmetic, bits
+void check_dependence(const Case& test, Recorder& record);  // who influences whom
+void check_resources(const Case& test, Recorder& record);   // decoding, bytes, FLOPs, parameters
+void check_options(const VariantInfo& variant, const std::vector<Json>& options, Recorder& record);
+void check_equalities(const VariantInfo& variant, const ConformanceOptions& options, Recorder& record);
+
+}  // namespace attnscale::conformance

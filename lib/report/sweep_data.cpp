@@ -179,7 +179,8 @@ std::vector<Law> laws_of(const Json& scaling) {
   return laws;
 }
 
-std::optional<Truth> truth_of(const Json& scaling, const std::vector<Json>& rows, std::vector<std::string>& notes) {
+std::optional<KnownTruth> truth_of(const Json& scaling, const std::vector<Json>& rows,
+                                   std::vector<std::string>& notes) {
   std::set<double> values;
   Json found;
   const auto add = [&](const Json& truth) {
@@ -197,7 +198,7 @@ std::optional<Truth> truth_of(const Json& scaling, const std::vector<Json>& rows
   }
   if (values.size() != 1) return std::nullopt;
   const bool bayes = number_at(found, "bayes_loss").has_value();
-  return Truth{*values.begin(), bayes ? "Bayes loss" : "entropy rate", text_at(found, "derivation")};
+  return KnownTruth{*values.begin(), bayes ? "Bayes loss" : "entropy rate", text_at(found, "derivation")};
 }
 
 auto order_of(const Run& run) {

@@ -49,7 +49,7 @@ struct Law {
 };
 
 /// The lowest loss that any model could reach on this data.
-struct Truth {
+struct KnownTruth {
   double loss = 0;  ///< Bayes loss of the validation tokens; else the entropy rate
   std::string name;
   std::string derivation;
@@ -64,7 +64,7 @@ struct Sweep {
   std::vector<Cell> cells;
   std::vector<std::string> variants;  ///< softmax first, then by name
   std::vector<Law> laws;
-  std::optional<Truth> truth;
+  std::optional<KnownTruth> truth;
   size_t planned = 0;              ///< runs that plan.json names; 0 without it
   std::vector<std::string> notes;  ///< what was missing or unreadable, in sentences
 

@@ -66,7 +66,7 @@ std::string comparison_sentence(const Comparison& comparison) {
                      joined(phrases, "; "));
 }
 
-std::string law_sentence(const Law& law, const std::optional<Truth>& truth) {
+std::string law_sentence(const Law& law, const std::optional<KnownTruth>& truth) {
   std::string text = fmt::format("The fitted irreducible loss ({}, {}) is {} nats per token", law.form,
                                  law.series == "all" ? "all runs" : label(law.series), irreducible_text(law));
   if (!truth) return text + ".";

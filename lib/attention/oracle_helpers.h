@@ -19,9 +19,16 @@ namespace attnscale::oracle {
 
 inline Tensor in_double(const Tensor& x) { return x.to(torch::kFloat64); }
 
-/// Row of one head at one position: [B, H, T, D] -> [D].
-inline Tensor row(const Tensor& x, int64_t batch, int64_t head, int64_t position) {
-  return x.select(0, batch).select(0, head).select(0, position);
+/// Every row of [B, H, S, W], in double: rows[b][h][i] is [W]. Taken apart once, as a gradient through
+/// single selections would fill a whole tensor for each.
+using Rows = std::vector<std::vector<std::vector<Tensor>>>;
+inline Rows rows_of(const Tensor& x) {
+  Rows rows;
+  for (const auto& of_batch : in_double(x).unbind(0)) {
+    auto& heads = rows.emplace_back();
+    for (const auto& of_head : of_batch.unbind(0)) heads.push_back(of_head.unbind(0));
+  }
+  return rows;
 }
 
 inline bool is_real(const Inputs& inputs, int64_t batch, int64_t key) {

@@ -31,7 +31,7 @@ TEST_CASE("linear: two positions worked by hand") {
   const auto column = [](std::vector<double> x) {
     return torch::tensor(x, torch::kFloat64).reshape({1, 1, static_cast<int64_t>(x.size()), 1});
   };
-  const Inputs in{.query = column({1, 0}), .key = column({0, 2}), .value = column({3, 5})};
+  const Inputs in{.query = column({1, 0}), .key = column({0, 2}), .value = column({3, 5}), .key_padding = {}};
   for (const bool causal : {true, false}) {
     const Geometry geometry{.head_dim = 1, .value_dim = 1, .context = 2, .causal = causal};
     const auto y = variant_named("linear").make(Json::object(), geometry)->forward(in).flatten();
@@ -59,7 +59,7 @@ TEST_CASE("linear: the bidirectional form equals the sum over all keys, also wit
 TEST_CASE("linear: padded keys count for nothing") {
   for (const bool causal : {true, false}) {
     const auto test = linear({{"chunk_length", 8}}, causal);
-    check_oracle(test, test.inputs(31, 31, true));
+    for (const int64_t positions : {1, 2, 31}) check_oracle(test, test.inputs(positions, positions, true));
     check_padding(test, 31);
     CHECK(test.build()->forward(test.inputs(31, 31, true))[1].abs().max().item<double>() == 0);
   }
@@ -100,7 +100,9 @@ TEST_CASE("linear: sums are kept in float32 under bfloat16") {
   auto value = zeros.clone();
   value.narrow(2, 500, 500).fill_(1);
   const auto attention = variant_named("linear").make(Json::object(), geometry);
-  const auto last = attention->forward({.query = zeros, .key = zeros, .value = value}).flatten()[999].item<double>();
+  const auto last = attention->forward({.query = zeros, .key = zeros, .value = value, .key_padding = {}})
+                        .flatten()[999]
+                        .item<double>();
   CHECK(last == 0.5);  // 500 / (1000 + 1e-6) rounds to 0.5
   const auto state = attention->new_state(1, torch::TensorOptions().dtype(torch::kBFloat16));
   CHECK(state.tensors.at("sums").scalar_type() == torch::kFloat32);

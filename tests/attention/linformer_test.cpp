@@ -44,7 +44,7 @@ TEST_CASE("linformer: three positions worked by hand, bidirectional") {
   }
   const auto zero = torch::zeros({1, 1, 3, 1}, torch::kFloat64);
   const auto value = torch::tensor({1.0, 10.0, 100.0}, torch::kFloat64).reshape({1, 1, 3, 1});
-  const auto found = attention->forward({.query = zero, .key = zero, .value = value}).flatten();
+  const auto found = attention->forward({.query = zero, .key = zero, .value = value, .key_padding = {}}).flatten();
   CHECK(largest_difference(found, torch::full({3}, 165.5, torch::kFloat64)) < 1e-10);  // roundings at 300
 }
 
@@ -62,7 +62,7 @@ TEST_CASE("linformer: five positions worked by hand, causal by blocks") {
   }
   const auto zero = torch::zeros({1, 1, 5, 1}, torch::kFloat64);
   const auto value = torch::tensor({1.0, 3.0, 5.0, 7.0, 9.0}, torch::kFloat64).reshape({1, 1, 5, 1});
-  const auto found = attention->forward({.query = zero, .key = zero, .value = value}).flatten();
+  const auto found = attention->forward({.query = zero, .key = zero, .value = value, .key_padding = {}}).flatten();
   const auto wanted = torch::tensor({1.0, 2.0, 4.5, 16.0 / 3, 23.0 / 3}, torch::kFloat64);
   CHECK(largest_difference(found, wanted) < 1e-12);  // a few roundings at 10
 }
@@ -124,7 +124,7 @@ TEST_CASE("linformer: the causal form reads its own block raw and earlier ones a
 TEST_CASE("linformer: padded keys count for nothing, and a query that sees none gives zeros") {
   for (const bool causal : {true, false}) {
     const auto test = linformer({{"projected_length", 20}, {"block_length", 4}}, causal);
-    check_oracle(test, test.inputs(61, 61, true));
+    for (const int64_t positions : {1, 2, 61}) check_oracle(test, test.inputs(positions, positions, true));
     check_padding(test, 61);
     const auto output = test.build()->forward(test.inputs(61, 61, true));
     CHECK(output[1].abs().max().item<double>() == 0);

@@ -33,7 +33,7 @@ TEST_CASE("sliding_window: four positions worked by hand") {
     const Geometry geometry{.head_dim = 1, .value_dim = 1, .context = 4, .causal = causal};
     return variant_named("sliding_window")
         .make({{"window", window}}, geometry)
-        ->forward({.query = zero, .key = zero, .value = value})
+        ->forward({.query = zero, .key = zero, .value = value, .key_padding = {}})
         .flatten();
   };
   // 1e-12: means of up to three numbers of size 10 in float64.
@@ -93,7 +93,7 @@ TEST_CASE("sliding_window: a window of all positions is softmax attention") {
 TEST_CASE("sliding_window: padded keys count for nothing, and a window without real keys gives zeros") {
   for (const bool causal : {true, false}) {
     const auto test = windowed(5, causal);
-    check_oracle(test, test.inputs(61, 61, true));
+    for (const int64_t positions : {1, 2, 61}) check_oracle(test, test.inputs(positions, positions, true));
     check_padding(test, 61);
     const auto output = test.build()->forward(test.inputs(61, 61, true));
     CHECK(output[1].abs().max().item<double>() == 0);                // nothing real in row 1

@@ -102,7 +102,8 @@ inline void check_decoding(const Case& test, int64_t positions, const std::vecto
   for (auto piece : pieces) {
     if (piece > positions - from) piece = positions - from;
     const auto cut = [&](const Tensor& x) { return x.narrow(2, from, piece); };
-    outputs.push_back(attention->decode({.query = cut(in.query), .key = cut(in.key), .value = cut(in.value)}, state));
+    outputs.push_back(attention->decode(
+        {.query = cut(in.query), .key = cut(in.key), .value = cut(in.value), .key_padding = {}}, state));
     from += piece;
     INFO("after " << from << " positions");
     CHECK(state.length == from);
@@ -149,7 +150,8 @@ inline void check_precision(const Case& test, int64_t positions, double bfloat16
   for (const auto type : {torch::kFloat32, torch::kBFloat16}) {
     const auto in = test.inputs(positions);
     const auto narrow = [&](const Tensor& x, double scale) { return (x.detach() * scale).to(type).requires_grad_(); };
-    const Inputs low{.query = narrow(in.query, 1), .key = narrow(in.key, 1), .value = narrow(in.value, 1)};
+    const Inputs low{
+        .query = narrow(in.query, 1), .key = narrow(in.key, 1), .value = narrow(in.value, 1), .key_padding = {}};
     const auto attention = test.build();
     const auto expected = attention->oracle(low);
     attention->to(type);
@@ -158,7 +160,8 @@ inline void check_precision(const Case& test, int64_t positions, double bfloat16
     // 1e-4: float32 keeps 24 bits, 6e-8, times some hundred roundings in logits of size 10.
     CHECK(largest_difference(output, expected) < (type == torch::kFloat32 ? 1e-4 : bfloat16_distance));
 
-    const Inputs extreme{.query = narrow(in.query, 1e4), .key = narrow(in.key, 1e4), .value = narrow(in.value, 1)};
+    const Inputs extreme{
+        .query = narrow(in.query, 1e4), .key = narrow(in.key, 1e4), .value = narrow(in.value, 1), .key_padding = {}};
     const auto far = attention->forward(extreme);
     CHECK(far.isfinite().all().item<bool>());
     for (const auto& gradient : gradients(far, extreme, *attention)) CHECK(gradient.isfinite().all().item<bool>());

@@ -80,21 +80,22 @@ class Linear : public Attention {
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;
     const auto phi = [](const Tensor& x) { return at::where(x > 0, x + 1, at::exp(at::clamp_max(x, 0))); };
-    const auto query = phi(in_double(in.query)), key = phi(in_double(in.key)), value = in_double(in.value);
+    const auto query = rows_of(phi(in_double(in.query))), key = rows_of(phi(in_double(in.key)));
+    const auto value = rows_of(in.value);
     Tensor sum, normaliser;  // [D, E], [D]
     const auto absorb = [&](int64_t b, int64_t g, int64_t i) {
       if (!is_real(in, b, i)) return;
-      sum = sum + at::outer(row(key, b, g, i), row(value, b, g, i));
-      normaliser = normaliser + row(key, b, g, i);
+      sum = sum + at::outer(key[b][g][i], value[b][g][i]);
+      normaliser = normaliser + key[b][g][i];
     };
     return for_each_query(in, [&](int64_t b, int64_t h, int64_t g, int64_t t) {
       if (t == 0) {  // a new head begins
-        sum = at::zeros({key.size(3), value.size(3)}, value.options());
-        normaliser = at::zeros({key.size(3)}, value.options());
-        for (int64_t i = 0; !geometry_.causal && i < key.size(2); ++i) absorb(b, g, i);
+        sum = at::zeros({in.key.size(3), in.value.size(3)}, torch::dtype(torch::kFloat64).device(in.key.device()));
+        normaliser = at::zeros({in.key.size(3)}, sum.options());
+        for (int64_t i = 0; !geometry_.causal && i < in.key.size(2); ++i) absorb(b, g, i);
       }
       if (geometry_.causal) absorb(b, g, t);
-      const auto q = row(query, b, h, t);
+      const auto& q = query[b][h][t];
       return at::mv(sum.t(), q) / (at::dot(q, normaliser) + epsilon);
     });
   }

@@ -18,8 +18,10 @@
 #include <ATen/ops/eye.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/mv.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/generated/variable_factories.h>
@@ -127,44 +129,44 @@ class Linformer : public Attention {
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;
-    const auto query = in_double(in.query), key = in_double(in.key), value = in_double(in.value);
-    const int64_t keys = key.size(2), c = geometry_.causal ? block_length_ : keys;
+    const auto query = rows_of(in.query), key = rows_of(in.key), value = rows_of(in.value);
+    const int64_t keys = in.key.size(2), c = geometry_.causal ? block_length_ : keys;
     std::vector<Tensor> slot_keys, slot_values;
-    // One block's slots: sum over its real positions of a column of the projection times the row.
-    const auto add_slots = [&](int64_t b, int64_t g, int64_t block) {
-      bool any_real = false;
-      for (int64_t i = block * c; i < (block + 1) * c; ++i) any_real = any_real || is_real(in, b, i);
-      if (!any_real) return;
-      const auto slice = [&](const Tensor& p) { return in_double(geometry_.causal ? p[block] : p); };
-      const auto of_keys = slice(key_projection_), of_values = slice(value_projection_);
-      for (int64_t j = 0; j < of_keys.size(0); ++j) {
-        auto slot_key = at::zeros({key.size(3)}, key.options());
-        auto slot_value = at::zeros({value.size(3)}, key.options());
-        for (int64_t i = 0; i < c; ++i) {
-          if (!is_real(in, b, block * c + i)) continue;
-          slot_key = slot_key + of_keys[j][i] * row(key, b, g, block * c + i);
-          slot_value = slot_value + of_values[j][i] * row(value, b, g, block * c + i);
-        }
-        slot_keys.push_back(slot_key);
-        slot_values.push_back(slot_value);
+    // Slots of one block: for each row of its projection, the sum over real positions of weight times row.
+    const auto add_slots = [&](const Rows& x, const Tensor& all, int64_t b, int64_t g, int64_t block,
+                               std::vector<Tensor>& slots) {
+      std::vector<Tensor> real_rows;
+      std::vector<int64_t> real;
+      for (int64_t i = 0; i < c; ++i) {
+        if (!is_real(in, b, block * c + i)) continue;
+        real_rows.push_back(x[b][g][block * c + i]);
+        real.push_back(i);
       }
+      if (real.empty()) return;
+      const auto rows = at::stack(real_rows);  // [real, W]
+      const auto projection = in_double(geometry_.causal ? all[block] : all);
+      for (const auto& weights : projection.index_select(1, torch::tensor(real, all.device())).unbind(0))
+        slots.push_back(at::mv(rows.t(), weights));
+    };
+    const auto close = [&](int64_t b, int64_t g, int64_t block) {
+      add_slots(key, key_projection_, b, g, block, slot_keys);
+      add_slots(value, value_projection_, b, g, block, slot_values);
     };
     return for_each_query(in, [&](int64_t b, int64_t h, int64_t g, int64_t t) {
       if (t == 0) {  // a new head begins
         slot_keys.clear(), slot_values.clear();
-        if (!geometry_.causal) add_slots(b, g, 0);
+        if (!geometry_.causal) close(b, g, 0);
       }
+      if (geometry_.causal && t > 0 && t % c == 0) close(b, g, t / c - 1);
       auto seen_keys = slot_keys, seen_values = slot_values;
       if (geometry_.causal) {
-        if (t > 0 && t % c == 0) add_slots(b, g, t / c - 1);
-        seen_keys = slot_keys, seen_values = slot_values;
         for (int64_t i = t / c * c; i <= t; ++i) {
           if (!is_real(in, b, i)) continue;
-          seen_keys.push_back(row(key, b, g, i));
-          seen_values.push_back(row(value, b, g, i));
+          seen_keys.push_back(key[b][g][i]);
+          seen_values.push_back(value[b][g][i]);
         }
       }
-      return attend(row(query, b, h, t), seen_keys, seen_values, value.size(3));
+      return attend(query[b][h][t], seen_keys, seen_values, in.value.size(3));
     });
   }
 
@@ -330,7 +332,7 @@ class Linformer : public Attention {
         pad_positions(in.key_padding.unsqueeze(-1), 0, blocks.padded() - in.key_padding.size(1)).reshape({-1, n, c});
     masks.own = masks.own.logical_and(real.view({-1, 1, n, 1, 1, c}));
     const auto filled = real.any(-1).narrow(1, 0, n - 1).repeat_interleave(block_slots_, 1);  // [B, M r]
-    masks.slots = masks.slots.logical_and(filled.view({-1, 1, 1, 1, filled.size(1)}));
+    masks.slots = masks.slots.logical_and(filled.view({filled.size(0), 1, 1, 1, filled.size(1)}));
     return masks;
   }
 
@@ -352,8 +354,8 @@ const Register<Linformer> registered{{
     .source = "Wang et al. 2020, arXiv:2006.04768, section 4, equation 7; the causal form is ours",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
-    .time_complexity = "T projected_length",
-    .state_complexity = "projected_length + block_length",
+    .time_complexity = "T projected_length; causal: T^2 projected_length / context",
+    .state_complexity = "T projected_length / context + block_length",
     .samples = {Json{{"projected_length", 8}}, Json{{"projected_length", 20}, {"block_length", 7}}},
     .equalities = {{.statement = "identity projections give softmax",
                     .options = {{"projected_length", 65}},

@@ -69,7 +69,9 @@ class MemoryCompressed : public Attention {
     if (in.key_padding.defined()) {
       key = key * per_key(in.key_padding);
       value = value * per_key(in.key_padding);
-      real = pad_positions(in.key_padding.unsqueeze(-1), 0, slots * c - sizes.keys).reshape({-1, slots, c}).any(-1);
+      real = pad_positions(in.key_padding.unsqueeze(-1), 0, slots * c - sizes.keys)
+                 .reshape({sizes.batch, slots, c})
+                 .any(-1);
     }
     // Causal crops the incomplete last slot, bidirectional fills it up.
     key = compressed(pad_positions(key, 0, slots * c - sizes.keys), key_);
@@ -106,32 +108,41 @@ class MemoryCompressed : public Attention {
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;
     const int64_t c = options_.compression, keys = in.key.size(2);
-    const auto parameter = [&](const std::string& name) { return in_double(named_parameters()[name]); };
-    /// Slot j of a head: bias and one term per real position.
-    const auto slot = [&](const Tensor& x, const std::string& name, int64_t b, int64_t g, int64_t j) {
-      const int64_t width = x.size(3);
-      const auto weight = parameter(name + "_weight")[g].reshape({c, width, width});
-      auto sum = parameter(name + "_bias")[g];
+    // Per head: the matrix of each position of a slot, the bias, the null row.
+    struct Parts {
+      std::vector<std::vector<Tensor>> weight;
+      std::vector<Tensor> bias, null;
+    };
+    const auto parts_of = [&](const Memory& memory) {
+      Parts parts{{}, in_double(memory.bias).unbind(0), in_double(memory.null).unbind(0)};
+      for (const auto& weight : in_double(memory.weight).unbind(0))
+        parts.weight.push_back(weight.reshape({c, weight.size(1), weight.size(1)}).unbind(0));
+      return parts;
+    };
+    const auto key_parts = parts_of(key_), value_parts = parts_of(value_);
+    const auto query = rows_of(in.query), key = rows_of(in.key), value = rows_of(in.value);
+    // Slot j of a head: bias and one term per real position.
+    const auto slot = [&](const Rows& x, const Parts& parts, int64_t b, int64_t g, int64_t j) {
+      auto sum = parts.bias[g];
       for (int64_t i = 0; i < c && j * c + i < keys; ++i)
-        if (is_real(in, b, j * c + i)) sum = sum + at::mv(weight[i].t(), row(x, b, g, j * c + i));
+        if (is_real(in, b, j * c + i)) sum = sum + at::mv(parts.weight[g][i].t(), x[b][g][j * c + i]);
       return sum;
     };
-    const auto query = in_double(in.query), key = in_double(in.key), value = in_double(in.value);
     std::vector<Tensor> slot_keys, slot_values;
     return for_each_query(in, [&](int64_t b, int64_t h, int64_t g, int64_t t) {
       if (t == 0) {  // a new head begins
-        slot_keys = {parameter("null_key")[g]};
-        slot_values = {parameter("null_value")[g]};
+        slot_keys = {key_parts.null[g]};
+        slot_values = {value_parts.null[g]};
       }
       for (int64_t j = 0; j * c < keys; ++j) {
         bool any_real = false;
         for (int64_t i = j * c; i < std::min(keys, (j + 1) * c); ++i) any_real = any_real || is_real(in, b, i);
         const bool arrives = geometry_.causal ? t == (j + 1) * c - 1 : t == 0;  // seen by all later queries
         if (!arrives || !any_real) continue;
-        slot_keys.push_back(slot(key, "key", b, g, j));
-        slot_values.push_back(slot(value, "value", b, g, j));
+        slot_keys.push_back(slot(key, key_parts, b, g, j));
+        slot_values.push_back(slot(value, value_parts, b, g, j));
       }
-      return oracle::attend(row(query, b, h, t), slot_keys, slot_values, value.size(3));
+      return oracle::attend(query[b][h][t], slot_keys, slot_values, in.value.size(3));
     });
   }
 

@@ -73,7 +73,8 @@ class SlidingWindow : public Attention {
     const auto sizes = checked_sizes("sliding_window", in, geometry_, true);
     auto& key = state.tensors.at("key");
     auto& value = state.tensors.at("value");
-    const Inputs all{.query = in.query, .key = at::cat({key, in.key}, 2), .value = at::cat({value, in.value}, 2)};
+    const Inputs all{
+        .query = in.query, .key = at::cat({key, in.key}, 2), .value = at::cat({value, in.value}, 2), .key_padding = {}};
     const int64_t keys = all.key.size(2), kept = std::min(keys, options_.window);
     // Cloned, as a view would keep what has left the window in memory.
     key = all.key.narrow(2, keys - kept, kept).clone();
@@ -84,17 +85,17 @@ class SlidingWindow : public Attention {
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;
-    const auto query = in_double(in.query), key = in_double(in.key), value = in_double(in.value);
+    const auto query = rows_of(in.query), key = rows_of(in.key), value = rows_of(in.value);
     return for_each_query(in, [&](int64_t b, int64_t h, int64_t g, int64_t t) {
       std::vector<Tensor> keys, values;
-      for (int64_t i = 0; i < key.size(2); ++i) {
+      for (int64_t i = 0; i < in.key.size(2); ++i) {
         const bool in_window = geometry_.causal ? i > t - options_.window && i <= t
                                                 : i >= t - options_.window / 2 && i <= t + (options_.window - 1) / 2;
         if (!in_window || !is_real(in, b, i)) continue;
-        keys.push_back(row(key, b, g, i));
-        values.push_back(row(value, b, g, i));
+        keys.push_back(key[b][g][i]);
+        values.push_back(value[b][g][i]);
       }
-      return attend(row(query, b, h, t), keys, values, value.size(3));
+      return attend(query[b][h][t], keys, values, in.value.size(3));
     });
   }
 

@@ -48,6 +48,7 @@ if(quickjs_home)
   target_include_directories(quickjs SYSTEM INTERFACE "${quickjs_home}")
   target_compile_definitions(quickjs PRIVATE _GNU_SOURCE "CONFIG_VERSION=\"${quickjs_version}\""
                                      INTERFACE ATTNSCALE_QUICKJS)
+  set_target_properties(quickjs PROPERTIES UNITY_BUILD OFF)
   # Its own warnings are not ours to mend, and it counts on wrap-around that UBSan reports.
   target_compile_options(quickjs PRIVATE -O2 -w -fno-sanitize=all)
   set_target_properties(quickjs PROPERTIES C_STANDARD 11 C_EXTENSIONS ON)

@@ -96,13 +96,3 @@ add_library(vega_runtime STATIC ${CMAKE_BINARY_DIR}/generated/vega_runtime.c)
 set_source_files_properties(${CMAKE_BINARY_DIR}/generated/vega_runtime.c PROPERTIES OBJECT_DEPENDS
     "${vega_runtime}/vega.min.js;${vega_runtime}/vega-lite.min.js;${vega_runtime}/vega-embed.min.js;${vega_notice}")
 install(FILES ${vega_notice} DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/attnscale/licences)
-
-# lib/report, defined later by lib/CMakeLists.txt, is the only user. It builds JSON all day: its headers are worth
-# precompiling, and beyond -O1 its long initialiser lists only cost compile time.
-cmake_language(DEFER CALL target_link_libraries attnscale_report PRIVATE vega_runtime)
-if(TARGET quickjs)
-  cmake_language(DEFER CALL target_link_libraries attnscale_report PRIVATE quickjs)
-endif()
-cmake_language(DEFER CALL target_compile_options attnscale_report PRIVATE -O1)
-cmake_language(DEFER CALL target_precompile_headers attnscale_report PRIVATE
-               <map> <string> <vector> <nlohmann/json.hpp> <fmt/format.h>)

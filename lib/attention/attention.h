@@ -45,11 +45,11 @@ struct Geometry {
 /// Which keys are real. Causality is a property of the geometry; the newest query is aligned with
 /// the newest key.
 struct Inputs {
-  Tensor query;        ///< [B, H, T, D]
-  Tensor key;          ///< [B, G, S, D]
-  Tensor value;        ///< [B, G, S, E]
-  TensorMap gates;     ///< by the names in VariantInfo::gates; each [B, H, T, width]
-  Tensor key_padding;  ///< bool [B, S], true at real keys; undefined: all are real
+  Tensor query = {};        ///< [B, H, T, D]
+  Tensor key = {};          ///< [B, G, S, D]
+  Tensor value = {};        ///< [B, G, S, E]
+  TensorMap gates = {};     ///< by the names in VariantInfo::gates; each [B, H, T, width]
+  Tensor key_padding = {};  ///< bool [B, S], true at real keys; undefined: all are real
 };
 
 /// What decoding carries from one call to the next. Everything is in `tensors`, so that bytes are
@@ -66,6 +66,9 @@ struct Sizes {
   int64_t queries = 64;  ///< T
   int64_t keys = 64;     ///< S
 };
+
+/// What costs are stated in.
+inline constexpr int64_t float_bytes = 4;
 
 /// A multiply-add counts two FLOPs; only matrix products count, as in the field's usual ledgers.
 struct Cost {

@@ -36,17 +36,17 @@ struct VariantInfo {
   /// In T, window, ...; `; causal: ` opens what holds for that mode alone. The highest power of T in
   /// `time_complexity` (T^2, T^1.5, T log T, T) is checked against `cost`.
   std::string time_complexity, state_complexity;
-  std::vector<Json> samples;         ///< option objects that the conformance run tries beside the defaults
-  std::vector<Equality> equalities;  ///< what else it must equal; proven by the conformance run
+  std::vector<Json> samples = {};         ///< option objects that the conformance run tries beside the defaults
+  std::vector<Equality> equalities = {};  ///< what else it must equal; proven by the conformance run
 
   // Filled by Register.
-  Fields fields;
-  std::function<Json(const Json&)> resolve;  ///< given options -> all options
-  std::function<std::shared_ptr<Attention>(const Json&, const Geometry&)> make;
-  std::function<Cost(const Json&, const Geometry&, const Sizes&)> cost;
-  std::function<int64_t(const Json&, const Geometry&)> parameter_count;
-  std::function<std::vector<Gate>(const Json&, const Geometry&)> gates;
-  std::function<std::vector<std::string>(const Json&, const Geometry&)> refusals;
+  Fields fields = {};
+  std::function<Json(const Json&)> resolve = {};  ///< given options -> all options
+  std::function<std::shared_ptr<Attention>(const Json&, const Geometry&)> make = {};
+  std::function<Cost(const Json&, const Geometry&, const Sizes&)> cost = {};
+  std::function<int64_t(const Json&, const Geometry&)> parameter_count = {};
+  std::function<std::vector<Gate>(const Json&, const Geometry&)> gates = {};
+  std::function<std::vector<std::string>(const Json&, const Geometry&)> refusals = {};
 };
 
 /// Every registered variant, by family and name.
@@ -66,7 +66,7 @@ void register_variant(VariantInfo info);
 void unregister_variant(const std::string& name);
 
 /// The registration line at the end of a variant's file:
-///   const Register<SlidingWindow> registered{{.name = "sliding_window", ...}};
+///   const Register<SlidingWindow> register_sliding_window{{.name = "sliding_window", ...}};
 /// `Variant` has `struct Options` with `fields()`, a constructor from (Options, Geometry), and statics
 /// `cost(options, geometry, sizes)`; optionally `parameter_count(options, geometry)` (default 0),
 /// `gates(options, geometry)` (default none) and `refusals(options, geometry)` (default none).

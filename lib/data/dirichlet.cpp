@@ -166,7 +166,7 @@ class Dirichlet final : public GeneratedSource {
   double prior_total_;  // V alpha
 };
 
-const RegisterSource<Dirichlet> registered{
+const RegisterSource<Dirichlet> register_dirichlet{
     {.name = "dirichlet",
      .summary = "each window has its own random i.i.d. or Markov statistics, to be learned in context",
      .source = "Krichevsky and Trofimov 1981; Edelman et al. 2024, arXiv:2402.11004"}};

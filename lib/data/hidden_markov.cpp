@@ -97,7 +97,7 @@ class HiddenMarkov final : public GeneratedSource {
   std::vector<Categorical> moves_;  ///< per state, over (symbol, next state)
 };
 
-const RegisterSource<HiddenMarkov> registered{
+const RegisterSource<HiddenMarkov> register_hidden_markov{
     {.name = "hidden_markov",
      .summary = "symbols of a process with hidden states: Mess3, Even or Golden Mean",
      .source = "Shai et al. 2024, arXiv:2405.15943; Marzen and Crutchfield 2017, arXiv:1702.08565"}};

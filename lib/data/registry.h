@@ -37,7 +37,7 @@ void register_source(SourceInfo info);
 /// Removes a scratch source again (tests).
 void unregister_source(const std::string& name);
 
-/// `const RegisterSource<ZipfMemory> registered{{.name = "zipf_memory", ...}};` at the end of a
+/// `const RegisterSource<ZipfMemory> register_zipf_memory{{.name = "zipf_memory", ...}};` at the end of a
 /// source's file. The class has `struct Options` with `fields()`, a constructor from Options, and
 /// optionally the static `refusals(options, context)`.
 template <class Class>

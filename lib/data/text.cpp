@@ -206,7 +206,7 @@ class Text final : public Source {
   int64_t num_train_ = 0;
 };
 
-const RegisterSource<Text> registered{
+const RegisterSource<Text> register_text{
     {.name = "text", .summary = "a text file, by characters or bytes; its entropy is unknown", .source = "a file"}};
 
 }  // namespace

@@ -106,7 +106,7 @@ class ZipfMemory final : public GeneratedSource {
   std::vector<int64_t> label_of_key_;
 };
 
-const RegisterSource<ZipfMemory> registered{
+const RegisterSource<ZipfMemory> register_zipf_memory{
     {.name = "zipf_memory",
      .summary = "pairs (key, label): facts to remember, with Zipf frequencies and label noise",
      .source = "Hutter 2021, arXiv:2102.04074; Michaud et al. 2023, arXiv:2303.13506"}};

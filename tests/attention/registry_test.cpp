@@ -30,18 +30,18 @@ class Plain : public Attention {
 };
 
 /// Registered while it lives.
-struct Scratch {
+struct ScratchVariant {
   std::string name;
-  Scratch(std::string called, std::string family, std::set<Trait> traits = {Trait::causal}) : name(called) {
+  ScratchVariant(std::string called, std::string family, std::set<Trait> traits = {Trait::causal}) : name(called) {
     const Register<Plain> registered{{.name = called, .family = std::move(family), .traits = std::move(traits)}};
   }
-  ~Scratch() { unregister_variant(name); }
+  ~ScratchVariant() { unregister_variant(name); }
 };
 
 }  // namespace
 
 TEST_CASE("registry: one registration line makes a variant known, with its typed options") {
-  const Scratch scratch("plain", "sparse");
+  const ScratchVariant scratch("plain", "sparse");
   const auto& variant = variant_named("plain");
   CHECK(variant.resolve(Json::object()) == Json{{"window", 4}});
   const auto built = variant.make({{"window", 7}}, {});
@@ -51,14 +51,14 @@ TEST_CASE("registry: one registration line makes a variant known, with its typed
 }
 
 TEST_CASE("registry: what a variant does not declare has its default") {
-  const Scratch scratch("plain", "sparse");
+  const ScratchVariant scratch("plain", "sparse");
   const auto& variant = variant_named("plain");
   CHECK(variant.parameter_count(Json::object(), {}) == 0);
   CHECK(variant.gates(Json::object(), {}).empty());
 }
 
 TEST_CASE("registry: variants stand by family, then by name, whatever order they came in") {
-  const Scratch c("zz_full", "full"), a("b_linear", "linear"), b("a_linear", "linear");
+  const ScratchVariant c("zz_full", "full"), a("b_linear", "linear"), b("a_linear", "linear");
   std::vector<std::string> names;
   for (const auto& variant : all_variants()) names.push_back(variant.name);
   const auto place = [&](const char* name) { return std::find(names.begin(), names.end(), name) - names.begin(); };
@@ -74,22 +74,22 @@ TEST_CASE("registry: an unknown name is answered with the nearest known one") {
 }
 
 TEST_CASE("registry: an option out of its bounds is refused by name") {
-  const Scratch scratch("plain", "sparse");
+  const ScratchVariant scratch("plain", "sparse");
   CHECK_THROWS_WITH(variant_named("plain").make({{"window", 0}}, {}), ContainsSubstring("attention.window"));
   CHECK_THROWS_WITH(variant_named("plain").resolve({{"windw", 1}}), ContainsSubstring("did you mean \"window\"?"));
 }
 
 TEST_CASE("registry: two variants of one name are refused") {
-  const Scratch scratch("plain", "sparse");
-  CHECK_THROWS_WITH(Scratch("plain", "full"), ContainsSubstring("\"plain\" is registered twice"));
+  const ScratchVariant scratch("plain", "sparse");
+  CHECK_THROWS_WITH(ScratchVariant("plain", "full"), ContainsSubstring("\"plain\" is registered twice"));
 }
 
 TEST_CASE("registry: an unknown family is refused") {
-  CHECK_THROWS_WITH(Scratch("plain", "sparce"), ContainsSubstring("did you mean \"sparse\"?"));
+  CHECK_THROWS_WITH(ScratchVariant("plain", "sparce"), ContainsSubstring("did you mean \"sparse\"?"));
 }
 
 TEST_CASE("registry: refusals name what does not fit, all together") {
-  const Scratch scratch("plain", "sparse");
+  const ScratchVariant scratch("plain", "sparse");
   const auto& variant = variant_named("plain");
   const Json options = {{"window", 8}};
   CHECK(refusals(variant, options, {.num_heads = 4, .num_kv_heads = 4, .context = 8}).empty());
@@ -103,7 +103,7 @@ TEST_CASE("registry: refusals name what does not fit, all together") {
   const auto heads = refusals(variant, options, {.num_heads = 4, .num_kv_heads = 3, .context = 8});
   CHECK_THAT(heads.front(), ContainsSubstring("num_kv_heads 3 does not divide num_heads 4"));
 
-  const Scratch both("both_ways", "sparse", {Trait::bidirectional, Trait::grouped_heads});
+  const ScratchVariant both("both_ways", "sparse", {Trait::bidirectional, Trait::grouped_heads});
   const auto causal = refusals(variant_named("both_ways"), options, {.num_heads = 4, .num_kv_heads = 2, .context = 8});
   REQUIRE(causal.size() == 1);
   CHECK_THAT(causal[0], ContainsSubstring("no causal form"));

@@ -10,7 +10,7 @@ using namespace attnscale;
 namespace {
 
 // float64, dot products of 5 terms and one transcendental function.
-constexpr double tolerance = 1e-13;
+constexpr double feed_forward_tolerance = 1e-13;
 
 struct Case {
   FeedForward network;
@@ -42,14 +42,14 @@ struct Case {
 TEST_CASE("feed-forward: GELU is x times the normal distribution function") {
   const Case c("gelu", 5);
   const auto h = c.hidden();
-  CHECK(c.error(h * 0.5 * (1 + at::erf(h / std::numbers::sqrt2))) < tolerance);
+  CHECK(c.error(h * 0.5 * (1 + at::erf(h / std::numbers::sqrt2))) < feed_forward_tolerance);
 }
 
 TEST_CASE("feed-forward: the tanh form of GELU is the one of GPT-2") {
   const Case c("gelu_tanh", 5);
   const auto h = c.hidden();
   const auto inner = std::sqrt(2 / std::numbers::pi) * (h + 0.044715 * h * h * h);
-  CHECK(c.error(0.5 * h * (1 + inner.tanh())) < tolerance);
+  CHECK(c.error(0.5 * h * (1 + inner.tanh())) < feed_forward_tolerance);
   // and not the exact one, from which it differs by up to 5e-4
   CHECK(c.error(h * 0.5 * (1 + at::erf(h / std::numbers::sqrt2))) > 1e-6);
 }
@@ -58,7 +58,7 @@ TEST_CASE("feed-forward: SwiGLU gates with the first rows of gate_up") {
   const Case c("swiglu", 10);
   const auto h = c.hidden();
   const auto gate = h.narrow(-1, 0, 5), value = h.narrow(-1, 5, 5);
-  CHECK(c.error(gate / (1 + (-gate).exp()) * value) < tolerance);
+  CHECK(c.error(gate / (1 + (-gate).exp()) * value) < feed_forward_tolerance);
 }
 
 TEST_CASE("feed-forward: without biases there are two matrices only") {

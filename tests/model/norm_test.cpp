@@ -7,7 +7,7 @@ using namespace attnscale;
 namespace {
 
 // float64 against a formula of under ten operations: a few hundred units in the last place.
-constexpr double tolerance = 1e-13;
+constexpr double norm_tolerance = 1e-13;
 
 Norm random_norm(const ModelOptions& options) {
   Norm norm(options);
@@ -29,7 +29,7 @@ TEST_CASE("norm: LayerNorm removes the mean and divides by the root of the biase
   const auto variance = (centred * centred).sum(-1, true) / 7;
   const auto expected =
       centred / (variance + 0.1).sqrt() * norm.named_parameters()["weight"] + norm.named_parameters()["bias"];
-  CHECK(largest(norm.forward(x) - expected) < tolerance);
+  CHECK(largest(norm.forward(x) - expected) < norm_tolerance);
 }
 
 TEST_CASE("norm: RMSNorm divides by the root mean square and keeps the mean") {
@@ -37,7 +37,7 @@ TEST_CASE("norm: RMSNorm divides by the root mean square and keeps the mean") {
   const auto norm = random_norm({.model_dim = 7, .norm = "rms_norm", .norm_epsilon = 0.1});
   const auto x = torch::randn({2, 3, 7}, torch::kFloat64) + 1;
   const auto expected = x / ((x * x).mean(-1, true) + 0.1).sqrt() * norm.named_parameters()["weight"];
-  CHECK(largest(norm.forward(x) - expected) < tolerance);
+  CHECK(largest(norm.forward(x) - expected) < norm_tolerance);
 }
 
 TEST_CASE("norm: only LayerNorm in a model with biases has one") {

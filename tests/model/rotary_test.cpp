@@ -13,7 +13,7 @@ namespace {
 double largest(const Tensor& x) { return x.abs().max().item<double>(); }
 
 // float64; angles up to 64 carry 64 x 1e-16 of rounding.
-constexpr double tolerance = 1e-13;
+constexpr double rotary_tolerance = 1e-13;
 
 }  // namespace
 
@@ -29,7 +29,7 @@ TEST_CASE("rotary: pairs are complex numbers multiplied by exp(i t base^(-2j/D))
       const auto pair = at::complex(x.select(1, t).select(-1, j), x.select(1, t).select(-1, j + 3));  // [B, N]
       const auto expected = pair * c10::complex<double>(std::cos(angle), std::sin(angle));
       const auto got = at::complex(turned.select(1, t).select(-1, j), turned.select(1, t).select(-1, j + 3));
-      CHECK(largest(got - expected) < tolerance);
+      CHECK(largest(got - expected) < rotary_tolerance);
     }
 }
 
@@ -40,7 +40,7 @@ TEST_CASE("rotary: the product of query and key depends on their distance only")
   const auto product = [&](int64_t m, int64_t n) {
     return (rotary.turn(query, m) * rotary.turn(key, n)).sum().item<double>();
   };
-  for (const int64_t shift : {1, 17, 50}) CHECK(std::abs(product(9, 4) - product(9 + shift, 4 + shift)) < tolerance);
+  for (const int64_t shift : {1, 17, 50}) CHECK(std::abs(product(9, 4) - product(9 + shift, 4 + shift)) < rotary_tolerance);
   CHECK(std::abs(product(9, 4) - product(9, 5)) > 1e-3);  // and does depend on it
 }
 
@@ -56,8 +56,8 @@ TEST_CASE("rotary: gradients are those of the same formula written with plain op
       {halves[0] * angles.cos() - halves[1] * angles.sin(), halves[1] * angles.cos() + halves[0] * angles.sin()}, -1);
   const auto expected = torch::autograd::grad({(plain * weights).sum()}, {x})[0];
   const auto got = torch::autograd::grad({(rotary.turn(x, 5) * weights).sum()}, {x})[0];
-  CHECK(largest(rotary.turn(x, 5) - plain) < tolerance);
-  CHECK(largest(got - expected) < tolerance);
+  CHECK(largest(rotary.turn(x, 5) - plain) < rotary_tolerance);
+  CHECK(largest(got - expected) < rotary_tolerance);
 }
 
 TEST_CASE("rotary: a gradient that is not contiguous is read in the right order") {

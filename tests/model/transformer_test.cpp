@@ -18,7 +18,7 @@ using namespace attnscale;
 
 namespace {
 
-double largest(const Tensor& x) { return x.abs().max().item<double>(); }
+double largest_magnitude(const Tensor& x) { return x.abs().max().item<double>(); }
 
 struct Named {
   std::string name;
@@ -119,7 +119,7 @@ TEST_CASE("transformer: one block equals its equations written out") {
   x = x + linear(hidden * 0.5 * (1 + at::erf(hidden / std::sqrt(2.0))), "blocks.0.feed_forward.down");
   const auto expected = at::matmul(norm(x, "final_norm"), p["embedding.token"].t());
   // float64 through about ten products of width 12 to 48, logits of order 1.
-  CHECK(largest(model->forward(tokens)[0] - expected) < 1e-11);
+  CHECK(largest_magnitude(model->forward(tokens)[0] - expected) < 1e-11);
 }
 
 TEST_CASE("transformer: heads are read head by head, and key-value heads are shared by neighbours") {
@@ -139,7 +139,7 @@ TEST_CASE("transformer: heads are read head by head, and key-value heads are sha
     target[item.key()].copy_(at::cat({query, key, key, key, value, value, value}));
   }
   const auto tokens = some_tokens(2, 7);
-  CHECK(largest(grouped->forward(tokens) - full->forward(tokens)) < 1e-11);
+  CHECK(largest_magnitude(grouped->forward(tokens) - full->forward(tokens)) < 1e-11);
 }
 
 TEST_CASE("transformer: logits depend on earlier tokens only, and on each of them") {
@@ -153,7 +153,7 @@ TEST_CASE("transformer: logits depend on earlier tokens only, and on each of the
     auto other = tokens.clone();
     other[0][changed] = (tokens[0][changed].item<int64_t>() + 1) % 11;
     const auto difference = (model->forward(other) - logits).abs().amax(-1)[0];  // [T]
-    if (changed > 0) CHECK(largest(difference.narrow(0, 0, changed)) < 1e-12);
+    if (changed > 0) CHECK(largest_magnitude(difference.narrow(0, 0, changed)) < 1e-12);
     CHECK(difference.narrow(0, changed, 6 - changed).min().item<double>() > 1e-6);
   }
 }
@@ -176,7 +176,7 @@ TEST_CASE("transformer: gradients reach every parameter") {
     if (item.key().find("qkv") != std::string::npos && c.attention.variant == "gated_sum")
       gradient = gradient.narrow(0, 24, 12);  // the scratch variant reads values only
     const auto rows = gradient.dim() > 1 ? gradient.flatten(1).abs().amax(-1) : gradient.abs();
-    if (item.key() == "embedding.token" || item.key() == "head.weight") CHECK(largest(rows) > 0);
+    if (item.key() == "embedding.token" || item.key() == "head.weight") CHECK(largest_magnitude(rows) > 0);
     else CHECK(rows.min().item<double>() > 0);
   }
 }
@@ -195,7 +195,7 @@ TEST_CASE("transformer: decoding equals the forward pass for every split") {
   std::vector<Tensor> pieces;
   for (const auto count : split) pieces.push_back(model->decode(tokens.narrow(1, state.length, count), state));
   CHECK(state.length == 13);
-  CHECK(largest(at::cat(pieces, 1) - expected) < 1e-10);
+  CHECK(largest_magnitude(at::cat(pieces, 1) - expected) < 1e-10);
 }
 
 TEST_CASE("transformer: the state's bytes are those of its layers") {

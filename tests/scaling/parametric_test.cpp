@@ -18,7 +18,7 @@ ParametricFit fit(const std::vector<Point>& points, const FitOptions& options = 
   return fit_parametric(column(points, &Point::N), column(points, &Point::D), column(points, &Point::L), options);
 }
 
-constexpr auto no_noise = [](int) { return 0.0; };
+constexpr auto exact_noise = [](int) { return 0.0; };
 
 double objective_at(const std::vector<Point>& points, double ln_E, double ln_A, double alpha, double ln_B,
                     double beta) {
@@ -42,7 +42,7 @@ struct Published {
 
 TEST_CASE("parametric: recovers all five parameters of a noise-free surface to 1e-6") {
   const Surface truth;
-  const auto points = grid_points(truth, {1e8, 4e8, 1e9, 5e9, 2e10}, {1e9, 1e10, 5e10, 4e11}, 1, no_noise);
+  const auto points = grid_points(truth, {1e8, 4e8, 1e9, 5e9, 2e10}, {1e9, 1e10, 5e10, 4e11}, 1, exact_noise);
   const auto found = fit(points);
   CHECK(found.objective < 1e-20);
   CHECK(found.gradient_norm < 1e-8);
@@ -55,7 +55,7 @@ TEST_CASE("parametric: recovers all five parameters of a noise-free surface to 1
 
 TEST_CASE("parametric: recovers the surface of a toy sweep, where the sizes are thousands") {
   const Surface truth{.E = 1.728, .A = 30, .B = 900, .alpha = 0.6, .beta = 0.7};
-  const auto found = fit(grid_points(truth, {1e3, 4e3, 1.6e4, 6.4e4}, {2.5e5, 1e6, 4e6}, 3, no_noise));
+  const auto found = fit(grid_points(truth, {1e3, 4e3, 1.6e4, 6.4e4}, {2.5e5, 1e6, 4e6}, 3, exact_noise));
   CHECK_THAT(found.E, WithinRel(truth.E, 1e-6));
   CHECK_THAT(found.alpha, WithinRel(truth.alpha, 1e-6));
   CHECK_THAT(found.beta, WithinRel(truth.beta, 1e-6));
@@ -63,7 +63,7 @@ TEST_CASE("parametric: recovers the surface of a toy sweep, where the sizes are 
 
 TEST_CASE("parametric: one bad point in twenty does not move the fit by more than its Huber weight allows") {
   const Surface truth;
-  auto points = grid_points(truth, {1e8, 4e8, 1e9, 5e9, 2e10}, {1e9, 1e10, 5e10, 4e11}, 1, no_noise);
+  auto points = grid_points(truth, {1e8, 4e8, 1e9, 5e9, 2e10}, {1e9, 1e10, 5e10, 4e11}, 1, exact_noise);
   points[7].L *= 1.5;
   // All other residuals can stay 0, and do: an absolute loss ignores a single outlier.
   const auto found = fit(points);
@@ -73,7 +73,7 @@ TEST_CASE("parametric: one bad point in twenty does not move the fit by more tha
 
 TEST_CASE("parametric: a fixed E is kept, and the other four are recovered") {
   const Surface truth;
-  const auto points = grid_points(truth, {1e8, 4e8, 1e9, 5e9, 2e10}, {1e9, 1e10, 5e10, 4e11}, 1, no_noise);
+  const auto points = grid_points(truth, {1e8, 4e8, 1e9, 5e9, 2e10}, {1e9, 1e10, 5e10, 4e11}, 1, exact_noise);
   const auto found = fit(points, {.fixed_E = truth.E});
   CHECK(found.E == truth.E);
   CHECK(found.starts == 900);

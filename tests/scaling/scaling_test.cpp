@@ -58,14 +58,14 @@ std::string sweep_rows(double gap) {
   return text;
 }
 
-const FitReportOptions quick{.replicates = 60};
+const FitReportOptions quick_fit{.replicates = 60};
 
 }  // namespace
 
 TEST_CASE("scaling_of_sweep: points, curves, truth, fits per variant and the comparison come from results.jsonl") {
   TemporaryFolder folder;
   folder.write("results.jsonl", sweep_rows(0.05));
-  const auto document = scaling_of_sweep(folder.path(), quick);
+  const auto document = scaling_of_sweep(folder.path(), quick_fit);
   CHECK(document["schema"] == "attnscale.scaling/1");
   CHECK(document["sweep"] == folder.path().filename().string());
   CHECK(document["points"].size() == 108);
@@ -98,7 +98,7 @@ TEST_CASE("scaling_of_sweep: without a truth the raw losses are fitted and no tr
     text += row.dump() + "\n";
   }
   folder.write("results.jsonl", text);
-  const auto document = scaling_of_sweep(folder.path(), quick);
+  const auto document = scaling_of_sweep(folder.path(), quick_fit);
   CHECK_FALSE(document.contains("truth"));
   // Excess 4^-i at N = 768 4^i is 768 N^-1 above 1.73.
   const auto& form = document["fits"]["all"]["forms"]["L(N)"];
@@ -117,7 +117,7 @@ TEST_CASE("scaling_of_sweep: a variant with several option sets is split by the 
     text += row.dump() + "\n";
   }
   folder.write("results.jsonl", text);
-  const auto document = scaling_of_sweep(folder.path(), quick);
+  const auto document = scaling_of_sweep(folder.path(), quick_fit);
   CHECK(document["points"][0]["variant"] == "sliding_window window=8");
   CHECK(document["comparison"][0]["b"] == "sliding_window window=32");
 }
@@ -128,7 +128,7 @@ TEST_CASE("scaling_of_sweep: a run that was done again after a failure counts on
   failed["status"] = "failed";
   failed.erase("loss");
   folder.write("results.jsonl", failed.dump() + "\n" + result_row("softmax", 1, 8, 100000, 0, 0.1).dump() + "\n");
-  const auto document = scaling_of_sweep(folder.path(), quick);
+  const auto document = scaling_of_sweep(folder.path(), quick_fit);
   REQUIRE(document["points"].size() == 1);
   CHECK(document["points"][0]["status"] == "done");
 }
@@ -136,13 +136,13 @@ TEST_CASE("scaling_of_sweep: a run that was done again after a failure counts on
 TEST_CASE("fit_of_path: a folder gives the fits of all and of each variant; a named loss column is taken as it is") {
   TemporaryFolder folder;
   folder.write("results.jsonl", sweep_rows(0));
-  const auto report = fit_of_path(folder.path(), {}, quick);
+  const auto report = fit_of_path(folder.path(), {}, quick_fit);
   CHECK(report["forms"].contains("L(N,D)"));
   CHECK(report["variants"].contains("linear"));
   CHECK_THAT(fit_text_of_path(report),
              ContainsSubstring("--- softmax ---") && ContainsSubstring("irreducible loss: fitted"));
-  const auto raw = fit_of_path(folder.path(), ColumnMap::parse("L=loss"), quick);
+  const auto raw = fit_of_path(folder.path(), ColumnMap::parse("L=loss"), quick_fit);
   CHECK_THAT(raw["forms"]["L(N,D)"]["E"].get<double>() - report["forms"]["L(N,D)"]["E"].get<double>(),
              WithinAbs(validation_offset, 0.01));
-  CHECK_THROWS_AS(fit_of_path(folder.path() / "none", {}, quick), IoError);
+  CHECK_THROWS_AS(fit_of_path(folder.path() / "none", {}, quick_fit), IoError);
 }

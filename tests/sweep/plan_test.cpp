@@ -17,7 +17,7 @@ Plan plan_of(const std::string& text) {
   return make_plan(read_spec(folder / "spec.json", {}));
 }
 
-std::string error_of(const std::string& text) {
+std::string plan_error(const std::string& text) {
   try {
     plan_of(text);
   } catch (const ConfigError& error) {
@@ -40,7 +40,8 @@ TEST_CASE("plan: every run has an id of its own, in the order of the axes") {
 }
 
 TEST_CASE("plan: a default written out is the same run as the default left out") {
-  const auto short_form = plan_of("{}"), long_form = plan_of(R"({"base": {"model": {"depth": 2}, "attention": {"variant": "softmax"}}})");
+  const auto short_form = plan_of("{}"),
+             long_form = plan_of(R"({"base": {"model": {"depth": 2}, "attention": {"variant": "softmax"}}})");
   CHECK(short_form.runs[0].id == long_form.runs[0].id);
 }
 
@@ -51,15 +52,16 @@ TEST_CASE("plan: points with equal configs run once, and the plan says so") {
 }
 
 TEST_CASE("plan: a problem is told where the axis sets the value, once for all runs that share it") {
-  const auto error = error_of("{\n\"grid\": {\n\"model.depth\": [1, 0],\n\"attention\": [\n{\"variant\": \"softmax\"},\n"
-                              "{\"variant\": \"sliding_window\",\n\"windw\": 3}]},\n\"seeds\": 3}");
+  const auto error = plan_error(
+      "{\n\"grid\": {\n\"model.depth\": [1, 0],\n\"attention\": [\n{\"variant\": \"softmax\"},\n"
+      "{\"variant\": \"sliding_window\",\n\"windw\": 3}]},\n\"seeds\": 3}");
   CHECK_THAT(error, ContainsSubstring("spec.json:3:20: grid.model.depth[1]: received the number 0"));
   CHECK_THAT(error, ContainsSubstring("spec.json:7:1: grid.attention[1].windw: unknown key; did you mean \"window\"?"));
   CHECK(std::count(error.begin(), error.end(), '\n') == 1);
 }
 
 TEST_CASE("plan: heads that do not divide are refused while planning, with numbers") {
-  const auto error = error_of(R"({"base": {"model": {"model_dim": 30, "num_heads": 4}}})");
+  const auto error = plan_error(R"({"base": {"model": {"model_dim": 30, "num_heads": 4}}})");
   CHECK_THAT(error, ContainsSubstring("30") && ContainsSubstring("4") && ContainsSubstring("model.num_heads"));
 }
 
@@ -68,9 +70,10 @@ TEST_CASE("plan: a grid of 10^12 points is refused with the count, before anythi
   for (int i = 2; i <= 100; ++i) hundred += "," + std::to_string(i);
   hundred += "]";
   std::string text = "{\"grid\": {";
-  for (const auto* path : {"model.depth", "model.model_dim", "model.num_heads", "train.steps", "train.batch_size", "data.context"})
+  for (const auto* path :
+       {"model.depth", "model.model_dim", "model.num_heads", "train.steps", "train.batch_size", "data.context"})
     text += std::string(text.back() == '{' ? "" : ",") + "\"" + path + "\": " + hundred;
-  CHECK_THAT(error_of(text + "}}"), ContainsSubstring("1e+12 runs"));
+  CHECK_THAT(plan_error(text + "}}"), ContainsSubstring("1e+12 runs"));
 }
 
 TEST_CASE("plan: its sums are those of its runs") {

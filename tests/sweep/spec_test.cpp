@@ -17,7 +17,7 @@ Spec read(const std::string& text, const std::vector<std::string>& assignments =
   return read_spec(folder / "spec.json", assignments);
 }
 
-std::string error_of(const std::string& text, const std::vector<std::string>& assignments = {}) {
+std::string spec_error(const std::string& text, const std::vector<std::string>& assignments = {}) {
   try {
     read(text, assignments);
   } catch (const ConfigError& error) {
@@ -43,7 +43,7 @@ TEST_CASE("spec: zipped lists are one axis, and must be equally long") {
   REQUIRE(spec.axes.size() == 1);
   CHECK(spec.axes[0].points[1] == std::vector<Json>{64, 4});
   CHECK(read(R"({"zip": [{"model.depth": [1, 2]}, {"train.steps": [1, 2]}]})").num_runs() == 4);
-  CHECK_THAT(error_of(R"({"zip": {"model.model_dim": [32, 64], "model.num_heads": [2]}})"),
+  CHECK_THAT(spec_error(R"({"zip": {"model.model_dim": [32, 64], "model.num_heads": [2]}})"),
              ContainsSubstring("equally long") && ContainsSubstring("has 1 values"));
 }
 
@@ -62,7 +62,8 @@ TEST_CASE("spec: random draws depend on the seed and the path only") {
 }
 
 TEST_CASE("spec: all mistakes of the structure are told at once, with lines and nearest names") {
-  const auto error = error_of("{\n\"nmae\": \"x\",\n\"gird\": {},\n\"grid\": {\"mdoel.depth\": [1], \"train.steps\": []},\n\"seeds\": -1}");
+  const auto error = spec_error(
+      "{\n\"nmae\": \"x\",\n\"gird\": {},\n\"grid\": {\"mdoel.depth\": [1], \"train.steps\": []},\n\"seeds\": -1}");
   CHECK_THAT(error, ContainsSubstring("spec.json:2:1: nmae: unknown key; did you mean \"name\"?"));
   CHECK_THAT(error, ContainsSubstring("spec.json:3:1: gird: unknown key; did you mean \"grid\"?"));
   CHECK_THAT(error, ContainsSubstring("did you mean \"model\"?"));
@@ -71,23 +72,25 @@ TEST_CASE("spec: all mistakes of the structure are told at once, with lines and 
 }
 
 TEST_CASE("spec: two axes over one path are refused, also when one contains the other") {
-  CHECK_THAT(error_of(R"({"grid": {"model.depth": [1]}, "zip": {"model.depth": [2]}})"), ContainsSubstring("sets already"));
-  CHECK_THAT(error_of(R"({"grid": {"attention": [{"variant": "softmax"}], "attention.window": [4]}})"),
+  CHECK_THAT(spec_error(R"({"grid": {"model.depth": [1]}, "zip": {"model.depth": [2]}})"),
              ContainsSubstring("sets already"));
-  CHECK_THAT(error_of(R"({"grid": {"train.seed": [1]}, "seeds": 2})"), ContainsSubstring("sets already"));
+  CHECK_THAT(spec_error(R"({"grid": {"attention": [{"variant": "softmax"}], "attention.window": [4]}})"),
+             ContainsSubstring("sets already"));
+  CHECK_THAT(spec_error(R"({"grid": {"train.seed": [1]}, "seeds": 2})"), ContainsSubstring("sets already"));
 }
 
 TEST_CASE("spec: a name that would leave the results folder is refused") {
   for (const auto* name : {"../x", "a/b", ".hidden", "a\\u001b[2J", ""}) {
     INFO(name);
-    const auto error = error_of(std::string(R"({"name": ")") + name + "\"}");
+    const auto error = spec_error(std::string(R"({"name": ")") + name + "\"}");
     // An empty name falls back to the folder's name.
     if (*name) CHECK_THAT(error, ContainsSubstring("folder name"));
   }
 }
 
 TEST_CASE("spec: --set reaches the base, replaces an axis over the same path, and reports as --set") {
-  const auto text = R"({"base": {"model": {"depth": 1}}, "grid": {"model.depth": [1, 2], "train.steps": [1]}, "seeds": 3})";
+  const auto text =
+      R"({"base": {"model": {"depth": 1}}, "grid": {"model.depth": [1, 2], "train.steps": [1]}, "seeds": 3})";
   const auto spec = read(text, {"model.depth=7", "seeds=1", "data.path=a b.txt"});
   CHECK(spec.num_runs() == 1);
   CHECK(spec.base["model"]["depth"] == 7);
@@ -95,5 +98,5 @@ TEST_CASE("spec: --set reaches the base, replaces an axis over the same path, an
   CHECK(spec.document.place("base.model.depth") == "--set");
   CHECK(read(text, {"grid.model.depth=[4, 5, 6]"}).num_runs() == 9);
   CHECK(read(text, {"train.seed=4"}).num_runs() == 2);
-  CHECK_THAT(error_of(text, {"modle.depth=7"}), ContainsSubstring("did you mean \"model\"?"));
+  CHECK_THAT(spec_error(text, {"modle.depth=7"}), ContainsSubstring("did you mean \"model\"?"));
 }

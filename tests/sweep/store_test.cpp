@@ -16,7 +16,9 @@ struct Fixture {
     write_file_atomically(folder / "spec.json", R"({"seeds": 3})");
     plan = make_plan(read_spec(folder / "spec.json", {}));
   }
-  Json row(size_t run) const { return {{"id", plan.runs[run].id}, {"status", "done"}, {"loss", 1.5 + static_cast<double>(run)}}; }
+  Json row(size_t run) const {
+    return {{"id", plan.runs[run].id}, {"status", "done"}, {"loss", 1.5 + static_cast<double>(run)}};
+  }
   void finish_run(size_t run) const {  // what a trainer leaves
     const auto runs = (folder / "out") / "runs" / plan.runs[run].id;
     make_folder(runs);

@@ -18,7 +18,7 @@ using Catch::Matchers::MessageMatches;
 
 namespace {
 
-RunConfig small(const Json& changes = Json::object()) {
+RunConfig small_run(const Json& changes = Json::object()) {
   auto json = Json::parse(R"({
     "model": {"depth": 2, "model_dim": 16, "num_heads": 2, "dropout": 0.2},
     "data": {"source": "zipf_memory", "context": 7, "num_keys": 10, "num_labels": 4},
@@ -84,7 +84,7 @@ class Hungry final : public Source {
 TEST_CASE("trainer: running out of memory is a status, and the next call tries again") {
   const RegisterSource<Hungry> registered{{.name = "hungry", .summary = "", .source = ""}};
   const ScratchFolder scratch;
-  const auto config = small({{"data", {{"source", "hungry"}, {"context", 7}}}});
+  const auto config = small_run({{"data", {{"source", "hungry"}, {"context", 7}}}});
   const auto row = train(config, scratch.path);
   CHECK(row["status"] == "oom");
   CHECK(row["message"].get<std::string>().find("allocate") != std::string::npos);
@@ -102,7 +102,7 @@ TEST_CASE("trainer: a run stopped at steps 7 and 19 ends with the bits of an und
   for (const auto* dtype : {"float32", "bfloat16", "float64"}) {
     INFO(dtype);
     const ScratchFolder scratch;
-    const auto config = small({{"train.dtype", dtype}});
+    const auto config = small_run({{"train.dtype", dtype}});
     CHECK(train(config, scratch / "whole")["status"] == "done");
     const auto first = train_some(config, scratch / "parts", 7);
     CHECK(first["status"] == "interrupted");
@@ -116,7 +116,7 @@ TEST_CASE("trainer: a run stopped at steps 7 and 19 ends with the bits of an und
 
 TEST_CASE("trainer: after a damaged checkpoint the one before leads to the same bits") {
   const ScratchFolder scratch;
-  const auto config = small();
+  const auto config = small_run();
   train(config, scratch / "whole");
   CHECK(train_some(config, scratch / "parts", 19)["status"] == "interrupted");  // checkpoints of steps 16 and 19
   write_file_atomically(scratch / "parts/checkpoint/step-19/model.safetensors", "damaged");
@@ -126,7 +126,7 @@ TEST_CASE("trainer: after a damaged checkpoint the one before leads to the same 
 
 TEST_CASE("trainer: rows that no checkpoint knows, torn or whole, are dropped on resume") {
   const ScratchFolder scratch;
-  const auto config = small();
+  const auto config = small_run();
   train(config, scratch / "whole");
   train_some(config, scratch / "parts", 10);
   AppendLog(scratch / "parts/log.jsonl").append(R"({"step":11,"loss":0})");
@@ -138,27 +138,27 @@ TEST_CASE("trainer: rows that no checkpoint knows, torn or whole, are dropped on
 
 TEST_CASE("trainer: another seed is another run, the same seed the same") {
   const ScratchFolder scratch;
-  train(small(), scratch / "a");
-  train(small(), scratch / "b");
+  train(small_run(), scratch / "a");
+  train(small_run(), scratch / "b");
   check_same_run(scratch / "a", scratch / "b");
-  train(small({{"train.seed", 1}}), scratch / "c");
+  train(small_run({{"train.seed", 1}}), scratch / "c");
   CHECK(read_file(scratch / "a/log.jsonl") != read_file(scratch / "c/log.jsonl"));
 }
 
 TEST_CASE("trainer: a checkpoint of another model is refused with what differs") {
   const ScratchFolder scratch;
-  train_some(small(), scratch.path, 3);
-  CHECK_THROWS_MATCHES(train(small({{"model.model_dim", 32}}), scratch.path), DataError,
+  train_some(small_run(), scratch.path, 3);
+  CHECK_THROWS_MATCHES(train(small_run({{"model.model_dim", 32}}), scratch.path), DataError,
                        MessageMatches(ContainsSubstring("another model") && ContainsSubstring("Float [14, 16]") &&
                                       ContainsSubstring("Float [14, 32]")));
-  CHECK_THROWS_MATCHES(train(small({{"train.learning_rate", 0.02}}), scratch.path), DataError,
+  CHECK_THROWS_MATCHES(train(small_run({{"train.learning_rate", 0.02}}), scratch.path), DataError,
                        MessageMatches(ContainsSubstring("train.learning_rate: 0.01, asked for 0.02")));
-  CHECK(train(small(), scratch.path)["status"] == "done");
+  CHECK(train(small_run(), scratch.path)["status"] == "done");
 }
 
 TEST_CASE("trainer: the log has a row per step and per evaluation, and the result sums them up") {
   const ScratchFolder scratch;
-  const auto row = train(small(), scratch.path);
+  const auto row = train(small_run(), scratch.path);
   std::vector<Json> evaluations;
   int64_t steps = 0;
   std::istringstream log(read_file(scratch / "log.jsonl"));
@@ -183,16 +183,16 @@ TEST_CASE("trainer: the log has a row per step and per evaluation, and the resul
 
 TEST_CASE("trainer: a finished run is not trained again") {
   const ScratchFolder scratch;
-  const auto row = train(small(), scratch.path);
+  const auto row = train(small_run(), scratch.path);
   bool stepped = false;
-  const auto again = train_run(small(), {scratch.path, [&](const Progress&) { stepped = true; }, {}});
+  const auto again = train_run(small_run(), {scratch.path, [&](const Progress&) { stepped = true; }, {}});
   CHECK(again == row);
   CHECK_FALSE(stepped);
 }
 
 TEST_CASE("trainer: a run whose numbers leave the finite ends as diverged at a step, without NaN in any file") {
   const ScratchFolder scratch;
-  const auto row = train(small({{"train.learning_rate", 1e30}, {"train.clip_norm", 0}}), scratch.path);
+  const auto row = train(small_run({{"train.learning_rate", 1e30}, {"train.clip_norm", 0}}), scratch.path);
   CHECK(row["status"] == "diverged");
   CHECK(row["diverged_at"].get<int64_t>() >= 2);  // the first update makes the weights useless, the second step sees it
   CHECK(row["diverged_at"].get<int64_t>() <= 10);
@@ -204,7 +204,7 @@ TEST_CASE("trainer: a run whose numbers leave the finite ends as diverged at a s
 
 TEST_CASE("trainer: loss falls towards the Bayes loss and never below it") {
   const ScratchFolder scratch;
-  const auto row = train(small({{"train.steps", 300},
+  const auto row = train(small_run({{"train.steps", 300},
                                 {"model.dropout", 0.0},
                                 {"train.batch_size", 16},
                                 {"train.eval_tokens", 8192},
@@ -220,7 +220,7 @@ TEST_CASE("trainer: loss falls towards the Bayes loss and never below it") {
 
 TEST_CASE("trainer: validation does not depend on the batch size or the seed") {
   const ScratchFolder scratch;
-  const auto a = train(small(), scratch / "a");
-  const auto b = train(small({{"train.batch_size", 5}, {"train.seed", 9}}), scratch / "b");
+  const auto a = train(small_run(), scratch / "a");
+  const auto b = train(small_run({{"train.batch_size", 5}, {"train.seed", 9}}), scratch / "b");
   CHECK(a["bayes_loss"] == b["bayes_loss"]);
 }

@@ -30,7 +30,6 @@ namespace {
 /// Added to the normaliser, so that a query whose every phi(q) . phi(k) underflows gives zeros and not
 /// NaN. The value of the authors' code; it moves an output by a relative 1e-6 / (phi(q) . z).
 constexpr double epsilon = 1e-6;
-constexpr int64_t float_bytes = 4;
 
 /// y_t = phi(q_t) S_t / (phi(q_t) . z_t + epsilon), S_t = sum_i phi(k_i) v_i^T, z_t = sum_i phi(k_i),
 /// over the keys that t may see.
@@ -177,7 +176,7 @@ class Linear : public Attention {
   Options options_;
 };
 
-const Register<Linear> registered{{
+const Register<Linear> register_linear{{
     .name = "linear",
     .family = "linear",
     .summary = "kernel feature map elu + 1 in place of the exponential; a fixed-size state",

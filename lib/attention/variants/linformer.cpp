@@ -35,7 +35,6 @@
 namespace attnscale {
 namespace {
 
-constexpr int64_t float_bytes = 4;
 constexpr int64_t usual_projected_length = 64;
 
 /// Bidirectional, as in the paper: y = softmax(q (E K)^T / sqrt(D)) F V; E and F are [k, context], shared by
@@ -345,7 +344,7 @@ void set_identity(Attention& attention) {
   for (auto& projection : attention.parameters()) projection.copy_(at::eye(projection.size(-1), projection.options()));
 }
 
-const Register<Linformer> registered{{
+const Register<Linformer> register_linformer{{
     .name = "linformer",
     .family = "low-rank",
     .summary = "softmax over keys and values projected along the sequence to a fixed number of slots",

@@ -24,8 +24,6 @@
 namespace attnscale {
 namespace {
 
-constexpr int64_t float_bytes = 4;
-
 /// y_t = sum_j softmax_j(q_t . k'_j / sqrt(D)) v'_j over a null pair and the slots that t sees;
 /// k'_j = b + sum_{i<c} k_{jc+i} W_i, and v' likewise with its own weights.
 ///
@@ -233,7 +231,7 @@ class MemoryCompressed : public Attention {
   Memory key_, value_;
 };
 
-const Register<MemoryCompressed> registered{{
+const Register<MemoryCompressed> register_memory_compressed{{
     .name = "memory_compressed",
     .family = "memory-compressed",
     .summary = "softmax over keys and values shortened by a strided convolution, and a null pair",

@@ -21,8 +21,6 @@
 namespace attnscale {
 namespace {
 
-constexpr int64_t float_bytes = 4;
-
 /// Below this many queries a block is too small a matrix product to be worth its overhead.
 constexpr int64_t smallest_block = 16;
 
@@ -201,7 +199,7 @@ class SlidingWindow : public Attention {
   Options options_;
 };
 
-const Register<SlidingWindow> registered{{
+const Register<SlidingWindow> register_sliding_window{{
     .name = "sliding_window",
     .family = "sparse",
     .summary = "softmax over the latest `window` positions; the state stops growing there",

@@ -18,8 +18,6 @@
 namespace attnscale {
 namespace {
 
-constexpr int64_t float_bytes = 4;
-
 class SoftmaxAttention : public Attention {
  public:
   struct Options {
@@ -110,7 +108,7 @@ class SoftmaxAttention : public Attention {
   }
 };
 
-const Register<SoftmaxAttention> registered{
+const Register<SoftmaxAttention> register_softmax{
     {.name = "softmax",
      .family = "full",
      .summary = "softmax over all visible keys; multi-head, grouped-query and multi-query by num_kv_heads",

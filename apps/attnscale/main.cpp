@@ -6,6 +6,7 @@
 #include "core/nearest.h"
 #include "core/signals.h"
 #include "core/version.h"
+#include "tensor/memory.h"
 
 namespace {
 
@@ -85,6 +86,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   catch_stop_signals();
+  keep_freed_memory();
   try {
     return run(argc, argv);
   } catch (const Error& error) {

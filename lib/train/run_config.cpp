@@ -190,7 +190,9 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   if (!clean()) return config;
 
   try {
-    const int64_t source_vocab = config.open_source()->vocab_size();
+    const auto source = config.open_source();
+    const int64_t source_vocab = source->vocab_size();
+    source->batch(Split::validation, 0, 0, 1, config.data.context);  // a text too short for the context says so now
     config.model = resolved(config.model, source_vocab);
     check_sizes(config, source_vocab, problems);
   } catch (const Error& error) {

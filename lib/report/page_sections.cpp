@@ -116,20 +116,22 @@ std::string tiles_section(const Sweep& sweep) {
 
 std::string fits_section(const Sweep& sweep) {
   if (sweep.laws.empty()) return "";
-  std::string body;
+  std::string body, warnings;
   for (const Law& law : sweep.laws) {
     body += "<tr>" + text_cell(law.series) + text_cell(law.form) + interval_cell(law, "E", law.irreducible, true) +
             interval_cell(law, "A", law.a, law.a != 0) + interval_cell(law, "alpha", law.alpha, law.alpha != 0) +
-            interval_cell(law, "B", law.b, law.b != 0) + interval_cell(law, "beta", law.beta, law.beta != 0) +
-            "<td class=\"words\">" + html_escape(joined(law.flags, "; ")) + "</td>" + "</tr>";
+            interval_cell(law, "B", law.b, law.b != 0) + interval_cell(law, "beta", law.beta, law.beta != 0) + "</tr>";
+    for (const std::string& flag : law.flags)
+      warnings += "<li><b>" + html_escape(law.series + " " + law.form) + "</b>: " + html_escape(flag) + "</li>";
   }
+  if (!warnings.empty())
+    warnings = "<details open><summary>What to doubt in these fits</summary><ul>" + warnings + "</ul></details>";
   return "<section class=\"card\" id=\"fits\"><h2>Fits</h2><p>L(N, D) = E + A N<sup>−α</sup> + B D<sup>−β</sup>: loss "
          "in nats "
          "per token, N parameters, D training tokens. Brackets hold 95 % intervals.</p>" +
          table("Fitted laws",
-               heads({{"runs"}, {"form"}, {"E", true}, {"A", true}, {"α", true}, {"B", true}, {"β", true}, {"flags"}}),
-               body) +
-         "</section>\n";
+               heads({{"runs"}, {"form"}, {"E", true}, {"A", true}, {"α", true}, {"B", true}, {"β", true}}), body) +
+         warnings + "</section>\n";
 }
 
 std::string comparison_section(const Sweep& sweep) {

@@ -27,7 +27,7 @@ std::string count(const std::optional<double>& value) { return value ? count_tex
 std::vector<Column> columns_for(const Sweep& sweep) {
   std::vector<Column> columns = {
       {"attention", Table::left, 9, [](const Cell& cell) { return readable(cell.variant); }},
-      {"settings", Table::left, 3, [](const Cell& cell) { return readable(cell.settings); }},
+      {"settings", Table::left, 7, [](const Cell& cell) { return readable(cell.settings); }},
       {"depth", Table::right, 8, [](const Cell& cell) { return whole(cell.depth); }},
       {"width", Table::right, 8, [](const Cell& cell) { return whole(cell.model_dim); }},
       {"params", Table::right, 7, [](const Cell& cell) { return count(cell.params); }},

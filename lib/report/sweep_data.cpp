@@ -27,7 +27,8 @@ Json read_optional(const fs::path& file, std::vector<std::string>& notes) {
 
 /// What the axes set for each run, by id, from plan.json.
 std::map<std::string, std::string> settings_of(const Json& plan) {
-  static const std::set<std::string> shown = {"attention.variant", "model.depth", "model.model_dim", "train.seed"};
+  // Columns of their own already; a variant's name carries its options.
+  static const std::set<std::string> shown = {"model.depth", "model.model_dim", "train.seed"};
   std::map<std::string, std::string> result;
   const Json& runs = at_path(plan, "runs");
   if (!runs.is_array()) return result;
@@ -36,8 +37,9 @@ std::map<std::string, std::string> settings_of(const Json& plan) {
     if (!settings.is_object()) continue;
     std::string text;
     for (const auto& [path, value] : settings.items()) {
-      if (shown.count(path)) continue;
-      text += (text.empty() ? "" : ", ") + path + " = " + (value.is_string() ? value.get<std::string>() : value.dump());
+      if (shown.count(path) || path.rfind("attention", 0) == 0) continue;
+      text += (text.empty() ? "" : ", ") + path.substr(path.rfind('.') + 1) + " = " +
+              (value.is_string() ? value.get<std::string>() : value.dump());
     }
     result[text_at(run, "id")] = text;
   }

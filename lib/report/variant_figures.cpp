@@ -1,6 +1,7 @@
 // Variants against each other, and fitted irreducible losses against the truth.
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include <fmt/format.h>
@@ -162,6 +163,11 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
   }
   Json rows = Json::array(), order = Json::array();
   Extent loss;
+  double narrowest = std::numeric_limits<double>::infinity();
+  for (const Law& law : sweep.laws)
+    if (const auto interval = law.intervals.find("E"); interval != law.intervals.end())
+      narrowest = std::min(narrowest, interval->second.second - interval->second.first);
+  bool cut = false;
   for (const Law& law : sweep.laws) {
     const std::string name = fmt::format("{}  {}", label(law.series), law.form);
     Json row = {{"kind", "fit"}, {"fit", name}, {"y", law.irreducible}};
@@ -169,8 +175,11 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
     if (const auto interval = law.intervals.find("E"); interval != law.intervals.end()) {
       row["low"] = interval->second.first;
       row["high"] = interval->second.second;
-      loss.add(interval->second.first);
-      loss.add(interval->second.second);
+      // One interval that says nothing must not flatten those that say much.
+      const bool wide = interval->second.second - interval->second.first > 10 * narrowest;
+      cut = cut || wide;
+      loss.add(std::max(interval->second.first, law.irreducible - (wide ? 3 * narrowest : law.irreducible)));
+      loss.add(wide ? law.irreducible + 3 * narrowest : interval->second.second);
     }
     rows.push_back(std::move(row));
     order.push_back(name);
@@ -182,7 +191,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
   const Json low = {{"field", "low"}, {"type", "quantitative"}};
   std::vector<Json> layers = {
       {{"transform", Json::array({{{"filter", "isValid(datum.low)"}}})},
-       {"mark", {{"type", "rule"}, {"strokeWidth", 3}, {"opacity", 0.55}, {"style", "interval"}}},
+       {"mark", {{"type", "rule"}, {"strokeWidth", 3}, {"opacity", 0.55}, {"style", "interval"}, {"clip", true}}},
        {"encoding", {{"y", y}, {"x", low}, {"x2", {{"field", "high"}}}}}},
       {{"mark", {{"type", "point"}, {"filled", true}, {"size", 90}, {"opacity", 1}, {"style", "estimate"}}},
        {"encoding",
@@ -210,6 +219,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
   }
   figure.caption =
       "The loss that a fitted law says would remain with unlimited parameters (and data), with its 95 % interval. ";
+  if (cut) figure.caption += "Intervals ten times wider than the narrowest are cut; the table of fits has them whole. ";
   if (sweep.truth)
     figure.caption +=
         fmt::format("The dashed rule is the {} of the source: an interval should cover it. ", sweep.truth->name);

@@ -62,6 +62,25 @@ class Odometer {
   std::vector<size_t> digits_;
 };
 
+/// A value in `base` that an axis replaces is never used, but it is wrong all the same, and says that the spec
+/// is not what its author thinks.
+void check_replaced_values(const Spec& spec, std::vector<Problem>& problems) {
+  const std::pair<std::string, const Fields&> sections[] = {{"model", ModelOptions::fields()},
+                                                            {"train", TrainOptions::fields()}};
+  for (const auto& [section, fields] : sections)
+    for (const auto& field : fields) {
+      const auto path = join_path(section, field.name);
+      const bool replaced = std::any_of(spec.axes.begin(), spec.axes.end(), [&](const Axis& axis) {
+        return std::find(axis.paths.begin(), axis.paths.end(), path) != axis.paths.end();
+      });
+      const bool given =
+          spec.base.contains(section) && spec.base[section].is_object() && spec.base[section].contains(field.name);
+      if (!replaced || !given) continue;
+      if (auto problem = field.problem_with(spec.base[section][field.name]); !problem.empty())
+        problems.push_back({"base." + path, std::move(problem)});
+    }
+}
+
 constexpr size_t most_problems = 50;  // a spec with one wrong value in its base would repeat it for each run
 
 }  // namespace
@@ -77,6 +96,7 @@ Plan make_plan(const Spec& spec) {
   plan.name = spec.name;
   std::vector<Problem> problems;
   std::set<std::string> ids, reported;
+  check_replaced_values(spec, problems);
   Odometer at(spec.axes);
   do {
     Json config = spec.base;

@@ -56,7 +56,9 @@ TEST_CASE("plan: a problem is told where the axis sets the value, once for all r
       "{\n\"grid\": {\n\"model.depth\": [1, 0],\n\"attention\": [\n{\"variant\": \"softmax\"},\n"
       "{\"variant\": \"sliding_window\",\n\"windw\": 3}]},\n\"seeds\": 3}");
   CHECK_THAT(error, ContainsSubstring("spec.json:3:20: grid.model.depth[1]: received the number 0"));
-  CHECK_THAT(error, ContainsSubstring("spec.json:7:1: grid.attention[1].windw: unknown key; did you mean \"window\"?"));
+  CHECK_THAT(error,
+             ContainsSubstring(
+                 "spec.json:7:1: grid.attention[1].windw: unknown key for sliding_window; did you mean \"window\"?"));
   CHECK(std::count(error.begin(), error.end(), '\n') == 1);
 }
 
@@ -77,7 +79,8 @@ TEST_CASE("plan: a grid of 10^12 points is refused with the count, before anythi
 }
 
 TEST_CASE("plan: its sums are those of its runs") {
-  const auto plan = plan_of(R"({"base": {"train": {"steps": 10, "batch_size": 4}, "data": {"context": 32}}})");
+  const auto plan =
+      plan_of(R"({"base": {"train": {"steps": 10, "batch_size": 4, "warmup_steps": 1}, "data": {"context": 32}}})");
   const auto& run = plan.runs[0];
   CHECK(run.tokens() == 10 * 4 * 32);
   CHECK(run.training_flops() == run.tokens() * run.cost.flops_per_token.executed);
@@ -85,4 +88,13 @@ TEST_CASE("plan: its sums are those of its runs") {
   CHECK(json["num_runs"] == 1);
   CHECK(json["runs"][0]["id"] == run.id);
   CHECK_THAT(plan_text(plan, 100), ContainsSubstring("1 runs, 1.28k tokens"));
+}
+
+TEST_CASE("plan: a wrong value in the base is told although an axis replaces it") {
+  const auto error = plan_error(R"({"base": {"model": {"depth": null}}, "grid": {"model.depth": [1, 2]}})");
+  CHECK_THAT(error, ContainsSubstring("base.model.depth: received null"));
+  // What only some combination makes wrong is not: 4 heads do not fit a width of 30, those of the axis do.
+  const auto plan =
+      plan_of(R"({"base": {"model": {"model_dim": 30, "num_heads": 4}}, "grid": {"model.num_heads": [3, 5]}})");
+  CHECK(plan.runs.size() == 2);
 }

@@ -70,6 +70,8 @@ class LocatingReader : public nlohmann::json_sax<Json> {
     // "[json.exception...] parse error at line 1, column 8: syntax error while parsing value - ..."
     std::string message = error.what();
     if (const auto colon = message.find(": "); colon != std::string::npos) message = message.substr(colon + 2);
+    // What was read last may be any bytes; what we print is UTF-8.
+    message = Json::parse(Json(message).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
     if (error.id == 406) message = "number too large for a double; write one below 1.8e308";
     else if (byte > text_.size()) message += "; the text ends here, as if truncated: close what is open";
     else message += "; this is not JSON, mend the text here";

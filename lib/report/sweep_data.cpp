@@ -227,6 +227,7 @@ const Law* Sweep::law(const std::string& series, const std::string& form) const 
 
 std::vector<Json> read_rows(const fs::path& folder, std::vector<std::string>& notes) {
   const fs::path file = folder / "results.jsonl";
+  if (!fs::is_directory(folder)) throw IoError(folder.string() + ": no such folder; expected a sweep's");
   if (!fs::exists(file)) {
     throw DataError(
         fmt::format("{}: there is no results.jsonl; name the folder of a sweep in which at least one run "

@@ -85,7 +85,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  catch_stop_signals();
+  ignore_closed_pipes();
   keep_freed_memory();
   try {
     return run(argc, argv);

@@ -24,6 +24,7 @@ ExitCode end_interrupted() {
 }
 
 ExitCode sweep(const SpecArguments& arguments, const std::string& out, int jobs, int threads) {
+  catch_stop_signals();
   const Spec spec = read_spec(arguments.spec, arguments.set);
   const Plan plan = make_plan(spec);
   const auto folder = folder_for(out, plan);
@@ -39,6 +40,7 @@ ExitCode sweep(const SpecArguments& arguments, const std::string& out, int jobs,
 }
 
 ExitCode train(const SpecArguments& arguments, const std::string& out, int threads) {
+  catch_stop_signals();
   at::set_num_threads(threads);
   const Spec spec = read_spec(arguments.spec, arguments.set);
   const Plan plan = make_plan(spec);

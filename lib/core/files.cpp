@@ -92,7 +92,10 @@ void write_file_atomically(const std::filesystem::path& file, std::string_view c
 
 void make_folder(const std::filesystem::path& folder) {
   std::error_code error;
-  std::filesystem::create_directories(folder, error);
+  if (std::filesystem::is_directory(folder, error)) return;
+  if (folder.has_parent_path() && folder.parent_path() != folder) make_folder(folder.parent_path());
+  std::filesystem::create_directory(folder, error);
+  if (!error) sync_folder(folder_of(folder));  // otherwise a power cut could take the folder and what it will hold
   if (error) throw IoError(fmt::format("{}: cannot create the folder: {}", folder.string(), error.message()));
 }
 
@@ -149,7 +152,7 @@ void AppendLog::truncate_to(int64_t lines) {
   for (int64_t line = 0; line < lines; ++line) {
     at = content.find('\n', at);
     if (at == std::string::npos)
-      throw DataError(fmt::format("{}: holds {} lines, expected at least {}", file_.string(), line, lines));
+      throw DataError(fmt::format("{}: holds {} lines, expected at least {}; it was cut after the checkpoint was written: remove its folder to start the run afresh", file_.string(), line, lines));
     ++at;
   }
   if (::ftruncate(descriptor_, static_cast<off_t>(at)) != 0) fail("truncate", file_);

@@ -23,8 +23,9 @@ void catch_stop_signals() {
   action.sa_handler = on_stop;
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2}) sigaction(signal, &action, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);  // a closed pipe is then an error of write, with a message
 }
+
+void ignore_closed_pipes() { ::signal(SIGPIPE, SIG_IGN); }
 
 bool stop_requested() { return stops.load(std::memory_order_relaxed) > 0; }
 

@@ -2,7 +2,11 @@
 
 namespace attnscale {
 
-/// SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 only set a flag; a second SIGINT ends the process with 130.
+/// A closed pipe becomes an error of write, with a message, instead of a silent death.
+void ignore_closed_pipes();
+
+/// For commands that save what they do. SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 only set a flag; a second SIGINT ends the
+/// process with 130.
 void catch_stop_signals();
 
 /// True once a stop signal came: finish the step, save, leave with ExitCode::interrupted.

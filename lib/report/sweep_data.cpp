@@ -9,6 +9,7 @@
 
 #include "core/files.h"
 #include "report/text.h"
+#include "scaling/pairing.h"
 
 namespace attnscale {
 namespace {
@@ -101,8 +102,6 @@ Run run_of(const Json& row) {
   Json config = at_path(row, "config");
   if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
   run.cell = canonical(config);
-  if (config.is_object()) config.erase("attention");
-  run.pair = canonical(config) + " seed " + (run.seed ? exact_text(*run.seed) : "");
   return run;
 }
 
@@ -276,9 +275,12 @@ Sweep read_sweep(const fs::path& folder) {
 
   auto names = variant_names(rows, sweep.scaling);
   auto settings = settings_of(plan);
+  const auto pairs = pair_keys(rows);
   std::vector<std::pair<Run, Json>> both;
-  for (Json& row : rows) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Json& row = rows[i];
     Run run = run_of(row);
+    run.pair = pairs[i];
     run.variant = names[run.id];
     run.settings = settings[run.id];
     both.emplace_back(std::move(run), std::move(row));

@@ -28,7 +28,7 @@ PowerSum refit(PowerSumObjective& objective, const Coordinates& optimum) {
   Minimum best;
   for (const double shift : {0.0, -1.0, 1.0}) {
     auto start = optimum;
-    start[0] += 0.05 * shift;
+    if (objective.floor_is_free()) start[0] += 0.05 * shift;  // a known floor stays where it is
     for (int k = 0; k < objective.num_terms(); ++k) start[2 + 2 * k] *= 1 + 0.4 * shift;
     const auto end = minimise(objective, start, {.max_iterations = 120, .gradient_tolerance = 1e-8});
     if (shift == 0 || end.objective < best.objective) best = end;

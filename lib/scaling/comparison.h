@@ -12,13 +12,16 @@ struct PairedRun {
   std::string variant;
   std::string key;  ///< everything of the config but the variant; runs with equal keys are paired
   bool done = true;
-  double loss = 0;    ///< nats per token, where done
-  double params = 0;  ///< trainable parameters
+  double loss = 0;        ///< nats per token, where done
+  double params = 0;      ///< trainable parameters
+  std::string cell = {};  ///< the key without the seed: what the seeds of one size share; may be empty
 };
 
 /// Compares each pair of variants over the runs that differ in nothing else:
 ///
-///   [{"a", "b", "pairs", "mean_difference", "interval", "level", "params_ratio", "lost_pairs", "verdict"}]
+/// Where several sizes were run the sizes are the sample (each the mean over its seeds); with one size its seeds are.
+///
+///   [{"a", "b", "pairs", "cells", "mean_difference", "interval", "level", "params_ratio", "lost_pairs", "verdict"}]
 ///
 /// `mean_difference` is loss of a minus loss of b in nats per token, `interval` its 95 % t-interval
 /// over pairs (absent below two pairs). The verdict is "no difference shown", "A lower by x", or

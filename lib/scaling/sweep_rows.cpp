@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "scaling/pairing.h"
+
 namespace attnscale {
 namespace {
 
@@ -39,12 +41,6 @@ std::vector<std::string> variant_labels(const std::vector<Json>& rows) {
 /// The config without what seeds of one cell may differ in.
 std::string cell_of(Json config) {
   if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
-  return canonical(config);
-}
-
-/// The config without what variants may differ in.
-std::string pair_key(Json config) {
-  config.erase("attention");
   return canonical(config);
 }
 
@@ -110,14 +106,19 @@ SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& 
   for (auto& [place, row] : kept) sweep.rows.push_back(std::move(row));
 
   const auto labels = variant_labels(sweep.rows);
+  const auto keys = pair_keys(sweep.rows);
   for (size_t i = 0; i < sweep.rows.size(); ++i) {
     auto& point = sweep.points[i];
     if (!labels[i].empty() && !columns.columns.count("variant")) point.variant = labels[i];
     const auto config = sweep.rows[i].find("config");
     if (config == sweep.rows[i].end() || !config->is_object()) continue;
     point.cell = cell_of(*config);
-    sweep.pairs.push_back(
-        {.variant = point.variant, .key = pair_key(*config), .done = point.done(), .loss = point.L, .params = point.N});
+    sweep.pairs.push_back({.variant = point.variant,
+                           .key = keys[i],
+                           .done = point.done(),
+                           .loss = point.L,
+                           .params = point.N,
+                           .cell = cell_of(Json::parse(keys[i]))});
   }
   // Someone who names a loss column wants that column.
   if (columns.columns.count("L")) return sweep;

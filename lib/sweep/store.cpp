@@ -12,11 +12,16 @@ std::optional<Json> read_result(const std::filesystem::path& run_folder, const s
   if (!std::filesystem::exists(file)) return {};
   try {
     Json row = read_json(file).value;
-    if (row.is_object() && row.value("id", "") == id) return row;
-    std::cerr << fmt::format("{}: belongs to another run; doing this run again\n", file.string());
+    const bool ours = row.is_object() && row.value("id", "") == id;
+    const auto status = ours ? row.value("status", "") : "";
+    if (status == "done" || status == "diverged") return row;
+    std::cerr << fmt::format("{}: {}; doing this run again\n", file.string(),
+                             ours ? "ended with status " + status : "belongs to another run");
   } catch (const ConfigError& error) {
     std::cerr << error.what() << "; doing this run again\n";
   }
+  // Out of the way of the run that is to come, and kept for whoever wants to know what it was.
+  std::filesystem::rename(file, run_folder / "result.json.refused");
   return {};
 }
 

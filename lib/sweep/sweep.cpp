@@ -128,7 +128,10 @@ class Supervisor {
   }
 
   void accept(Worker& worker, const Json& row) {
-    if (row.value("status", "") == "interrupted") worker.run_id.clear();
+    if (row.value("id", "") != worker.run_id)
+      finish(worker, failed_row(*by_id_.at(worker.run_id), "failed",
+                                "the data changed while the sweep ran: the worker trained run " + row.value("id", "")));
+    else if (row.value("status", "") == "interrupted") worker.run_id.clear();
     else finish(worker, row);
   }
 

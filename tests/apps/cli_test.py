@@ -100,6 +100,19 @@ class Sweep(ProgramTest):
         for row in table:
             self.assertEqual(os.stat(os.path.join(out, "runs", row["id"], "result.json")).st_mtime_ns, before[row["id"]])
 
+    def test_a_damaged_result_is_done_again_and_ends_equal(self):
+        from program import stable
+        spec = write_spec(self.folder, TINY)
+        self.run_here("sweep", spec, "--out", "out")
+        table = os.path.join(self.folder, "out", "results.jsonl")
+        before = list(map(stable, rows(table)))
+        with open(os.path.join(self.folder, "out", "runs", before[0]["id"], "result.json"), "w") as file:
+            file.write('{"loss":')
+        again = self.run_here("sweep", spec, "--out", "out")
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertIn("doing this run again", again.stderr)
+        self.assertEqual(list(map(stable, rows(table))), before)
+
     def test_results_do_not_depend_on_the_number_of_workers(self):
         from program import stable
         spec = write_spec(self.folder, TINY)

@@ -60,3 +60,22 @@ TEST_CASE("comparison: equal variants differ about once in twenty times") {
   CHECK(different >= 7);
   CHECK(different <= 33);
 }
+
+TEST_CASE("comparison: many seeds of two sizes that disagree are two observations, not many") {
+  std::vector<PairedRun> runs;
+  for (const auto* size : {"small", "large"})
+    for (int seed = 0; seed < 5; ++seed) {
+      const auto key = std::string(size) + std::to_string(seed);
+      for (const auto* variant : {"a", "b"}) {
+        auto one = run(variant, key, 1.0 + 0.001 * seed);
+        one.cell = size;
+        if (std::string(variant) == "b") one.loss += std::string(size) == "small" ? 0.1 : -0.05;
+        runs.push_back(one);
+      }
+    }
+  const auto result = compare_variants(runs)[0];
+  CHECK(result["pairs"] == 10);
+  CHECK(result["cells"] == 2);
+  CHECK(result["sign_changes_with_size"] == true);
+  CHECK(result["verdict"] == "no difference shown");
+}

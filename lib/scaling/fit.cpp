@@ -127,6 +127,11 @@ void add_intervals(const Form& form, const Bootstrap& resampled, double smallest
   Json intervals = Json::object();
   for (const auto& quantity : quantities(form.exponents)) {
     if (quantity.name == "E" && !floor_is_free) continue;
+    if (quantity.name == "E" && out.contains("E") && out["E"].get<double>() < 1e-3 * smallest_loss) {
+      flags.push_back(
+          "no interval of E: with the optimum at the bound, resampling does not say how far E may be above it");
+      continue;
+    }
     std::vector<double> values;
     for (const auto& law : resampled.laws)
       if (const double value = quantity.of(law); std::isfinite(value)) values.push_back(value);

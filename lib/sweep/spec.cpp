@@ -61,6 +61,7 @@ class SpecReader {
         drop_axis(top, path);
         if (!top["base"].is_object()) continue;         // reported when base is read
         set_path(top["base"], path, std::move(value));  // may replace a whole section: `attention={...}`
+        assigned_.push_back(path);
         path = "base." + path;
       } else if ((head == "grid" || head == "zip") && path.size() > head.size()) {
         set_member(top, head, path.substr(head.size() + 1), std::move(value));
@@ -79,8 +80,10 @@ class SpecReader {
     top[section][key] = std::move(value);
   }
   static void drop_axis(Json& top, const std::string& path) {
-    for (const auto* section : {"grid", "zip"})
-      if (top.contains(section) && top[section].is_object()) top[section].erase(path);
+    for (const auto* section : {"grid", "zip"}) {
+      if (!top.contains(section) || !top[section].is_object()) continue;
+      if (top[section].erase(path) > 0 && top[section].empty()) top.erase(section);
+    }
     if (path == "train.seed") top.erase("seeds");
   }
 
@@ -220,8 +223,10 @@ class SpecReader {
   }
 
   /// Two axes over one path, or over a section and something inside it, would overwrite each other.
+  /// A value of --set must not be overwritten by an axis either.
   void refuse_repeated_paths() {
     std::vector<std::pair<std::string, std::string>> seen;  // path, label
+    for (const auto& path : assigned_) seen.emplace_back(path, "--set");
     for (const auto& axis : spec_.axes)
       for (const auto& path : axis.paths) {
         for (const auto& [other, label] : seen)
@@ -234,6 +239,7 @@ class SpecReader {
 
   Spec spec_;
   std::vector<Problem> problems_;
+  std::vector<std::string> assigned_;  ///< config paths of --set
 };
 
 }  // namespace

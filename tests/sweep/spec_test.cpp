@@ -100,3 +100,12 @@ TEST_CASE("spec: --set reaches the base, replaces an axis over the same path, an
   CHECK(read(text, {"train.seed=4"}).num_runs() == 2);
   CHECK_THAT(spec_error(text, {"modle.depth=7"}), ContainsSubstring("did you mean \"model\"?"));
 }
+
+TEST_CASE("spec: --set is refused where an axis would overwrite it in another form") {
+  const auto variants = R"({"grid": {"attention": [{"variant": "softmax"}, {"variant": "linear"}]}})";
+  CHECK_THAT(spec_error(variants, {"attention.variant=softmax"}), ContainsSubstring("--set sets already"));
+  CHECK(read(variants, {"attention={\"variant\":\"linear\"}"}).num_runs() == 1);
+  const auto zips = R"({"zip": [{"model.depth": [1, 2]}, {"train.steps": [1, 2]}]})";
+  CHECK_THAT(spec_error(zips, {"model.depth=3"}), ContainsSubstring("--set sets already"));
+  CHECK(read(R"({"zip": {"model.depth": [1, 2]}})", {"model.depth=3"}).num_runs() == 1);
+}

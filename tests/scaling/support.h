@@ -1,7 +1,5 @@
 #pragma once
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -10,19 +8,12 @@
 #include <vector>
 
 #include "scaling/table.h"
+#include "scratch_folder.h"
 
-/// A folder that is gone when the test ends.
+/// A scratch folder that takes tables as text.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    auto pattern = (std::filesystem::temp_directory_path() / "attnscale-scaling-XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(folder_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::filesystem::path path() const { return folder_; }
+  std::filesystem::path path() const { return folder_.path; }
   std::filesystem::path write(const std::string& name, const std::string& content) const {
     const auto file = folder_ / name;
     std::ofstream(file, std::ios::binary) << content;
@@ -30,7 +21,7 @@ class TemporaryFolder {
   }
 
  private:
-  std::filesystem::path folder_;
+  ScratchFolder folder_;
 };
 
 /// Published data beside the checkout; the file may be absent.

@@ -13,7 +13,6 @@
 namespace attnscale {
 
 void write_scaling(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) throw IoError(folder.string() + ": no such folder; expected a sweep's");
   write_file_atomically(folder / "scaling.json", scaling_of_sweep(folder).dump(1) + "\n");
 }
 

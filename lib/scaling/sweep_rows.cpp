@@ -92,6 +92,7 @@ bool pair_losses(SweepRows& sweep) {
 SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns) {
   SweepRows sweep;
   const auto file = folder / "results.jsonl";
+  if (!std::filesystem::is_directory(folder)) throw IoError(folder.string() + ": no such folder; expected a sweep's");
   if (!std::filesystem::exists(file))
     throw DataError(fmt::format("{}: is a folder without results.jsonl; expected a sweep's folder", folder.string()));
   std::vector<std::pair<std::string, Json>> kept;

@@ -4,15 +4,20 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
-// B batch, H heads, G key-value heads (G divides H), T queries, S keys, D key width, E value width
+// B batch, H heads, G key-value heads (G divides H), T queries, S keys, D key width, E value width,
+// M width of the residual stream
 //
 // The one interface that every attention variant implements. The mixer (lib/model) owns the
 // projections; a variant receives query, key, value and the gates it asked for, so that two
 // variants differ only in what is being studied.
+//
+// A variant whose paper defines its own projections has the trait `owns_projections`: it receives
+// `hidden` [B, 1, T, M] alone and returns [B, 1, T, M]; positions stay in dimension 2.
 
 namespace attnscale {
 
@@ -21,12 +26,14 @@ using TensorMap = std::map<std::string, Tensor>;
 
 /// What a variant can do. Declared once, in its registration; checked in one place while planning.
 enum class Trait {
-  causal,         ///< output t depends on positions up to t only
-  bidirectional,  ///< every position may depend on every other
-  cross,          ///< queries may come from another sequence (T differs from S)
-  padding,        ///< honours a key-padding mask
-  incremental,    ///< decodes with a state
-  grouped_heads,  ///< takes fewer key-value heads than heads
+  causal,             ///< output t depends on positions up to t only
+  bidirectional,      ///< every position may depend on every other
+  cross,              ///< queries may come from another sequence (T differs from S)
+  padding,            ///< honours a key-padding mask
+  incremental,        ///< decodes with a state
+  grouped_heads,      ///< takes fewer key-value heads than heads
+  owns_projections,   ///< reads the residual stream and projects by itself
+  content_dependent,  ///< which positions interact depends on their content; `sees` is an upper bound
 };
 std::string name_of(Trait trait);
 
@@ -38,8 +45,9 @@ struct Geometry {
   int64_t value_dim = 16;    ///< E
   int64_t context = 64;      ///< most positions it will ever see
   bool causal = true;
-  int64_t layer = 0;  ///< 0-based
-  int64_t depth = 1;  ///< layers in the model
+  int64_t layer = 0;       ///< 0-based
+  int64_t depth = 1;       ///< layers in the model
+  int64_t model_dim = 32;  ///< M; for variants that own their projections
 };
 
 /// Which keys are real. Causality is a property of the geometry; the newest query is aligned with
@@ -49,6 +57,7 @@ struct Inputs {
   Tensor key = {};          ///< [B, G, S, D]
   Tensor value = {};        ///< [B, G, S, E]
   TensorMap gates = {};     ///< by the names in VariantInfo::gates; each [B, H, T, width]
+  Tensor hidden = {};       ///< [B, 1, T, M], instead of all of the above, for variants that own their projections
   Tensor key_padding = {};  ///< bool [B, S], true at real keys; undefined: all are real
 };
 
@@ -88,7 +97,7 @@ class Attention : public torch::nn::Module {
  public:
   explicit Attention(const Geometry& geometry) : geometry_(geometry) {}
 
-  /// All positions at once. @return [B, H, T, E], dtype of value
+  /// All positions at once. @return [B, H, T, E], dtype of value; [B, 1, T, M] with `hidden`
   /// A query that can see no key gives zeros.
   virtual Tensor forward(const Inputs& inputs) = 0;
 
@@ -107,10 +116,15 @@ class Attention : public torch::nn::Module {
   /// queries are aligned with the newest key. Conformance checks both directions.
   virtual bool sees(int64_t query, int64_t key, int64_t keys) const;
 
+  /// What the latest training-mode `forward` adds to the training loss, as a scalar; undefined: nothing.
+  /// Taken by the trainer once per step, and never part of an evaluation.
+  Tensor take_auxiliary_loss() { return std::exchange(auxiliary_loss_, Tensor()); }
+
   const Geometry& geometry() const { return geometry_; }
 
  protected:
   Geometry geometry_;
+  Tensor auxiliary_loss_;
 };
 
 }  // namespace attnscale

@@ -79,7 +79,7 @@ void verify_mode(const VariantInfo& variant, const std::vector<Json>& choices, b
 }  // namespace
 
 VariantReport verify_variant(const VariantInfo& variant, const ConformanceOptions& options) {
-  Recorder record;
+  Recorder record(variant.deviations);
   std::vector<Json> choices = {Json::object()};
   choices.insert(choices.end(), variant.samples.begin(), variant.samples.end());
   const size_t num_given = choices.size();
@@ -117,6 +117,7 @@ Json to_json(const std::vector<VariantReport>& reports) {
       if (std::isfinite(check.measured)) entry["measured"] = check.measured;
       entry["tolerance"] = check.tolerance;
       if (!check.detail.empty()) entry["detail"] = check.detail;
+      if (!check.declared.empty()) entry["declared"] = check.declared;
       checks.push_back(std::move(entry));
     }
     variants.push_back({{"name", report.variant}, {"passed", report.passed}, {"checks", std::move(checks)}});

@@ -16,10 +16,12 @@ namespace attnscale::conformance {
 /// Keeps the worst measurement of each check.
 class Recorder {
  public:
+  explicit Recorder(std::map<std::string, Deviation> deviations = {}) : deviations_(std::move(deviations)) {}
   void note(const std::string& name, double measured, double tolerance, const std::string& where);
   const std::vector<Check>& checks() const { return checks_; }
 
  private:
+  std::map<std::string, Deviation> deviations_;
   std::vector<Check> checks_;
 };
 
@@ -59,7 +61,7 @@ struct Leaf {
   Tensor tensor;
 };
 
-/// Everything that an output can be differentiated by: query, key, value, gates, parameters.
+/// Everything that an output can be differentiated by: query, key, value, gates (or hidden), parameters.
 std::vector<Leaf> leaves(const Inputs& inputs, const Attention* attention = nullptr);
 
 /// Gradients of sum(output * weight) to the leaves; zeros where there is no path.
@@ -68,7 +70,7 @@ std::vector<Tensor> gradients(const Tensor& output, const Tensor& weight, const 
 /// The inputs in another dtype, detached, as leaves.
 Inputs as_leaves(const Inputs& inputs, torch::Dtype dtype);
 
-/// Applies a function to query, key, value and every gate. @return detached leaves
+/// Applies a function to query, key, value and every gate, or to hidden. @return detached leaves
 Inputs mapped(const Inputs& inputs, const std::function<Tensor(const Tensor&)>& change);
 
 /// max |a - b| / max |b|, in float64; 0 for empty tensors, infinity where either is not finite.

@@ -5,6 +5,7 @@
 #include <ATen/ops/randn_like.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 
 #include "attention/conformance_case.h"
 
@@ -18,11 +19,7 @@ constexpr double rounding_tolerance = 1e-12;
 ///
 /// One backward pass: row t of a batch of T copies looks at output t alone (rows do not influence
 /// each other: `batch_independence`).
-struct Influence {
-  Tensor query, key, value;
-  std::vector<std::pair<std::string, Tensor>> gates;
-};
-Influence influence(Attention& attention, const Case& test, int64_t length) {
+std::vector<Leaf> influence(Attention& attention, const Case& test, int64_t length) {
   auto inputs = mapped(test.inputs(1, length, length), [&](const Tensor& tensor) {
     return tensor.repeat({length, 1, 1, 1});
   });
@@ -32,8 +29,8 @@ Influence influence(Attention& attention, const Case& test, int64_t length) {
   const auto by = leaves(inputs);
   const auto slopes = gradients(own, at::randn_like(own.detach()), by);  // [T, heads, S, width]
   const auto reduce = [](const Tensor& slope) { return slope.abs().amax({1, 3}); };
-  Influence result{reduce(slopes[0]), reduce(slopes[1]), reduce(slopes[2]), {}};
-  for (size_t i = 3; i < by.size(); ++i) result.gates.emplace_back(by[i].name, reduce(slopes[i]));
+  std::vector<Leaf> result;
+  for (size_t i = 0; i < by.size(); ++i) result.push_back({by[i].name, reduce(slopes[i])});
   return result;
 }
 
@@ -49,19 +46,40 @@ Tensor declared(const Attention& attention, int64_t length) {
 void check_positions(Attention& attention, const Case& test, Recorder& record) {
   for (const int64_t length : test.lengths) {
     const auto where = test.at(length);
-    const auto by = influence(attention, test, length);
-    if (test.geometry.causal) {
-      record.note("causal_no_leak", largest(by.query.triu(1)), 0, where + ", query");
-      record.note("causal_no_leak", largest(by.key.triu(1)), 0, where + ", key");
-      record.note("causal_no_leak", largest(by.value.triu(1)), 0, where + ", value");
-      for (const auto& [name, gate] : by.gates)
-        record.note("causal_no_leak", largest(gate.triu(1)), 0, where + ", " + name);
+    auto on_pair = at::zeros({length, length}, torch::kFloat64);
+    for (const auto& [name, slope] : influence(attention, test, length)) {
+      if (test.geometry.causal) record.note("causal_no_leak", largest(slope.triu(1)), 0, where + ", " + name);
+      if (name == "key" || name == "value" || name == "hidden") on_pair = at::max(on_pair, slope);
     }
     const auto visible = declared(attention, length);
-    const auto on_pair = at::max(by.key, by.value);
     record.note("sees_nothing_else", largest(on_pair.masked_fill(visible, 0)), 0, where);
-    const auto missing = visible.logical_and(on_pair == 0).sum().item<double>();
-    record.note("sees_all_declared", missing, 0, where);
+    if (!test.has(Trait::content_dependent)) {
+      const auto missing = visible.logical_and(on_pair == 0).sum().item<double>();
+      record.note("sees_all_declared", missing, 0, where);
+    } else if (length == test.geometry.context && !test.smallest) {
+      const auto others = on_pair.clone().fill_diagonal_(0).amax(1) > 0;
+      const double share = others.to(torch::kFloat64).mean().item<double>();
+      record.note("positions_interact", std::max(0.0, 0.5 - share), 0, where);
+    }
+  }
+}
+
+/// Sorting, hashing and cluster membership have no gradient: a future that decides who shares a bucket
+/// leaks without one. So all later inputs are replaced, and the earlier outputs must stay.
+void check_future(Attention& attention, const Case& test, Recorder& record) {
+  const torch::NoGradGuard no_gradients;
+  for (const int64_t length : test.lengths) {
+    const auto inputs = test.inputs(2, length, length);
+    const auto output = attention.forward(inputs);
+    for (const int64_t kept : {length / 3, length / 2, length - 1}) {
+      if (kept < 1) continue;
+      torch::manual_seed(test.seed + 7);
+      const auto changed = mapped(inputs, [&](const Tensor& tensor) {
+        return at::cat({tensor.slice(2, 0, kept), at::randn_like(tensor.slice(2, kept)) * 3}, 2);
+      });
+      record.note("future_inert", distance(attention.forward(changed).slice(2, 0, kept), output.slice(2, 0, kept)),
+                  rounding_tolerance, test.at(length) + fmt::format(", positions from {} on replaced", kept));
+    }
   }
 }
 
@@ -136,6 +154,7 @@ void check_padding(Attention& attention, const Case& test, Recorder& record) {
 void check_dependence(const Case& test, Recorder& record) {
   const auto attention = test.make();
   check_positions(*attention, test, record);
+  if (test.geometry.causal) check_future(*attention, test, record);
   if (!test.smallest) check_all_used(*attention, test, record);
   check_batch(*attention, test, record);
   if (test.has(Trait::padding)) check_padding(*attention, test, record);

@@ -11,6 +11,7 @@
 
 #include "attention/conformance_case.h"
 #include "attention/masks.h"
+#include "tensor/precision.h"
 
 namespace attnscale::conformance {
 namespace {
@@ -93,18 +94,28 @@ void check_differences(const Case& test, Attention& attention, Recorder& record)
   }
 }
 
+/// Query and key made larger, so that the largest q . k / sqrt(D) is `extreme`.
+void scale_logits_to(double extreme, Inputs& inputs, const Geometry& geometry) {
+  const auto key = repeat_heads(inputs.key, geometry.num_heads);
+  const double logit =
+      largest(at::matmul(inputs.query, key.transpose(-1, -2))) / std::sqrt(static_cast<double>(geometry.head_dim));
+  const double factor = std::sqrt(extreme / logit);
+  inputs.query = inputs.query.detach() * factor;
+  inputs.key = inputs.key.detach() * factor;
+}
+
 /// Logits up to 1e4 in size, outputs and gradients, in the dtype of training.
 void check_extremes(const Case& test, Recorder& record) {
   constexpr double extreme = 1e4;
   const auto attention = test.make(torch::kFloat32);
   const int64_t length = test.geometry.context;
   auto inputs = test.inputs(2, length, length);
-  const auto key = repeat_heads(inputs.key, test.geometry.num_heads);
-  const double logit =
-      largest(at::matmul(inputs.query, key.transpose(-1, -2))) / std::sqrt(static_cast<double>(test.geometry.head_dim));
-  const double factor = std::sqrt(extreme / logit);
-  inputs.query = inputs.query.detach() * factor;
-  inputs.key = inputs.key.detach() * factor;
+  if (test.has(Trait::owns_projections)) {
+    // Logits come from products of two projections, so a stream a hundred times as large makes them 1e4 as large.
+    inputs = mapped(inputs, [](const Tensor& tensor) { return tensor * std::sqrt(extreme); });
+  } else {
+    scale_logits_to(extreme, inputs, test.geometry);
+  }
   inputs = as_leaves(inputs, torch::kFloat32);
   const auto output = attention->forward(inputs);
   record.note("extreme_logits", static_cast<double>(count_non_finite(output)), 0, test.at(length) + ", output");
@@ -128,6 +139,25 @@ void check_precision(const Case& test, torch::Dtype dtype, const std::string& na
   const auto exact = attention->forward(as_leaves(inputs, torch::kFloat64));
   const auto error = (output.to(torch::kFloat64) - exact).norm() / exact.norm();
   record.note(name, error.item<double>(), tolerance, test.at(length));
+}
+
+/// As in training with dtype bfloat16: parameters stay float32, inputs come out of bfloat16 projections,
+/// and matrix products are cast down unless the variant forbids it.
+void check_mixed_precision(const Case& test, Recorder& record) {
+  const torch::NoGradGuard no_gradients;
+  const std::string name = "mixed_precision_distance";
+  const auto attention = test.make(torch::kFloat32);
+  const int64_t length = test.geometry.context;
+  const auto inputs = as_leaves(test.inputs(2, length, length), torch::kBFloat16);
+  Tensor output;
+  {
+    const ForwardPrecision precision("bfloat16");
+    output = attention->forward(inputs);
+  }
+  attention->to(torch::kFloat64);
+  const auto exact = attention->forward(as_leaves(inputs, torch::kFloat64));
+  const auto error = (output.to(torch::kFloat64) - exact).norm() / exact.norm();
+  record.note(name, error.item<double>(), bfloat16_tolerance, test.at(length));
 }
 
 void check_bits(const Case& test, Recorder& record) {
@@ -158,6 +188,7 @@ void check_values(const Case& test, Recorder& record) {
   check_extremes(test, record);
   check_precision(test, torch::kFloat32, "float32_distance", float32_tolerance, record);
   check_precision(test, torch::kBFloat16, "bfloat16_distance", bfloat16_tolerance, record);
+  check_mixed_precision(test, record);
   check_bits(test, record);
 }
 

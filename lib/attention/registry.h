@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,13 @@ struct Equality {
   std::function<Inputs(const Inputs&)> inputs;  ///< what the variant gets for the other's inputs; may be empty
 };
 
+/// A check of the conformance run that a variant passes only within a wider tolerance, by its nature
+/// (rounding moves a query into another hash bucket). Certificates and reports show it with the reason.
+struct Deviation {
+  double tolerance = 0;
+  std::string reason;
+};
+
 /// A variant as the program knows it: what to print, what to check, how to build it.
 struct VariantInfo {
   std::string name, family, summary;
@@ -38,6 +46,7 @@ struct VariantInfo {
   std::string time_complexity, state_complexity;
   std::vector<Json> samples = {};         ///< option objects that the conformance run tries beside the defaults
   std::vector<Equality> equalities = {};  ///< what else it must equal; proven by the conformance run
+  std::map<std::string, Deviation> deviations = {};  ///< by the check's name; what it legitimately breaks, and how far
 
   // Filled by Register.
   Fields fields = {};

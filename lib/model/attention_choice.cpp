@@ -84,7 +84,8 @@ Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_
           .context = context,
           .causal = true,
           .layer = layer,
-          .depth = options.depth};
+          .depth = options.depth,
+          .model_dim = options.model_dim};
 }
 
 std::vector<Problem> model_problems(const ModelOptions& options, const AttentionChoice& attention, int64_t context) {
@@ -115,6 +116,12 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
   // A variant's reasons mean something only where its geometry does.
   if (!problems.empty()) return problems;
 
+  if (rotary && variant->traits.contains(Trait::owns_projections))
+    problems.push_back(
+        {"model.position",
+         fmt::format("{} makes its own queries and keys, which model.position \"rotary\" would not reach; "
+                     "set model.position to \"none\", \"learned\" or \"sinusoidal\"",
+                     variant->name)});
   std::vector<std::string> told;
   for (int64_t layer = 0; layer < options.depth; ++layer)
     for (const auto& reason : refusals(*variant, attention.options, attention_geometry(options, context, layer)))

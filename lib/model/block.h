@@ -19,6 +19,7 @@ class Block : public torch::nn::Module {
   /// @param x  [B, T, M] @param offset, state  as in Mixer::forward @return [B, T, M]
   Tensor forward(const Tensor& x, int64_t offset, State* state);
 
+  Mixer& mixer() { return *mixer_; }
   const Mixer& mixer() const { return *mixer_; }
 
  private:

@@ -28,9 +28,14 @@ LayerSizes layer_sizes(const ModelOptions& options, const VariantInfo& variant, 
     sizes.vectors += bias * out;
     sizes.activations += out;
   };
-  linear(M, (H + 2 * G) * D);
-  for (const auto& gate : variant.gates(variant_options, geometry)) linear(M, H * gate.width);
-  linear(H * D, M);
+  const bool owning = variant.traits.contains(Trait::owns_projections);
+  if (!owning) {
+    linear(M, (H + 2 * G) * D);
+    for (const auto& gate : variant.gates(variant_options, geometry)) linear(M, H * gate.width);
+    linear(H * D, M);
+  } else {
+    sizes.activations += M;  // what it returns
+  }
   linear(M, swiglu ? 2 * F : F);
   linear(F, M);
   sizes.vectors += 2 * (rms ? M : M + bias * M);
@@ -38,8 +43,8 @@ LayerSizes layer_sizes(const ModelOptions& options, const VariantInfo& variant, 
 
   // Beyond what the linear layers put out: norms' outputs (and RMSNorm's normalised input), the mixed values, the
   // activation's output (SwiGLU: silu and product), and turned queries and keys.
-  sizes.activations += 2 * (rms ? 2 * M : M) + H * D + (swiglu ? 2 * F : F);
-  if (options.position == "rotary") sizes.activations += (H + G) * D;
+  sizes.activations += 2 * (rms ? 2 * M : M) + (owning ? 0 : H * D) + (swiglu ? 2 * F : F);
+  if (options.position == "rotary" && !owning) sizes.activations += (H + G) * D;
   if (options.dropout > 0) sizes.masks = 2 * M;
   return sizes;
 }

@@ -1,8 +1,9 @@
 #pragma once
 
-#include "model/linear.h"
+#include "attention/position_table.h"
 #include "model/options.h"
 #include "model/position.h"
+#include "tensor/linear.h"
 
 // B batch, T positions, M model width, V vocabulary
 

@@ -2,8 +2,8 @@
 
 #include <memory>
 
-#include "model/linear.h"
 #include "model/options.h"
+#include "tensor/linear.h"
 
 // M model width, F ffn_dim
 

@@ -18,14 +18,16 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
     : geometry_(geometry), rotary_(std::move(rotary)) {
   const auto& variant = variant_named(choice.variant);
   const int64_t H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
-  qkv_ = register_module("qkv", std::make_shared<Linear>(options.model_dim, (H + 2 * G) * D, options.bias));
-  output_ = register_module("output", std::make_shared<Linear>(H * D, options.model_dim, options.bias));
-  if (const auto wanted = variant.gates(choice.options, geometry); !wanted.empty()) {
-    auto folder = register_module("gates", std::make_shared<torch::nn::Module>("gates"));
-    for (const auto& gate : wanted)
-      gates_.emplace_back(gate.name,
-                          folder->register_module(
-                              gate.name, std::make_shared<Linear>(options.model_dim, H * gate.width, options.bias)));
+  if (!variant.traits.contains(Trait::owns_projections)) {
+    qkv_ = register_module("qkv", std::make_shared<Linear>(options.model_dim, (H + 2 * G) * D, options.bias));
+    output_ = register_module("output", std::make_shared<Linear>(H * D, options.model_dim, options.bias));
+    if (const auto wanted = variant.gates(choice.options, geometry); !wanted.empty()) {
+      auto folder = register_module("gates", std::make_shared<torch::nn::Module>("gates"));
+      for (const auto& gate : wanted)
+        gates_.emplace_back(gate.name,
+                            folder->register_module(
+                                gate.name, std::make_shared<Linear>(options.model_dim, H * gate.width, options.bias)));
+    }
   }
   const DefaultSeed guard(seed);
   attention_ = register_module("attention", variant.make(choice.options, geometry));
@@ -52,6 +54,10 @@ Inputs Mixer::project(const Tensor& x, int64_t offset) const {
 }
 
 Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state) {
+  if (!qkv_) {
+    const Inputs inputs{.hidden = x.unsqueeze(1)};
+    return (state ? attention_->decode(inputs, *state) : attention_->forward(inputs)).squeeze(1);
+  }
   const auto inputs = project(x, offset);
   const auto mixed = state ? attention_->decode(inputs, *state) : attention_->forward(inputs);  // [B, H, T, D]
   return output_->forward(mixed.transpose(1, 2).flatten(2));

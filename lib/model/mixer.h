@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "attention/attention.h"
-#include "model/linear.h"
+#include "attention/rotary.h"
 #include "model/options.h"
-#include "model/rotary.h"
+#include "tensor/linear.h"
 
 // B batch, T positions, M model width, H heads, G key-value heads, D head width
 
@@ -18,7 +18,7 @@ namespace attnscale {
 ///
 /// Holds `qkv` [(H + 2 G) D, M] (query's rows, then key's, then value's, each head by head), `gates.<name>`
 /// [H width, M] for each gate that the variant asks for, `output` [M, H D], and the variant's own parameters under
-/// `attention`.
+/// `attention`. Around a variant that owns its projections it holds `attention` alone.
 class Mixer : public torch::nn::Module {
  public:
   /// @param rotary  null unless positions are rotary; shared by all layers
@@ -32,6 +32,7 @@ class Mixer : public torch::nn::Module {
   /// @return        [B, T, M]
   Tensor forward(const Tensor& x, int64_t offset, State* state);
 
+  Attention& attention() { return *attention_; }
   const Attention& attention() const { return *attention_; }
 
  private:

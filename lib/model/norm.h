@@ -1,7 +1,7 @@
 #pragma once
 
-#include "model/linear.h"
 #include "model/options.h"
+#include "tensor/linear.h"
 
 // M model width
 

@@ -4,12 +4,6 @@
 
 namespace attnscale {
 
-Tensor PositionTable::rows(int64_t offset, int64_t count, const Tensor& like) {
-  if (!cast_.defined() || cast_.dtype() != like.dtype() || cast_.device() != like.device())
-    cast_ = exact_.to(like.device(), like.scalar_type());
-  return cast_.narrow(0, offset, count);
-}
-
 Tensor sinusoidal_positions(int64_t context, int64_t model_dim) {
   auto table = torch::empty({context, model_dim}, torch::kFloat64);
   auto values = table.accessor<double, 2>();

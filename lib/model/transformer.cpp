@@ -75,6 +75,15 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
 
 Tensor Transformer::forward(const Tensor& tokens) { return parts_->logits(tokens, 0, nullptr, is_training()); }
 
+Tensor Transformer::take_auxiliary_loss() {
+  Tensor total;
+  for (const auto& block : parts_->blocks) {
+    const auto loss = block->mixer().attention().take_auxiliary_loss();
+    if (loss.defined()) total = total.defined() ? total + loss : loss;
+  }
+  return total;
+}
+
 ModelState Transformer::new_state(int64_t batch) const {
   const auto& like = parts_->embedding->token();
   const auto options = torch::dtype(like.scalar_type()).device(like.device());

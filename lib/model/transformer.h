@@ -47,6 +47,10 @@ class Transformer : public torch::nn::Module {
   /// @throws ShapeError if the context would be passed
   Tensor decode(const Tensor& tokens, ModelState& state);
 
+  /// The sum of what the layers' variants add to the training loss of the latest `forward` (a scalar);
+  /// undefined when none adds anything. Forgotten once taken.
+  Tensor take_auxiliary_loss();
+
   const ModelOptions& options() const;
 
  private:

@@ -121,10 +121,11 @@ void check_sizes(const RunConfig& config, int64_t source_vocab, std::vector<Prob
   if (bytes > limit || bytes < 0)  // below zero: more than 64 bits can count
     problems.push_back(
         {"model",
-         fmt::format("training needs about {} ({} parameters, batch_size {}, context {}), this machine has {} of memory; "
-                     "take a smaller model, batch or context",
-                     bytes < 0 ? "more than 9e9 GB" : gigabytes(bytes), cost.parameters.total, config.train.batch_size,
-                     config.data.context, gigabytes(limit))});
+         fmt::format(
+             "training needs about {} ({} parameters, batch_size {}, context {}), this machine has {} of memory; "
+             "take a smaller model, batch or context",
+             bytes < 0 ? "more than 9e9 GB" : gigabytes(bytes), cost.parameters.total, config.train.batch_size,
+             config.data.context, gigabytes(limit))});
 }
 
 }  // namespace

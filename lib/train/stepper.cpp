@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "core/hash.h"
-#include "train/precision.h"
+#include "tensor/precision.h"
 #include "train/schedule.h"
 
 namespace attnscale {
@@ -51,7 +51,8 @@ StepResult Stepper::step(const Tensor& tokens, int64_t step) {
   if (dropout_)
     at::manual_seed(stream_seed(static_cast<uint64_t>(options_.seed), "dropout", static_cast<uint64_t>(step)));
   const auto loss = next_token_loss(model_, tokens, options_.dtype, at::Reduction::Mean);
-  loss.backward();
+  const auto auxiliary = model_.take_auxiliary_loss();
+  (auxiliary.defined() ? loss + auxiliary : loss).backward();
 
   // Both numbers come to the host at once; this is the only place where a step waits for the device.
   const auto numbers = at::stack({loss.detach(), optimizer_.gradient_norm()}).to(at::kCPU, at::kDouble);

@@ -23,6 +23,7 @@
 #include "attention/blocks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
+#include "tensor/full_precision.h"
 
 namespace attnscale {
 namespace {
@@ -52,6 +53,7 @@ class Linear : public Attention {
   Linear(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {}
 
   Tensor forward(const Inputs& in) override {
+    const FullPrecision sums_stay_float32;
     const auto sizes = checked_sizes("linear", in, geometry_, geometry_.causal);
     const auto x = mapped(in);
     const auto sums = geometry_.causal ? causal_sums(x, {}) : all_sums(x, sizes);
@@ -67,6 +69,7 @@ class Linear : public Attention {
   }
 
   Tensor decode(const Inputs& in, State& state) override {
+    const FullPrecision sums_stay_float32;
     const auto sizes = checked_sizes("linear", in, geometry_, true);
     const auto x = mapped(in);
     auto& carried = state.tensors.at("sums");

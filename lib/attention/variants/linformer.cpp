@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/baddbmm.h>
@@ -31,11 +32,12 @@
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
 #include "core/error.h"
+#include "tensor/full_precision.h"
 
 namespace attnscale {
 namespace {
 
-constexpr int64_t usual_projected_length = 64;
+constexpr int64_t usual_compression = 4;
 
 /// Bidirectional, as in the paper: y = softmax(q (E K)^T / sqrt(D)) F V; E and F are [k, context], shared by
 /// the heads; of a shorter sequence the first S columns are used.
@@ -57,7 +59,7 @@ class Linformer : public Attention {
     int64_t block_length = 16;
     static Fields fields() {
       return {field(&Options::projected_length, "projected_length",
-                    "slots for a whole context, at most the context; left out: 64, or the context where that is less")
+                    "slots for a whole context, at most the context; left out: a quarter of the context")
                   .at_least(1),
               field(&Options::block_length, "block_length",
                     "block of the causal form: seen raw while open, as slots after that; bidirectional: no blocks")
@@ -78,6 +80,8 @@ class Linformer : public Attention {
   Tensor forward(const Inputs& in) override {
     const auto sizes = checked_sizes("linformer", in, geometry_, geometry_.causal);
     check_context(sizes.keys);
+    std::optional<FullPrecision> sums_stay_float32;
+    if (geometry_.causal) sums_stay_float32.emplace();
     auto key = in.key, value = in.value;
     if (in.key_padding.defined()) {
       key = key * per_key(in.key_padding);
@@ -211,7 +215,7 @@ class Linformer : public Attention {
 
  private:
   static int64_t projected_length(const Options& options, const Geometry& geometry) {
-    return options.projected_length.value_or(std::min(usual_projected_length, geometry.context));
+    return options.projected_length.value_or(std::max<int64_t>(1, geometry.context / usual_compression));
   }
 
   static int64_t slots_per_block(const Options& options, const Geometry& geometry) {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "model/position.h"
+#include "attention/position_table.h"
 
 // B batch, T positions, N heads, D head width (even)
 

@@ -1,4 +1,4 @@
-#include "model/linear.h"
+#include "tensor/linear.h"
 
 namespace attnscale {
 

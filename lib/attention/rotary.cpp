@@ -1,4 +1,4 @@
-#include "model/rotary.h"
+#include "attention/rotary.h"
 
 #include <torch/csrc/autograd/custom_function.h>
 

@@ -1,4 +1,4 @@
-#include "model/rotary.h"
+#include "attention/rotary.h"
 
 #include <cmath>
 
@@ -40,7 +40,8 @@ TEST_CASE("rotary: the product of query and key depends on their distance only")
   const auto product = [&](int64_t m, int64_t n) {
     return (rotary.turn(query, m) * rotary.turn(key, n)).sum().item<double>();
   };
-  for (const int64_t shift : {1, 17, 50}) CHECK(std::abs(product(9, 4) - product(9 + shift, 4 + shift)) < rotary_tolerance);
+  for (const int64_t shift : {1, 17, 50})
+    CHECK(std::abs(product(9, 4) - product(9 + shift, 4 + shift)) < rotary_tolerance);
   CHECK(std::abs(product(9, 4) - product(9, 5)) > 1e-3);  // and does depend on it
 }
 

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <c10/core/DispatchKeySet.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+namespace attnscale {
+
+/// While it lives, operators run in the dtype of their inputs even under mixed precision: autocast would
+/// cast the factors of a matrix product down again, and with them sums that were made float32 on purpose.
+/// Inputs must then agree in dtype; cast parameters to that of the data first.
+class FullPrecision {
+ private:
+  c10::impl::ExcludeDispatchKeyGuard guard_{c10::autocast_dispatch_keyset};
+};
+
+}  // namespace attnscale

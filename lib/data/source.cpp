@@ -7,6 +7,11 @@
 
 namespace attnscale {
 
+int64_t Batch::num_asked() const {
+  if (asked.empty()) return rows * context;
+  return std::count(asked.begin(), asked.end(), uint8_t{1});
+}
+
 std::vector<double> Source::bayes_log_probabilities(const Batch&) const { return {}; }
 
 std::optional<Truth> Source::truth(int64_t) const { return std::nullopt; }

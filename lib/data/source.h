@@ -17,6 +17,14 @@ struct Batch {
   int64_t rows = 0;
   int64_t context = 0;
   std::vector<int64_t> tokens = {};  ///< [R, T + 1], row-major
+  /// Tasks: 1 at the targets that are asked for, which alone count in losses and accuracies, [R, T];
+  /// empty: every target counts.
+  std::vector<uint8_t> asked = {};
+  /// Tasks: how far before an asked target lies the token that tells it, in positions, [R, T]; 0 where the
+  /// target is not asked for; empty where no single token tells it.
+  std::vector<int64_t> distances = {};
+
+  int64_t num_asked() const;
 };
 
 /// What is known exactly about a source: nats per token.
@@ -25,6 +33,8 @@ struct Truth {
   double bayes_loss = 0;        ///< expected loss of the ideal predictor that sees only the window: the floor of a run
   double bayes_loss_error = 0;  ///< standard error, or bound of a numerical method; 0 where exact to 1e-9
   std::string derivation;       ///< one sentence
+  std::optional<double> chance_accuracy = {};  ///< of the best constant answer, over asked targets
+  std::optional<double> bayes_accuracy = {};   ///< of the ideal predictor, over asked targets
 };
 
 /// Where tokens come from. Everything is a pure function of its arguments, so that a run can be
@@ -43,7 +53,8 @@ class Source {
 
   /// ln probability, under the true process, of each target given the inputs before it in its
   /// window: [R, T], row-major. Empty when the process is not known. A target that the process
-  /// cannot produce has -infinity; batches of the source itself have none.
+  /// cannot produce has -infinity; batches of the source itself have none. Targets that are not asked
+  /// for have 0.
   /// @throws DataError if the batch has the wrong length or a token outside the vocabulary
   virtual std::vector<double> bayes_log_probabilities(const Batch& batch) const;
 

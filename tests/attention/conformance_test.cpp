@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -23,6 +24,7 @@ namespace {
 enum class Fault {
   none,
   sees_one_ahead,        // in the definition: implementation and oracle agree on it
+  future_chooses,        // in the definition: the newest key's sign sets a factor, which has no gradient
   window_one_too_wide,   // in the definition
   only_itself,           // in the definition: positions never interact
   ignores_padding,       // in the definition
@@ -35,6 +37,7 @@ enum class Fault {
   flips,                 // every other call is off by a millionth in float32
   computes_in_bfloat16,  // float32 inputs are rounded to bfloat16
   coarse_bfloat16,       // ten per cent off in bfloat16 only
+  coarse_when_mixed,     // ten per cent off under autocast only
   unused_parameter,      // registered, in no product
   throws_at_one,         // no forward pass of one position
 };
@@ -96,7 +99,9 @@ class Scratch : public Attention {
 
  private:
   Tensor scaled_scores(const Tensor& query, const Tensor& key) const {
-    const auto scores = at::matmul(query, repeat_heads(key, query.size(1)).transpose(-1, -2));
+    auto scores = at::matmul(query, repeat_heads(key, query.size(1)).transpose(-1, -2));
+    if (fault_ == Fault::future_chooses)
+      scores = scores * (1 + 0.1 * key.select(2, -1).sum({1, 2}).sign().view({-1, 1, 1, 1}));
     return scores * scale_ / std::sqrt(static_cast<double>(query.size(3)));  // [B, H, T, S]
   }
 
@@ -129,6 +134,7 @@ class Scratch : public Attention {
     auto output = at::matmul(weights, repeat_heads(rough(in.value), in.query.size(1)));
     if (fault_ == Fault::wrong_output) output = output + output.detach() * 1e-6;
     if (fault_ == Fault::flips && dtype == torch::kFloat32) output = output * (1 + (++calls % 2) * 1e-6);
+    if (fault_ == Fault::coarse_when_mixed && at::autocast::is_autocast_enabled(at::kCPU)) output = output * 1.1;
     if (fault_ == Fault::coarse_bfloat16 && dtype == torch::kBFloat16) output = output * 1.1;
     return output;
   }
@@ -199,6 +205,7 @@ TEST_CASE("conformance: a sound variant passes every check that its traits ask f
                        "finite_differences",
                        "causal_no_leak",
                        "sees_nothing_else",
+                       "future_inert",
                        "sees_all_declared",
                        "nothing_ignored",
                        "batch_independence",
@@ -214,13 +221,19 @@ TEST_CASE("conformance: a sound variant passes every check that its traits ask f
                        "deterministic",
                        "extreme_logits",
                        "float32_distance",
-                       "bfloat16_distance"});
+                       "bfloat16_distance",
+                       "mixed_precision_distance"});
 }
 
 TEST_CASE("conformance: a look at the next position is a leak") {
   // Decoding one by one cannot look ahead, so it disagrees too.
   CHECK(failures(scratch(Fault::sees_one_ahead)) ==
-        Names{"causal_no_leak", "sees_nothing_else", "decode_equals_forward"});
+        Names{"causal_no_leak", "sees_nothing_else", "future_inert", "decode_equals_forward"});
+}
+
+TEST_CASE("conformance: a future that decides without a gradient") {
+  // The newest key is padded in one row, and seen all the same; when decoding, the newest key is another one.
+  CHECK(failures(scratch(Fault::future_chooses)) == Names{"future_inert", "padding_inert", "decode_equals_forward"});
 }
 
 TEST_CASE("conformance: a window one key wider than declared") {
@@ -272,7 +285,34 @@ TEST_CASE("conformance: results that change from call to call") {
 
 TEST_CASE("conformance: arithmetic coarser than the dtype") {
   CHECK(failures(scratch(Fault::computes_in_bfloat16)) == Names{"float32_distance"});
-  CHECK(failures(scratch(Fault::coarse_bfloat16)) == Names{"bfloat16_distance"});
+  CHECK(failures(scratch(Fault::coarse_bfloat16)) == Names{"bfloat16_distance", "mixed_precision_distance"});
+  CHECK(failures(scratch(Fault::coarse_when_mixed)) == Names{"mixed_precision_distance"});
+}
+
+TEST_CASE("conformance: what a variant breaks by its nature is declared with a bound, and shown") {
+  auto info = scratch(Fault::coarse_bfloat16);
+  info.deviations = {{"bfloat16_distance", {0.2, "a tenth off, on purpose"}},
+                     {"mixed_precision_distance", {0.05, "a bound too narrow"}}};
+  CHECK(failures(info) == Names{"mixed_precision_distance"});
+  const auto json = to_json({verify_variant(info, {.lengths = {1, 2, 9}})});
+  int declared = 0;
+  for (const auto& check : json["variants"][0]["checks"])
+    if (check.value("declared", "") == "a tenth off, on purpose") {
+      ++declared;
+      CHECK(check["tolerance"] == 0.2);
+    }
+  CHECK(declared == 1);
+}
+
+TEST_CASE("conformance: where content decides, positions must still interact") {
+  const auto content = [](Fault fault) {
+    auto info = scratch(fault);
+    info.traits.insert(Trait::content_dependent);
+    return info;
+  };
+  CHECK(failures(content(Fault::none)).empty());
+  CHECK(failures(content(Fault::only_itself)) == Names{"positions_interact", "nothing_ignored"});
+  CHECK(failures(content(Fault::window_one_too_wide)) == Names{"sees_nothing_else"});
 }
 
 TEST_CASE("conformance: a parameter that nothing uses, and that the count leaves out") {

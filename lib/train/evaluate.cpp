@@ -14,11 +14,24 @@ constexpr uint64_t validation_seed = 0;
 // Large enough for full speed, small enough that logits over a large vocabulary fit.
 constexpr int64_t tokens_per_batch = 2048;
 
+int64_t most_rows(int64_t context) { return std::max<int64_t>(1, tokens_per_batch / context); }
+
 }  // namespace
+
+int64_t ValidationSet::num_windows(int64_t context, int64_t tokens) {
+  const int64_t windows = (tokens + context - 1) / context;
+  const int64_t rows = std::min(most_rows(context), windows);
+  return (windows + rows - 1) / rows * rows;
+}
+
+int64_t ValidationSet::most_tokens(int64_t context, int64_t windows) {
+  const int64_t rows = std::min(most_rows(context), windows);
+  return windows / rows * rows * context;
+}
 
 ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t tokens) {
   const int64_t windows = (tokens + context - 1) / context;
-  const int64_t rows = std::clamp<int64_t>(tokens_per_batch / context, 1, windows);
+  const int64_t rows = std::min(most_rows(context), windows);
   double sum = 0;
   bool known = true;
   for (int64_t index = 0; index * rows < windows; ++index) {
@@ -38,9 +51,11 @@ Evaluation ValidationSet::evaluate(Transformer& model, const std::string& dtype)
   const torch::NoGradGuard no_gradients;
   const bool was_training = model.is_training();
   model.eval();
+  const auto device = model.parameters().front().device();
   double sum = 0;
   for (const auto& batch : batches_)
-    sum += next_token_loss(model, tokens_of(batch), dtype, at::Reduction::None).sum(at::kDouble).item<double>();
+    sum +=
+        next_token_loss(model, tokens_of(batch).to(device), dtype, at::Reduction::None).sum(at::kDouble).item<double>();
   model.train(was_training);
   return {.loss = sum / static_cast<double>(tokens()), .bayes_loss = bayes_loss_};
 }

@@ -26,6 +26,12 @@ class ValidationSet {
 
   int64_t tokens() const;
 
+  /// Windows of such a set: `tokens` rounded up to whole windows, and those to whole batches.
+  static int64_t num_windows(int64_t context, int64_t tokens);
+
+  /// The most tokens whose set has at most this many windows.
+  static int64_t most_tokens(int64_t context, int64_t windows);
+
  private:
   std::vector<Batch> batches_;
   std::optional<double> bayes_loss_;

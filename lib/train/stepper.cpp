@@ -9,8 +9,8 @@
 namespace attnscale {
 namespace {
 
-std::vector<std::pair<std::string, Tensor>> parameters_of(Transformer& model, at::ScalarType dtype) {
-  model.to(dtype);
+std::vector<std::pair<std::string, Tensor>> parameters_of(Transformer& model, const TrainOptions& options) {
+  model.to(at::Device(options.device), weight_dtype(options.dtype));
   std::vector<std::pair<std::string, Tensor>> result;
   for (const auto& item : model.named_parameters()) result.emplace_back(item.key(), item.value());
   return result;
@@ -29,7 +29,7 @@ Tensor next_token_loss(Transformer& model, const Tensor& tokens, const std::stri
   const auto targets = tokens.narrow(1, 1, context).reshape({-1});  // [R * T]
   Tensor logits;
   {
-    const ForwardPrecision precision(dtype);
+    const ForwardPrecision precision(dtype, tokens.device().type());
     logits = model.forward(inputs).flatten(0, 1);  // [R * T, V]
   }
   // Sums over a vocabulary lose too much in bfloat16.
@@ -41,8 +41,7 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
     : model_(model),
       options_(options),
       dropout_(model.options().dropout > 0),
-      optimizer_(parameters_of(model, weight_dtype(options.dtype)),
-                 {options.beta1, options.beta2, options.epsilon, options.weight_decay}) {
+      optimizer_(parameters_of(model, options), {options.beta1, options.beta2, options.epsilon, options.weight_decay}) {
   model_.train();
 }
 
@@ -50,7 +49,8 @@ StepResult Stepper::step(const Tensor& tokens, int64_t step) {
   // Masks are a function of seed and step alone, so that a resumed run needs no saved generator.
   if (dropout_)
     at::manual_seed(stream_seed(static_cast<uint64_t>(options_.seed), "dropout", static_cast<uint64_t>(step)));
-  const auto loss = next_token_loss(model_, tokens, options_.dtype, at::Reduction::Mean);
+  const auto loss =
+      next_token_loss(model_, tokens.to(at::Device(options_.device)), options_.dtype, at::Reduction::Mean);
   loss.backward();
 
   // Both numbers come to the host at once; this is the only place where a step waits for the device.

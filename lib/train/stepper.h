@@ -19,7 +19,7 @@ struct StepResult {
 /// A batch as a tensor, int64 [R, T + 1], without a copy: the batch must outlive it.
 Tensor tokens_of(const Batch& batch);
 
-/// Cross entropy of every next token. @param tokens  int64 [R, T + 1]
+/// Cross entropy of every next token. @param tokens  int64 [R, T + 1], on the model's device
 /// @return scalar for `at::Reduction::Mean`, [R * T] for `at::Reduction::None`; float32, or float64 for float64 logits
 Tensor next_token_loss(Transformer& model, const Tensor& tokens, const std::string& dtype,
                        at::Reduction::Reduction how);
@@ -28,10 +28,10 @@ Tensor next_token_loss(Transformer& model, const Tensor& tokens, const std::stri
 /// arXiv:1211.5063, section 3.2), AdamW at the schedule's rate. Knows nothing of data, files or evaluation.
 class Stepper {
  public:
-  /// Puts the model into training mode and into the dtype of its weights.
+  /// Puts the model into training mode, onto `device`, and into the dtype of its weights.
   Stepper(Transformer& model, const TrainOptions& options);
 
-  /// Update number `step`, 1-based. @param tokens  int64 [R, T + 1]
+  /// Update number `step`, 1-based. @param tokens  int64 [R, T + 1], on any device
   StepResult step(const Tensor& tokens, int64_t step);
 
   AdamW& optimizer() { return optimizer_; }

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <set>
 
@@ -37,6 +39,20 @@ Json failed_row(const PlannedRun& run, const std::string& status, const std::str
           {"flops", run.training_flops()},
           {"seed", run.config.train.seed},
           {"config", run.config.to_json()}};
+}
+
+/// What a worker that died said last, for its run's message; empty if it said nothing.
+std::string last_words(const std::filesystem::path& run_folder) {
+  constexpr std::streamoff most = 200;
+  std::ifstream log(run_folder / "worker.log", std::ios::binary | std::ios::ate);
+  if (!log) return "";
+  log.seekg(std::max<std::streamoff>(0, static_cast<std::streamoff>(log.tellg()) - most));
+  std::string text{std::istreambuf_iterator<char>(log), {}};
+  text.erase(text.find_last_not_of(" \n") + 1);
+  text = text.substr(text.rfind('\n') + 1);
+  for (char& c : text)
+    if (c < 0x20 || c > 0x7e) c = '?';  // bytes of any kind, and the cut may have split a character
+  return text.empty() ? "" : "; its worker.log ends with: " + text;
 }
 
 // After a request to stop, a worker ends its step and saves. One that the kernel has stopped will not; another gets
@@ -154,7 +170,7 @@ class Supervisor {
       else if (message.contains("error")) refuse(worker, message);
     }
     if (worker.closed() && !worker.run_id.empty()) {
-      const auto how = worker.end();
+      const auto how = worker.end() + last_words(store_.run_folder(worker.run_id));
       if (stopping_) worker.run_id.clear();
       else if (how.find("(Killed)") != std::string::npos)
         finish(worker, failed_row(*by_id_.at(worker.run_id), "oom", "worker " + how + ", probably for lack of memory"));

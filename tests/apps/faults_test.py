@@ -77,6 +77,20 @@ class Faults(ProgramTest):
         self.assertIn("ran out of memory; doing this run again", messages)
         self.assertEqual(rows(table), failed)
 
+    def test_a_crashed_worker_is_a_failed_run_with_the_signal_and_the_end_of_its_log(self):
+        sweep, worker = self.start(write_spec(self.folder, long_spec()))
+        run = os.path.dirname(os.path.dirname(self.checkpoints()[0]))
+        with open(os.path.join(run, "worker.log"), "ab") as log:
+            log.write(b"first\nthe last \xff\x1bword\n")
+        os.kill(worker, signal.SIGSEGV)
+        _, messages = sweep.communicate(timeout=60)
+        self.assertEqual(sweep.returncode, 1, messages)
+        row = rows(os.path.join(self.folder, "out", "results.jsonl"))[0]
+        self.assertEqual(row["status"], "failed")
+        self.assertIn("killed by signal 11", row["message"])
+        self.assertIn("its worker.log ends with: the last ??word", row["message"])
+        self.assertIn(row["message"], messages)
+
     def test_a_damaged_newest_checkpoint_is_said_and_without_a_good_one_the_status_is_65(self):
         spec = write_spec(self.folder, long_spec())
         sweep, _ = self.start(spec)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "sweep/plan.h"
 
 namespace attnscale {
 
@@ -35,7 +37,26 @@ struct SpecArguments {
   std::string spec;
   std::vector<std::string> set;
   void add_to(CLI::App& command);
+  void add_device_to(CLI::App& command);  ///< --device: short for --set train.device=...
 };
+
+/// --jobs, with one run per core where it is not given.
+class JobsArgument {
+ public:
+  void add_to(CLI::App& command);
+
+  /// How many runs to do side by side: as many as asked for; where that was not said, one on a CUDA device, and on the
+  /// CPU no more than fit into memory together, with a word on standard error.
+  /// @throws ConfigError if those that were asked for do not fit, with how many would
+  int side_by_side(const Plan& plan) const;
+
+ private:
+  int jobs_ = 1;
+  CLI::Option* option_ = nullptr;
+};
+
+/// Where a plan's results go: `out`, or results/NAME.
+std::filesystem::path folder_for(const std::string& out, const Plan& plan);
 
 /// Prints to standard output; a reader that went away ends the program quietly, a full disk with IoError.
 void print(const std::string& text);

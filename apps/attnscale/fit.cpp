@@ -37,7 +37,9 @@ void add_fit(CLI::App& app, Action& action) {
   command->add_option("--bootstrap", arguments->options.replicates, "bootstrap replicates; 0 leaves the intervals out")
       ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
-  command->add_option("--seed", arguments->options.seed, "seed of the bootstrap")->capture_default_str();
+  command->add_option("--seed", arguments->options.seed, "seed of the bootstrap")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   auto* fixed = command->add_option("--fixed-irreducible", arguments->fixed_E, "known irreducible loss, nats per token")
                     ->check(CLI::NonNegativeNumber);
   command->add_flag("--json", arguments->json, "one JSON document on standard output");

@@ -1,6 +1,8 @@
 // attnscale: parses the command line, calls the library, turns errors into messages and exit codes.
 
+#include <algorithm>
 #include <iostream>
+#include <sstream>
 
 #include "commands.h"
 #include "core/nearest.h"
@@ -29,11 +31,17 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error, int
   const CLI::App* chosen = &app;
   while (!chosen->get_subcommands().empty()) chosen = chosen->get_subcommands().front();
   const std::string message = error.what();
+  const auto flags = known_words(*chosen, true);
   const bool expects_command = !chosen->get_subcommands([](const CLI::App*) { return true; }).empty();
   for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (word.rfind("--", 0) == 0 && message.find(word) != std::string::npos)
-      return message + suggestion(word, known_words(*chosen, true));
+    std::string word = argv[i];
+    if (word.rfind("--", 0) == 0) {
+      word = word.substr(0, word.find('='));
+      // The message may be about a known flag's value; then its name is right.
+      const bool known = std::find(flags.begin(), flags.end(), word) != flags.end();
+      if (!known && message.find(word) != std::string::npos) return message + suggestion(word, flags);
+      continue;
+    }
     if (expects_command && word[0] != '-' && word != chosen->get_name())
       return "unknown command " + word + suggestion(word, known_words(*chosen, false));
   }
@@ -74,7 +82,10 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version
-    return app.exit(asked);
+    std::ostringstream text;
+    const int code = app.exit(asked, text, text);
+    print(text.str());
+    return code;
   } catch (const CLI::ParseError& error) {
     std::cerr << "attnscale: " << usage_message(app, error, argc, argv) << "\nRun attnscale --help for the commands.\n";
     return static_cast<int>(ExitCode::usage);
@@ -85,7 +96,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ignore_closed_pipes();
+  ignore_write_signals();
   keep_freed_memory();
   try {
     return run(argc, argv);

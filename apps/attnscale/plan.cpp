@@ -1,7 +1,5 @@
 #include "sweep/plan.h"
 
-#include <thread>
-
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -9,26 +7,42 @@
 #include "commands.h"
 #include "core/table.h"
 #include "core/units.h"
+#include "sweep/store.h"
 
 namespace attnscale {
 namespace {
 
-ExitCode plan(const SpecArguments& arguments, int jobs, bool timing, bool json) {
+/// How far the folder's sweep is, and by which builds; empty if it has no results.
+std::string done_text(const Plan& planned, const std::filesystem::path& folder) {
+  const auto rows = peek_results(folder, planned);
+  if (rows.empty()) return "";
+  return fmt::format("{} of {} runs are done already in {}\n", rows.size(), planned.runs.size(), folder.string()) +
+         other_builds_text(rows, planned.runs.size());
+}
+
+ExitCode plan(const SpecArguments& arguments, const std::string& out, const JobsArgument& wanted_jobs, bool timing,
+              bool json) {
   const Plan planned = make_plan(read_spec(arguments.spec, arguments.set));
+  const int jobs = wanted_jobs.side_by_side(planned);
   std::optional<Forecast> expected;
   if (timing) expected = forecast(planned, jobs);
   if (json) {
     Json document = planned.to_json();
     if (expected)
-      document["expected"] = {
-          {"seconds", expected->seconds}, {"low", expected->low}, {"high", expected->high}, {"jobs", jobs}};
+      document["expected"] = {{"seconds", expected->seconds},
+                              {"low", expected->low},
+                              {"high", expected->high},
+                              {"jobs", jobs},
+                              {"measured_whole_steps", expected->whole_steps}};
     print_json(document);
     return ExitCode::done;
   }
   print(plan_text(planned, ::isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : 1000));
+  print(done_text(planned, folder_for(out, planned)));
   if (expected)
-    print(fmt::format("expected time on this machine with {} jobs: {} ({} to {})\n", jobs,
-                      duration_text(expected->seconds), duration_text(expected->low), duration_text(expected->high)));
+    print(fmt::format("expected time on this machine with {} jobs: {} ({} to {}{})\n", jobs,
+                      duration_text(expected->seconds), duration_text(expected->low), duration_text(expected->high),
+                      expected->whole_steps ? "" : "; a step is long here, so a part of one was measured"));
   return ExitCode::done;
 }
 
@@ -40,13 +54,15 @@ void add_plan(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<SpecArguments>();
   auto json = std::make_shared<bool>(false);
   auto skip_timing = std::make_shared<bool>(false);
-  auto jobs = std::make_shared<int>(static_cast<int>(std::thread::hardware_concurrency()));
+  auto jobs = std::make_shared<JobsArgument>();
+  auto out = std::make_shared<std::string>();
   arguments->add_to(*command);
-  command->add_option("--jobs", *jobs, "runs side by side, for the expected time")->check(CLI::Range(1, 1024));
+  jobs->add_to(*command);
+  command->add_option("--out", *out, "folder whose finished runs are counted (default results/NAME)");
   command->add_flag("--no-timing", *skip_timing, "do not measure this machine for the expected time");
   command->add_flag("--json", *json, "one JSON document on standard output");
   command->footer("Example: attnscale plan experiments/quickstart/spec.json");
-  command->callback([=, &action] { action = [=] { return plan(*arguments, *jobs, !*skip_timing, *json); }; });
+  command->callback([=, &action] { action = [=] { return plan(*arguments, *out, *jobs, !*skip_timing, *json); }; });
 }
 
 }  // namespace attnscale

@@ -1,21 +1,62 @@
 // What several commands share: spec arguments and standard output.
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iostream>
+#include <thread>
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "commands.h"
+#include "core/units.h"
+#include "train/provenance.h"
 
 namespace attnscale {
 
 void SpecArguments::add_to(CLI::App& command) {
-  command.add_option("spec", spec, "spec file (JSON)")->required();
+  command.add_option("spec", spec, "spec file (JSON); - reads standard input")->required();
   command.add_option("--set", set, "path=value, overrides the spec; repeatable (model.depth=4)")
       ->type_name("PATH=VALUE")
       ->expected(1)
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void SpecArguments::add_device_to(CLI::App& command) {
+  command
+      .add_option_function<std::string>(
+          "--device", [this](const std::string& name) { set.push_back("train.device=" + name); },
+          "cpu or cuda, short for --set train.device=...")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+}
+
+void JobsArgument::add_to(CLI::App& command) {
+  jobs_ = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  option_ = command.add_option("--jobs", jobs_, "runs side by side (default: one per core, as far as memory allows)")
+                ->check(CLI::Range(1, 1024));
+}
+
+int JobsArgument::side_by_side(const Plan& plan) const {
+  const bool given = option_->count() > 0;
+  const auto on_cuda = [](const PlannedRun& run) { return run.config.train.device == "cuda"; };
+  // Processes that share a GPU take turns, and their memory is not ours to count.
+  if (!given && std::any_of(plan.runs.begin(), plan.runs.end(), on_cuda)) return 1;
+  const auto memory = static_cast<double>(memory_limit_bytes());
+  const int asked = std::min(jobs_, static_cast<int>(std::max<size_t>(1, plan.runs.size())));
+  const int fit = jobs_that_fit(plan, asked, memory);
+  if (fit == asked) return asked;
+  const auto text = fmt::format(
+      "the {} largest runs together need about {}, this machine has {} of memory; {} fit side by side", asked,
+      bytes_text(static_cast<int64_t>(memory_side_by_side(plan, asked))), bytes_text(memory_limit_bytes()), fit);
+  if (given) throw ConfigError(fmt::format("--jobs {}: {}: take --jobs {}", jobs_, text, fit));
+  std::cerr << text << "\n";
+  return fit;
+}
+
+std::filesystem::path folder_for(const std::string& out, const Plan& plan) {
+  return out.empty() ? std::filesystem::path("results") / plan.name : std::filesystem::path(out);
 }
 
 void print(const std::string& text) {

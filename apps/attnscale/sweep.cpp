@@ -1,7 +1,6 @@
 #include "sweep/sweep.h"
 
 #include <iostream>
-#include <thread>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -14,26 +13,26 @@
 namespace attnscale {
 namespace {
 
-std::filesystem::path folder_for(const std::string& out, const Plan& plan) {
-  return out.empty() ? std::filesystem::path("results") / plan.name : std::filesystem::path(out);
-}
-
 ExitCode end_interrupted() {
   std::cerr << "interrupted: what is done is kept; run the same command to go on\n";
   return ExitCode::interrupted;
 }
 
-ExitCode sweep(const SpecArguments& arguments, const std::string& out, int jobs, int threads) {
+ExitCode sweep(const SpecArguments& arguments, const std::string& out, const JobsArgument& wanted_jobs, int threads) {
   catch_stop_signals();
   const Spec spec = read_spec(arguments.spec, arguments.set);
   const Plan plan = make_plan(spec);
+  const int jobs = wanted_jobs.side_by_side(plan);
   const auto folder = folder_for(out, plan);
-  std::cerr << fmt::format("{}: {} runs, {} side by side, into {}\n", plan.name, plan.runs.size(),
-                           std::min<size_t>(static_cast<size_t>(jobs), plan.runs.size()), folder.string());
+  std::cerr << fmt::format("{}: {} runs, {} side by side, into {}\n", plan.name, plan.runs.size(), jobs,
+                           folder.string());
   const auto program = std::filesystem::read_symlink("/proc/self/exe");
   const auto outcome = run_sweep(spec, plan, {.folder = folder, .program = program, .jobs = jobs, .threads = threads});
   if (outcome.interrupted) return end_interrupted();
   finish_sweep(folder);
+  if (outcome.flagged > 0)
+    std::cerr << fmt::format("{} of {} finished runs are doubtful: see \"flags\" in results.jsonl\n", outcome.flagged,
+                             outcome.done);
   if (outcome.code() != ExitCode::done)
     std::cerr << fmt::format("{} diverged, {} failed; see the report\n", outcome.diverged, outcome.failed);
   return outcome.code();
@@ -53,10 +52,12 @@ ExitCode train(const SpecArguments& arguments, const std::string& out, int threa
   const Json row = run_single(spec, plan, folder);
   const auto status = row.value("status", "");
   if (status == "interrupted") return end_interrupted();
-  if (status == "done")
+  if (status == "done") {
     print(fmt::format("validation loss {:.4f} nats per token after {} steps\n", row["loss"].get<double>(),
                       row["steps"].get<int64_t>()));
-  else print(fmt::format("{}: {}\n", status, row.value("message", "")));
+    if (row.contains("flags"))
+      for (const auto& flag : row["flags"]) print(flag.get<std::string>() + "\n");
+  } else print(fmt::format("{}: {}\n", status, row.value("message", "")));
   finish_sweep(folder);
   return status == "done" ? ExitCode::done : ExitCode::run_failed;
 }
@@ -67,11 +68,12 @@ void add_sweep(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("sweep", "Trains every run of a spec, fits scaling laws, writes the report");
   auto arguments = std::make_shared<SpecArguments>();
   auto out = std::make_shared<std::string>();
-  auto jobs = std::make_shared<int>(static_cast<int>(std::thread::hardware_concurrency()));
+  auto jobs = std::make_shared<JobsArgument>();
   auto threads = std::make_shared<int>(1);
   arguments->add_to(*command);
+  arguments->add_device_to(*command);
   command->add_option("--out", *out, "folder for the results (default results/NAME)");
-  command->add_option("--jobs", *jobs, "runs side by side (default: one per core)")->check(CLI::Range(1, 1024));
+  jobs->add_to(*command);
   command->add_option("--threads", *threads, "threads of each run")->check(CLI::Range(1, 1024));
   command->footer(
       "Example: attnscale sweep experiments/quickstart/spec.json --out results/quickstart --jobs 2\n"
@@ -85,6 +87,7 @@ void add_train(CLI::App& app, Action& action) {
   auto out = std::make_shared<std::string>();
   auto threads = std::make_shared<int>(1);
   arguments->add_to(*command);
+  arguments->add_device_to(*command);
   command->add_option("--out", *out, "folder for the results (default results/NAME)");
   command->add_option("--threads", *threads, "threads")->check(CLI::Range(1, 1024));
   command->footer("Example: attnscale train experiments/shakespeare/published.json --set data.path=input.txt");

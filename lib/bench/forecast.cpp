@@ -4,18 +4,54 @@
 #include <cmath>
 
 #include "bench/training.h"
+#include "model/attention_choice.h"
+#include "model/cost.h"
 
 namespace attnscale {
 namespace {
 
 double step_flops(const PlannedRun& run) { return run.training_flops() / static_cast<double>(run.config.train.steps); }
 
-/// Seconds of one training step, measured; one step alone when that takes long.
-double step_seconds(const PlannedRun& run) {
-  const double first = time_training_steps(run.config, 1, 1, 1).median() / 1000;
-  if (first > 0.5) return first;
-  const int repetitions = std::clamp(static_cast<int>(0.5 / first), 3, 50);
-  return time_training_steps(run.config, 1, 2, repetitions).median() / 1000;
+/// FLOPs of one step of a config.
+double step_flops(const RunConfig& config) {
+  const auto cost = model_cost(config.model, config.attention, config.data.context, config.train.batch_size);
+  return cost.flops_per_token.executed * static_cast<double>(config.train.batch_size * config.data.context);
+}
+
+/// The config with as much of its step as a budget of FLOPs allows, and at least one window of 16 tokens through one
+/// layer: windows go first, since their number changes the time per FLOP least.
+RunConfig shortened(RunConfig config, double budget) {
+  while (step_flops(config) > budget) {
+    auto next = config;
+    if (config.train.batch_size > 1) next.train.batch_size = (config.train.batch_size + 1) / 2;
+    else if (config.data.context > 256) next.data.context = (config.data.context + 1) / 2;
+    else if (config.model.depth > 1) next.model.depth = (config.model.depth + 1) / 2;
+    else if (config.data.context > 16) next.data.context = (config.data.context + 1) / 2;
+    else break;
+    // A variant may want its context just so.
+    if (!model_problems(next.model, next.attention, next.data.context).empty()) break;
+    config = std::move(next);
+  }
+  return config;
+}
+
+struct StepTime {
+  double seconds = 0;
+  bool whole = true;  ///< false: a part was measured
+};
+
+/// Of one training step. A first part of little work tells the machine's speed, the second takes about half a second.
+StepTime step_time(const PlannedRun& run) {
+  constexpr double first_flops = 3e8, measured_seconds = 0.5;
+  const double all = step_flops(run.config);
+  const auto taste = shortened(run.config, first_flops);
+  const double taste_seconds = time_training_steps(taste, 1, 1, 1).median() / 1000;
+  const double flops_per_second = step_flops(taste) / std::max(taste_seconds, 1e-6);
+  const auto part = shortened(run.config, std::max(first_flops, flops_per_second * measured_seconds));
+  const double expected = step_flops(part) / flops_per_second;
+  const int repetitions = std::clamp(static_cast<int>(measured_seconds / expected), 1, 50);
+  const double seconds = time_training_steps(part, 1, repetitions > 1 ? 2 : 0, repetitions).median() / 1000;
+  return {.seconds = seconds * all / step_flops(part), .whole = step_flops(part) == all};
 }
 
 /// Target tokens of all evaluations, in training steps of equal cost: a forward pass is a third of a step.
@@ -33,8 +69,9 @@ Forecast forecast(const Plan& plan, int jobs) {
   const auto by_cost = [](const PlannedRun& a, const PlannedRun& b) { return step_flops(a) < step_flops(b); };
   const auto [cheapest, dearest] = std::minmax_element(plan.runs.begin(), plan.runs.end(), by_cost);
   const double low_flops = step_flops(*cheapest), high_flops = step_flops(*dearest);
-  const double low_seconds = step_seconds(*cheapest);
-  const double high_seconds = high_flops > low_flops ? std::max(low_seconds, step_seconds(*dearest)) : low_seconds;
+  const auto low = step_time(*cheapest);
+  const auto high = high_flops > low_flops ? step_time(*dearest) : low;
+  const double low_seconds = low.seconds, high_seconds = std::max(low.seconds, high.seconds);
   double total = 0, longest = 0;
   for (const auto& run : plan.runs) {
     const double share = high_flops > low_flops ? (step_flops(run) - low_flops) / (high_flops - low_flops) : 0;
@@ -45,7 +82,9 @@ Forecast forecast(const Plan& plan, int jobs) {
   }
   const double side_by_side = static_cast<double>(std::min<size_t>(static_cast<size_t>(jobs), plan.runs.size()));
   const double wall = std::max(longest, total / side_by_side);
-  return {.seconds = wall, .low = wall / 1.5, .high = wall * 1.5};
+  const bool whole = low.whole && high.whole;
+  const double factor = whole ? 1.5 : 3;
+  return {.seconds = wall, .low = wall / factor, .high = wall * factor, .whole_steps = whole};
 }
 
 }  // namespace attnscale

@@ -7,12 +7,16 @@ namespace attnscale {
 /// Wall-clock seconds of a sweep.
 struct Forecast {
   double seconds = 0;
-  double low = 0, high = 0;  ///< a factor of 1.5 either way: machines are shared
+  /// A factor of 1.5 either way: machines are shared. A factor of 3 where no whole step was measured: work per FLOP
+  /// differs with the size.
+  double low = 0, high = 0;
+  bool whole_steps = true;  ///< false: some step is so long that only a part of one was measured
 };
 
 /// Measures a few training steps of the plan's cheapest and dearest run on this machine and
-/// interpolates the others by FLOPs per step. Evaluation counts as a third of a training step per
-/// token; saving and starting do not count. Cost: about two seconds, more for very large models.
+/// interpolates the others by FLOPs per step. Of a step that takes long, a part is measured (fewer windows, then
+/// shorter ones, then fewer layers) and scaled by its FLOPs. Evaluation counts as a third of a training step per token;
+/// saving and starting do not count. Cost: a few seconds, whatever the plan.
 /// @param jobs  runs side by side
 Forecast forecast(const Plan& plan, int jobs);
 

@@ -1,6 +1,8 @@
 #include "core/files.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <thread>
 
@@ -45,27 +47,58 @@ std::filesystem::path folder_of(const std::filesystem::path& file) {
   return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
 }
 
-}  // namespace
+/// A descriptor that closes itself.
+struct Descriptor {
+  int number;
+  explicit Descriptor(int opened) : number(opened) {}
+  ~Descriptor() {
+    if (number > STDERR_FILENO) ::close(number);
+  }
+  Descriptor(const Descriptor&) = delete;
+};
 
-std::string read_file(const std::filesystem::path& file) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail("open", file);
+/// Reads to the end. @throws DataError beyond `most_bytes`
+std::string read_all(int descriptor, const std::filesystem::path& file, size_t most_bytes) {
   std::string content;
   char block[1 << 16];
   while (true) {
     const ssize_t count = ::read(descriptor, block, sizeof block);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      const int reason = errno;
-      ::close(descriptor);
-      errno = reason;
-      fail("read", file);
-    }
-    if (count == 0) break;
+    if (count < 0) fail("read", file);
+    if (count == 0) return content;
     content.append(block, static_cast<size_t>(count));
+    if (content.size() > most_bytes)
+      throw DataError(fmt::format("{}: holds more than {} bytes, expected at most that; is it the file you meant?",
+                                  file.string(), most_bytes));
   }
-  ::close(descriptor);
-  return content;
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& file) {
+  const Descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  if (opened.number < 0) fail("open", file);
+  return read_all(opened.number, file, std::string::npos);
+}
+
+std::string read_bounded(const std::filesystem::path& file, int64_t most_bytes) {
+  const auto most = static_cast<size_t>(most_bytes);
+  if (file == "-" || file == "/dev/stdin") return read_all(STDIN_FILENO, "standard input", most);
+  // Without O_NONBLOCK, opening a named pipe would wait for its writer.
+  const Descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (opened.number < 0) fail("open", file);
+  struct stat status {};
+  if (::fstat(opened.number, &status) != 0) fail("look at", file);
+  if (!S_ISREG(status.st_mode))
+    throw IoError(fmt::format("{}: is {}, expected a regular file, or - for standard input", file.string(),
+                              S_ISDIR(status.st_mode) ? "a folder" : "a pipe or a device"));
+  return read_all(opened.number, file, most);
+}
+
+int64_t count_lines(const std::filesystem::path& file) {
+  if (!std::filesystem::exists(file)) return 0;
+  const auto content = read_file(file);
+  return std::count(content.begin(), content.end(), '\n');
 }
 
 void write_file_atomically(const std::filesystem::path& file, std::string_view content) {
@@ -152,7 +185,7 @@ void AppendLog::truncate_to(int64_t lines) {
   for (int64_t line = 0; line < lines; ++line) {
     at = content.find('\n', at);
     if (at == std::string::npos)
-      throw DataError(fmt::format("{}: holds {} lines, expected at least {}; it was cut after the checkpoint was written: remove its folder to start the run afresh", file_.string(), line, lines));
+      throw DataError(fmt::format("{}: holds {} lines, expected at least {}", file_.string(), line, lines));
     ++at;
   }
   if (::ftruncate(descriptor_, static_cast<off_t>(at)) != 0) fail("truncate", file_);

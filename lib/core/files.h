@@ -9,6 +9,14 @@ namespace attnscale {
 /// Whole content of a file. @throws IoError naming the file and the system's reason
 std::string read_file(const std::filesystem::path& file);
 
+/// As `read_file`, for what a user names: a regular file, or standard input for `-` and `/dev/stdin`, and not more than
+/// `most_bytes`; never waits for the writer of a named pipe.
+/// @throws IoError as `read_file`, and for a folder, a pipe or a device; DataError if there is more
+std::string read_bounded(const std::filesystem::path& file, int64_t most_bytes);
+
+/// Complete lines of a file, 0 if it is not there. @throws IoError
+int64_t count_lines(const std::filesystem::path& file);
+
 /// Replaces a file so that a crash leaves either the old content or the new, never a mixture:
 /// temporary file beside it, fsync, rename, fsync of the folder. @throws IoError
 void write_file_atomically(const std::filesystem::path& file, std::string_view content);

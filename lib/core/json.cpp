@@ -206,7 +206,9 @@ JsonDocument parse_json(std::string_view text, const std::string& name) {
   return document;
 }
 
-JsonDocument read_json(const std::filesystem::path& file) { return parse_json(read_file(file), file.string()); }
+JsonDocument read_json(const std::filesystem::path& file, int64_t most_bytes) {
+  return parse_json(read_bounded(file, most_bytes), file == "-" ? "<stdin>" : file.string());
+}
 
 std::string describe_value(const Json& value) {
   if (value.is_null()) return "null";

@@ -42,8 +42,9 @@ class JsonDocument {
 /// @throws ConfigError with file:line:column and what was expected
 JsonDocument parse_json(std::string_view text, const std::string& name);
 
-/// @throws IoError if the file cannot be read, ConfigError as `parse_json`
-JsonDocument read_json(const std::filesystem::path& file);
+/// @param file  a regular file, or `-` for standard input
+/// @throws IoError if the file cannot be read, DataError if it is larger, ConfigError as `parse_json`
+JsonDocument read_json(const std::filesystem::path& file, int64_t most_bytes = int64_t{1} << 30);
 
 /// `parent.key`, or `key` at the top.
 std::string join_path(const std::string& parent, const std::string& key);

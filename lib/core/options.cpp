@@ -203,12 +203,15 @@ void set_path(Json& object, const std::string& path, Json value) {
 
 std::pair<std::string, Json> parse_assignment(const std::string& text) {
   const auto equals = text.find('=');
-  if (equals == std::string::npos || equals == 0)
-    throw ConfigError(fmt::format("--set {}: expected path=value, for example --set model.depth=4", text));
+  const auto path = text.substr(0, equals);
+  const bool named = !path.empty() && path.front() != '.' && path.back() != '.' &&
+                     path.find("..") == std::string::npos && path.find_first_of(" \t\n\"'") == std::string::npos;
+  if (equals == std::string::npos || !named)
+    throw Error(fmt::format("--set {}: expected path=value, for example --set model.depth=4", text), ExitCode::usage);
   const auto value = text.substr(equals + 1);
   Json parsed = Json::parse(value, nullptr, false);
   if (parsed.is_discarded()) parsed = value;
-  return {text.substr(0, equals), std::move(parsed)};
+  return {path, std::move(parsed)};
 }
 
 }  // namespace attnscale

@@ -103,7 +103,7 @@ std::string table_of(const Fields& fields);
 void set_path(Json& object, const std::string& path, Json value);
 
 /// Value of a `--set path=value` argument: JSON if it parses as such, otherwise text.
-/// @throws ConfigError if there is no `=` or no path
+/// @throws Error with ExitCode::usage if there is no `=`, or no path of names between dots before it
 std::pair<std::string, Json> parse_assignment(const std::string& text);
 
 /// Typed forms; `Struct::fields()` is the field list.

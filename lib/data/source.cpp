@@ -16,6 +16,8 @@ std::vector<double> Source::bayes_log_probabilities(const Batch&) const { return
 
 std::optional<Truth> Source::truth(int64_t) const { return std::nullopt; }
 
+std::optional<int64_t> Source::num_validation_windows(int64_t) const { return std::nullopt; }
+
 Json Source::fingerprint() const { return Json::object(); }
 
 std::string Source::decode(const std::vector<int64_t>& tokens) const {

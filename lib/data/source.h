@@ -61,8 +61,11 @@ class Source {
   /// Exact knowledge for windows of `context` inputs; nothing for real text.
   virtual std::optional<Truth> truth(int64_t context) const;
 
-  /// What identifies the data beyond the options, for run ids and provenance: path, bytes, SHA-256
-  /// for a file; an empty object for a generated source.
+  /// How many validation windows of this context there are before the first comes again; nothing where they never do.
+  virtual std::optional<int64_t> num_validation_windows(int64_t context) const;
+
+  /// What identifies the data beyond the options, for run ids and provenance: bytes and SHA-256 of a file, not where it
+  /// lies; an empty object for a generated source.
   virtual Json fingerprint() const;
 
   /// Text of tokens, for samples; default: the numbers, separated by spaces.

@@ -110,7 +110,7 @@ class Text final : public Source {
     check_length(context);
     Batch batch{.rows = rows, .context = context, .tokens = std::vector<int64_t>(rows * (context + 1))};
     Random random(stream_seed(seed, "data/train", static_cast<uint64_t>(index)));
-    const int64_t num_windows = (text_.size() - num_train_ - 1) / context;
+    const int64_t num_windows = *num_validation_windows(context);
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t begin = split == Split::train
                                 ? static_cast<int64_t>(random.below(num_train_ - context))
@@ -120,9 +120,11 @@ class Text final : public Source {
     return batch;
   }
 
-  Json fingerprint() const override {
-    return {{"path", options_.path}, {"bytes", file_.bytes().size()}, {"sha256", sha256_}};
+  std::optional<int64_t> num_validation_windows(int64_t context) const override {
+    return (text_.size() - num_train_ - 1) / context;
   }
+
+  Json fingerprint() const override { return {{"bytes", file_.bytes().size()}, {"sha256", sha256_}}; }
 
   /// Bytes may come out as invalid UTF-8. A token beyond the vocabulary (a model may have more
   /// entries than the file has characters) shows as U+FFFD.
@@ -179,6 +181,11 @@ class Text final : public Source {
     std::u32string sorted;
     for (char32_t code_point = 0; code_point <= kLargestCodePoint; ++code_point)
       if (seen[code_point]) sorted += code_point;
+    if (sorted.size() < 2)
+      throw DataError(
+          fmt::format("{}: holds one distinct character, {} times; there is nothing to predict: use a text "
+                      "with at least two",
+                      options_.path, count));
     return sorted;
   }
 

@@ -1,6 +1,7 @@
 #include "sweep/plan.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include <fmt/format.h>
@@ -137,6 +138,34 @@ Plan make_plan(const Spec& spec) {
   return plan;
 }
 
+namespace {
+
+/// Memory of the `jobs` largest runs, largest first.
+std::vector<double> largest_runs(const Plan& plan, int jobs) {
+  std::vector<double> bytes;
+  for (const auto& run : plan.runs) bytes.push_back(run.memory());
+  std::sort(bytes.rbegin(), bytes.rend());
+  bytes.resize(std::min(bytes.size(), static_cast<size_t>(jobs)));
+  return bytes;
+}
+
+}  // namespace
+
+double memory_side_by_side(const Plan& plan, int jobs) {
+  const auto bytes = largest_runs(plan, jobs);
+  return std::accumulate(bytes.begin(), bytes.end(), 0.0);
+}
+
+int jobs_that_fit(const Plan& plan, int jobs, double memory_bytes) {
+  int fit = 0;
+  for (double sum = 0; const double bytes : largest_runs(plan, jobs)) {
+    sum += bytes;
+    if (sum > memory_bytes) return std::max(1, fit);
+    ++fit;
+  }
+  return jobs;
+}
+
 Json Plan::to_json() const {
   Json list = Json::array();
   for (const auto& run : runs)
@@ -145,7 +174,7 @@ Json Plan::to_json() const {
                     {"parameters", run.cost.parameters.to_json()},
                     {"tokens", run.tokens()},
                     {"flops", run.training_flops()},
-                    {"training_bytes", run.cost.training_bytes},
+                    {"training_bytes", static_cast<int64_t>(run.memory())},
                     {"config", run.config.to_json()}});
   return {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},
           {"num_runs", runs.size()},      {"repeated", repeated}, {"runs", std::move(list)}};

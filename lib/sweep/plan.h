@@ -19,6 +19,7 @@ struct PlannedRun {
 
   double tokens() const;
   double training_flops() const;  ///< executed
+  double memory() const { return training_bytes(config, cost); }
 };
 
 struct Plan {
@@ -32,6 +33,13 @@ struct Plan {
 /// Expands and resolves every run and validates all of them before any starts.
 /// @throws ConfigError with every problem of every run, at the place in the spec that set the value
 Plan make_plan(const Spec& spec);
+
+/// How many of up to `jobs` runs fit into this much memory side by side, whichever they are: the largest may meet. At
+/// least 1, since each by itself was checked.
+int jobs_that_fit(const Plan& plan, int jobs, double memory_bytes);
+
+/// Memory of the `jobs` largest runs together, bytes.
+double memory_side_by_side(const Plan& plan, int jobs);
 
 /// The plan as text for a terminal of `width` columns: a row per run, then the sums.
 std::string plan_text(const Plan& plan, size_t width);

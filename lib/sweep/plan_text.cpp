@@ -42,14 +42,14 @@ std::string plan_text(const Plan& plan, size_t width) {
     const auto& run = plan.runs[i];
     tokens += run.tokens();
     flops += run.training_flops();
-    memory = std::max(memory, run.cost.training_bytes);
+    memory = std::max(memory, static_cast<int64_t>(run.memory()));
     if (i >= most_rows) continue;
     std::vector<std::string> row = {run.id.substr(0, 8)};
     for (const auto& path : paths) row.push_back(shown(run.settings[path]));
     row.push_back(count_text(static_cast<double>(run.cost.parameters.total)));
     row.push_back(count_text(run.tokens()));
     row.push_back(count_text(run.training_flops()));
-    row.push_back(bytes_text(run.cost.training_bytes));
+    row.push_back(bytes_text(static_cast<int64_t>(run.memory())));
     table.add_row(std::move(row));
   }
   std::string text = table.text(width);

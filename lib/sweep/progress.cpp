@@ -56,13 +56,17 @@ void ProgressView::finished(const std::string& id, const Json& row) {
   ++done_;
   const auto status = row.value("status", "");
   if (status != "done") ++failed_;
+  std::string doubts;
+  if (row.contains("flags"))
+    for (const auto& flag : row["flags"]) doubts += "; " + flag.get<std::string>();
   if (redraw_) {
-    if (status != "done") print_line(fmt::format("{}: {} {}", id, status, row.value("message", "")));
+    if (status != "done" || !doubts.empty())
+      say(fmt::format("{}: {} {}{}", id, status, row.value("message", ""), doubts));
     return draw();
   }
   const auto loss =
       row.contains("loss") ? fmt::format(" loss {:.4f}", row["loss"].get<double>()) : " " + row.value("message", "");
-  print_line(fmt::format("{} {}{}  {}", id, status, loss, summary()));
+  say(fmt::format("{} {}{}{}  {}", id, status, loss, doubts, summary()));
   last_draw_ = std::chrono::steady_clock::now();
 }
 
@@ -86,7 +90,7 @@ void ProgressView::tick() {
   const double since = std::chrono::duration<double>(std::chrono::steady_clock::now() - last_draw_).count();
   if (redraw_ && since > 0.2) draw();
   if (!redraw_ && since > 15) {
-    print_line(summary());
+    say(summary());
     last_draw_ = std::chrono::steady_clock::now();
   }
 }
@@ -103,7 +107,7 @@ void ProgressView::draw() {
   last_draw_ = std::chrono::steady_clock::now();
 }
 
-void ProgressView::print_line(const std::string& text) {
+void ProgressView::say(const std::string& text) {
   if (drawn_) std::cerr << "\r\x1b[K";
   drawn_ = false;
   std::cerr << text << std::endl;

@@ -21,6 +21,9 @@ class ProgressView {
   void progressed(const std::string& id, const Json& progress);
   void finished(const std::string& id, const Json& row);
 
+  /// A line for the user to read now.
+  void say(const std::string& text);
+
   /// Redraws if enough time has passed.
   void tick();
 
@@ -32,7 +35,6 @@ class ProgressView {
   double seconds() const;
   std::string summary() const;
   void draw();
-  void print_line(const std::string& text);
 
   int64_t runs_, done_, failed_ = 0;
   double total_work_, finished_work_ = 0;

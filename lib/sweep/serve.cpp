@@ -56,6 +56,7 @@ void serve_one(const Json& request) {
     if (std::isfinite(progress.loss)) fields["loss"] = progress.loss;
     send({{"progress", std::move(fields)}});
   };
+  control.on_note = [](const std::string& text) { send({{"note", text}}); };
   send({{"result", train_run(config, control)}});
 }
 

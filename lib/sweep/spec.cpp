@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/nearest.h"
 #include "core/options.h"
@@ -74,17 +75,24 @@ class SpecReader {
       }
       spec_.document.origins[path] = "--set";
     }
+    drop_whole_zip(top);
   }
   static void set_member(Json& top, const std::string& section, const std::string& key, Json value) {
     if (!top.contains(section) || !top[section].is_object()) top[section] = Json::object();
     top[section][key] = std::move(value);
   }
   static void drop_axis(Json& top, const std::string& path) {
-    for (const auto* section : {"grid", "zip"}) {
-      if (!top.contains(section) || !top[section].is_object()) continue;
-      if (top[section].erase(path) > 0 && top[section].empty()) top.erase(section);
-    }
+    if (top.contains("grid") && top["grid"].is_object() && top["grid"].erase(path) > 0 && top["grid"].empty())
+      top.erase("grid");
     if (path == "train.seed") top.erase("seeds");
+  }
+
+  /// The lists of a zip belong together: they go when all of them are replaced, and not one without the others.
+  void drop_whole_zip(Json& top) {
+    if (!top.contains("zip") || !top["zip"].is_object() || top["zip"].empty()) return;
+    for (const auto& [path, values] : top["zip"].items())
+      if (!one_of(path, assigned_)) return;
+    top.erase("zip");
   }
 
   void read_text(const Json& top) {
@@ -232,7 +240,11 @@ class SpecReader {
         for (const auto& [other, label] : seen)
           if (path == other || path.rfind(other + ".", 0) == 0 || other.rfind(path + ".", 0) == 0)
             problem(axis.label,
-                    fmt::format("sets {}, which {} sets already as {}; keep one of them", path, label, other));
+                    fmt::format("sets {}, which {} sets already as {}; {}", path, label, other,
+                                label == "--set" && axis.paths.size() > 1
+                                    ? fmt::format("{} are walked together, so give --set for all of them or for none",
+                                                  fmt::join(axis.paths, ", "))
+                                    : "keep one of them"));
         seen.emplace_back(path, axis.label);
       }
   }
@@ -251,7 +263,7 @@ double Spec::num_runs() const {
 }
 
 Spec read_spec(const std::filesystem::path& file, const std::vector<std::string>& assignments) {
-  return SpecReader(read_json(file), assignments).read();
+  return SpecReader(read_json(file, max_spec_bytes), assignments).read();
 }
 
 }  // namespace attnscale

@@ -31,9 +31,13 @@ struct Spec {
   double num_runs() const;
 };
 
+/// The largest spec file that is read; a sweep of a million listed values fits.
+inline constexpr int64_t max_spec_bytes = 64 << 20;
+
 /// Runs that one sweep may have; more is refused with the count.
 inline constexpr double max_runs = 1e6;
 
+/// @param file         a regular file, or `-` for standard input
 /// @param assignments  `path=value` from --set: config paths (`model.depth=4`; replaces an axis over
 ///                     the same path), or spec keys (`seeds=1`, `grid.model.depth=[1,2]`)
 /// @throws ConfigError with every problem of the spec's own structure, IoError

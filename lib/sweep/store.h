@@ -11,7 +11,8 @@
 namespace attnscale {
 
 /// A sweep's folder. A run is done when its `result.json` is there, complete and its own; the table
-/// `results.jsonl` is made from those, so that a crash between the two loses nothing.
+/// `results.jsonl` is made from those, so that a crash between the two loses nothing. A run that failed or ran out of
+/// memory has a `result.json` too, which stays until the run has been done anew.
 ///
 ///   spec.json  plan.json  results.jsonl  runs/<id>/{config.json, log.jsonl, checkpoint/, result.json}
 class Store {
@@ -24,9 +25,10 @@ class Store {
   void write_plan(const Spec& spec, const Plan& plan);
 
   std::filesystem::path run_folder(const std::string& id) const;
-  bool is_done(const std::string& id) const { return rows_.contains(id); }
+  bool is_done(const std::string& id) const;
 
-  /// Acknowledges a run: appends its row and waits until the disk has it.
+  /// Acknowledges a run: its row goes into the table, and the disk has it. Of a run that failed the `result.json` is
+  /// written here, since no trainer did.
   void record(const Json& row);
 
   /// Rows in plan order, so that the finished table is the same whatever the order of execution.
@@ -48,7 +50,11 @@ class Store {
   int64_t strangers_ = 0;
 };
 
-/// The result of a run folder if it is there and belongs to `id`; nothing if it is absent or damaged.
-std::optional<Json> read_result(const std::filesystem::path& run_folder, const std::string& id);
+/// Rows of a plan's runs that are in a folder, by id, without touching it; what is damaged is left out.
+std::map<std::string, Json> peek_results(const std::filesystem::path& folder, const Plan& plan);
+
+/// What came from another build of the program, a line for each: `12 of 40 runs are done by version 0.1.0, commit abc`;
+/// empty if all are this one's.
+std::string other_builds_text(const std::map<std::string, Json>& rows, size_t num_runs);
 
 }  // namespace attnscale

@@ -16,13 +16,15 @@ struct SweepOptions {
 
 struct SweepOutcome {
   int64_t done = 0, diverged = 0, failed = 0;
+  int64_t refused = 0;  ///< of those that failed: data or a checkpoint that cannot be used
+  int64_t flagged = 0;  ///< of those that are done: with doubts (`run_flags`)
   bool interrupted = false;
   ExitCode code() const;
 };
 
 /// Trains every run of the plan that is not done yet. What finished is durable before the next run
 /// starts on the same worker; after an interruption the same call goes on where this one stopped.
-/// Progress goes to standard error.
+/// Progress goes to standard error. After a stop request a worker that does not answer is named, and in the end killed.
 /// @throws IoError when the disk refuses (the sweep stops; what is done is kept)
 SweepOutcome run_sweep(const Spec& spec, const Plan& plan, const SweepOptions& options);
 

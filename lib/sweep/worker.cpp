@@ -1,8 +1,11 @@
 #include "sweep/worker.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -14,6 +17,12 @@
 #include "core/error.h"
 
 namespace attnscale {
+namespace {
+
+/// Idle workers leave at once when their input closes; one that does not is stuck, and has nothing to lose.
+constexpr auto time_to_leave = std::chrono::seconds(5);
+
+}  // namespace
 
 Worker::Worker(const std::filesystem::path& program, int threads) {
   int to[2], from[2];
@@ -49,13 +58,35 @@ Worker::~Worker() {
   if (from_ >= 0) ::close(from_);
   if (process_ > 0) {
     // Idle workers leave when their input closes; one still at work is stopped.
-    if (!run_id.empty()) ::kill(process_, SIGKILL);
-    ::waitpid(process_, nullptr, 0);
+    if (!run_id.empty()) kill();
+    const auto deadline = std::chrono::steady_clock::now() + time_to_leave;
+    while (::waitpid(process_, nullptr, WNOHANG) == 0) {
+      if (std::chrono::steady_clock::now() >= deadline) kill();
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
   }
+}
+
+bool Worker::is_stopped() const {
+  // `123 (name) T ...`: the name may hold anything, so the state is what follows the last parenthesis.
+  std::ifstream file(fmt::format("/proc/{}/stat", process_));
+  std::string line;
+  std::getline(file, line);
+  const auto end = line.rfind(") ");
+  return end != std::string::npos && (line[end + 2] == 'T' || line[end + 2] == 't');
+}
+
+double Worker::silent_seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - heard_).count();
+}
+
+void Worker::kill() {
+  if (process_ > 0) ::kill(process_, SIGKILL);
 }
 
 void Worker::start(const std::filesystem::path& run_folder, const Json& config) {
   const auto line = Json{{"folder", run_folder.string()}, {"config", config}}.dump() + "\n";
+  heard_ = std::chrono::steady_clock::now();
   std::string_view rest = line;
   while (!rest.empty()) {
     const ssize_t written = ::write(to_, rest.data(), rest.size());
@@ -70,6 +101,8 @@ std::vector<Json> Worker::read() {
   while (true) {
     const ssize_t count = ::read(from_, block, sizeof block);
     if (count > 0) {
+      longest_silence_ = std::max(longest_silence_, silent_seconds());
+      heard_ = std::chrono::steady_clock::now();
       pending_.append(block, static_cast<size_t>(count));
       continue;
     }

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -11,8 +13,8 @@ namespace attnscale {
 
 /// The parent's end of a worker: a long-lived process that trains one run after another.
 ///
-/// The two speak JSON lines over pipes. To the worker: {"folder", "config"}. Back: {"progress": ...},
-/// then {"result": row} or {"error": message, "code": exit code}. The kernel kills a worker whose
+/// The two speak JSON lines over pipes. To the worker: {"folder", "config"}. Back: {"progress": ...} and
+/// {"note": text}, then {"result": row} or {"error": message, "code": exit code}. The kernel kills a worker whose
 /// parent dies.
 class Worker {
  public:
@@ -31,6 +33,20 @@ class Worker {
   /// Asks the worker to save and stop.
   void ask_to_stop();
 
+  /// Whether the kernel has it stopped (SIGSTOP, a debugger), so that it cannot answer.
+  bool is_stopped() const;
+
+  /// Seconds since it last said something, or was given work.
+  double silent_seconds() const;
+
+  /// The longest it was silent between two messages of a run, so far.
+  double longest_silence() const { return longest_silence_; }
+
+  /// SIGKILL: what it wrote to the disk stays, its run goes on from its checkpoint another time.
+  void kill();
+
+  pid_t process() const { return process_; }
+
   /// Waits for a closed worker and says how it ended: `killed by signal 9 (Killed)`.
   std::string end();
 
@@ -42,6 +58,8 @@ class Worker {
   int to_ = -1, from_ = -1;
   std::string pending_;
   bool closed_ = false;
+  std::chrono::steady_clock::time_point heard_ = std::chrono::steady_clock::now();
+  double longest_silence_ = 0;
 };
 
 /// The worker process: serves requests on standard input until it is closed.

@@ -8,15 +8,16 @@ at::ScalarType weight_dtype(const std::string& train_dtype) {
   return train_dtype == "float64" ? at::kDouble : at::kFloat;
 }
 
-ForwardPrecision::ForwardPrecision(const std::string& train_dtype) : mixed_(train_dtype == "bfloat16") {
+ForwardPrecision::ForwardPrecision(const std::string& train_dtype, at::DeviceType device)
+    : mixed_(train_dtype == "bfloat16"), device_(device) {
   if (!mixed_) return;
-  at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(device_, at::kBFloat16);
+  at::autocast::set_autocast_enabled(device_, true);
 }
 
 ForwardPrecision::~ForwardPrecision() {
   if (!mixed_) return;
-  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::set_autocast_enabled(device_, false);
   at::autocast::clear_cache();  // the next step casts the updated weights anew
 }
 

@@ -12,15 +12,17 @@ at::ScalarType weight_dtype(const std::string& train_dtype);
 /// While it lives, a forward pass computes as `train.dtype` says. For "bfloat16" matrix products run in bfloat16 on
 /// copies of the float32 weights, which stay the ones that are trained (mixed precision: Micikevicius et al. 2018,
 /// arXiv:1710.03740, section 3.1; bfloat16 needs no loss scaling). Otherwise it does nothing.
+/// @param device  where the products are made
 class ForwardPrecision {
  public:
-  explicit ForwardPrecision(const std::string& train_dtype);
+  explicit ForwardPrecision(const std::string& train_dtype, at::DeviceType device = at::kCPU);
   ~ForwardPrecision();
   ForwardPrecision(const ForwardPrecision&) = delete;
   ForwardPrecision& operator=(const ForwardPrecision&) = delete;
 
  private:
   bool mixed_;
+  at::DeviceType device_;
 };
 
 }  // namespace attnscale

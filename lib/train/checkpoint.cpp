@@ -161,15 +161,17 @@ void write_checkpoint(const fs::path& folder, const Checkpoint& checkpoint, std:
   remove_all_but(folder, checkpoint.step, previous);
 }
 
-std::optional<Checkpoint> read_checkpoint(const fs::path& folder) {
+std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_lines) {
   std::vector<std::string> reasons;
   for (const int64_t step : steps_in(folder)) {
     const auto place = folder_of_step(folder, step);
     try {
       auto checkpoint = load(place);
       if (checkpoint.step != step) throw DataError(fmt::format("{}: holds step {}", place.string(), checkpoint.step));
-      for (const auto& reason : reasons)
-        fmt::print(stderr, "warning: {}\nwarning: going on from the checkpoint of step {} instead\n", reason, step);
+      if (checkpoint.log_lines > log_lines)
+        throw DataError(fmt::format("{}: knows {} lines of log.jsonl, which holds {}; the log was cut afterwards",
+                                    place.string(), checkpoint.log_lines, log_lines));
+      checkpoint.passed_over = std::move(reasons);
       return checkpoint;
     } catch (const Error& error) {
       reasons.emplace_back(error.what());
@@ -178,7 +180,7 @@ std::optional<Checkpoint> read_checkpoint(const fs::path& folder) {
     }
   }
   if (reasons.empty()) return std::nullopt;
-  throw DataError(fmt::format("{}: every checkpoint is bad; remove the folder to start this run afresh\n  {}",
+  throw DataError(fmt::format("{}: no checkpoint can be used; remove the folder to start this run afresh\n  {}",
                               folder.string(), fmt::join(reasons, "\n  ")));
 }
 

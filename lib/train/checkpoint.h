@@ -1,8 +1,10 @@
 #pragma once
 
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "attention/attention.h"
 #include "core/json.h"
@@ -17,6 +19,7 @@ struct Checkpoint {
   TensorMap model;      ///< by parameter name
   TensorMap optimizer;  ///< as AdamW::state
   Json state = Json::object();
+  std::vector<std::string> passed_over = {};  ///< set by reading: why newer ones were not used
 };
 
 /// Writes `folder/step-<n>/{model.safetensors, optimizer.safetensors, state.json, manifest.json}`: into a temporary
@@ -27,10 +30,12 @@ struct Checkpoint {
 void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint,
                       std::optional<int64_t> previous = std::nullopt);
 
-/// The newest checkpoint whose every file has the SHA-256 of its manifest; nothing if there never was one. A bad one is
-/// passed over with a warning on standard error.
+/// The newest checkpoint whose every file has the SHA-256 of its manifest and whose lines the log still has; nothing if
+/// there never was one. Bad ones are passed over, and the result says why.
+/// @param log_lines  complete lines of log.jsonl
 /// @throws DataError if there are checkpoints and all are bad: starting afresh would hide the loss
-std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& folder);
+std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& folder,
+                                          int64_t log_lines = std::numeric_limits<int64_t>::max());
 
 /// Removes all but the one of this step, when a run is done.
 void keep_only_checkpoint(const std::filesystem::path& folder, int64_t step);

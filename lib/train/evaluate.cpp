@@ -1,6 +1,7 @@
 #include "train/evaluate.h"
 
 #include <algorithm>
+#include <bit>
 #include <mutex>
 #include <numeric>
 
@@ -14,35 +15,130 @@ constexpr uint64_t validation_seed = 0;
 // Large enough for full speed, small enough that logits over a large vocabulary fit.
 constexpr int64_t tokens_per_batch = 2048;
 
+// Of positions: enough for a curve, few enough for a row of results.
+constexpr int64_t most_bins = 32;
+
+int64_t most_rows(int64_t context) { return std::max<int64_t>(1, tokens_per_batch / context); }
+
+/// The bin [2^i, 2^(i+1) - 1] of a distance; made if it is not there, with those below it.
+Bin& bin_of_distance(std::vector<Bin>& bins, int64_t distance) {
+  const auto index = static_cast<size_t>(std::bit_width(static_cast<uint64_t>(distance)) - 1);
+  while (bins.size() <= index) {
+    const int64_t first = int64_t{1} << bins.size();
+    bins.push_back({.first = first, .last = 2 * first - 1});
+  }
+  return bins[index];
+}
+
+/// Sums become means; bins without a target go.
+void average(std::vector<Bin>& bins) {
+  std::erase_if(bins, [](const Bin& bin) { return bin.count == 0; });
+  for (auto& bin : bins) {
+    const auto count = static_cast<double>(bin.count);
+    bin.loss /= count, bin.accuracy /= count, bin.bayes_loss /= count;
+  }
+}
+
 }  // namespace
+
+int64_t ValidationSet::num_windows(int64_t context, int64_t tokens) {
+  const int64_t windows = (tokens + context - 1) / context;
+  const int64_t rows = std::min(most_rows(context), windows);
+  return (windows + rows - 1) / rows * rows;
+}
+
+int64_t ValidationSet::most_tokens(int64_t context, int64_t windows) {
+  const int64_t rows = std::min(most_rows(context), windows);
+  return windows / rows * rows * context;
+}
 
 ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t tokens) {
   const int64_t windows = (tokens + context - 1) / context;
-  const int64_t rows = std::clamp<int64_t>(tokens_per_batch / context, 1, windows);
+  const int64_t rows = std::min(most_rows(context), windows);
   double sum = 0;
-  bool known = true;
   for (int64_t index = 0; index * rows < windows; ++index) {
     batches_.push_back(source.batch(Split::validation, validation_seed, index, rows, context));
-    const auto scores = source.bayes_log_probabilities(batches_.back());
-    known = known && !scores.empty();
+    auto scores = source.bayes_log_probabilities(batches_.back());
     sum = std::accumulate(scores.begin(), scores.end(), sum);
+    if (!scores.empty()) scores_.push_back(std::move(scores));
   }
-  if (known) bayes_loss_ = -sum / static_cast<double>(this->tokens());
+  if (scores_.size() == batches_.size()) bayes_loss_ = -sum / static_cast<double>(num_asked());
+  else scores_.clear();
 }
 
 int64_t ValidationSet::tokens() const {
   return static_cast<int64_t>(batches_.size()) * batches_.front().rows * batches_.front().context;
 }
 
+int64_t ValidationSet::num_asked() const {
+  return std::accumulate(batches_.begin(), batches_.end(), int64_t{0},
+                         [](int64_t sum, const Batch& batch) { return sum + batch.num_asked(); });
+}
+
+std::vector<Bin> ValidationSet::bins_by_position() const {
+  const int64_t context = batches_.front().context, width = (context + most_bins - 1) / most_bins;
+  std::vector<Bin> bins;
+  for (int64_t first = 1; first <= context; first += width)
+    bins.push_back({.first = first, .last = std::min(first + width - 1, context)});
+  return bins;
+}
+
 Evaluation ValidationSet::evaluate(Transformer& model, const std::string& dtype) const {
   const torch::NoGradGuard no_gradients;
   const bool was_training = model.is_training();
   model.eval();
-  double sum = 0;
-  for (const auto& batch : batches_)
-    sum += next_token_loss(model, tokens_of(batch), dtype, at::Reduction::None).sum(at::kDouble).item<double>();
+  const auto device = model.parameters().front().device();
+  Evaluation evaluation{.bayes_loss = bayes_loss_, .positions = bins_by_position()};
+  const int64_t context = batches_.front().context, width = evaluation.positions.front().last;
+  for (size_t i = 0; i < batches_.size(); ++i) {
+    const auto& batch = batches_[i];
+    const auto tokens = tokens_of(batch).to(device);
+    const auto logits = next_token_logits(model, tokens, dtype);
+    const auto targets = targets_of(tokens, {});
+    const auto losses = at::cross_entropy_loss(logits, targets, {}, at::Reduction::None).to(at::kCPU, at::kDouble);
+    const auto hits = logits.argmax(-1).eq(targets).to(at::kCPU);
+    for (int64_t at = 0; at < losses.numel(); ++at) {
+      if (!batch.asked.empty() && !batch.asked[at]) continue;
+      const double loss = losses.const_data_ptr<double>()[at], hit = hits.const_data_ptr<bool>()[at];
+      const double bayes_loss = scores_.empty() ? 0 : -scores_[i][at];
+      const auto add_to = [&](Bin& bin) {
+        bin.count += 1, bin.loss += loss, bin.accuracy += hit, bin.bayes_loss += bayes_loss;
+      };
+      evaluation.loss += loss;
+      evaluation.accuracy += hit;
+      add_to(evaluation.positions[at % context / width]);
+      if (!batch.distances.empty() && batch.distances[at] > 0)
+        add_to(bin_of_distance(evaluation.distances, batch.distances[at]));
+    }
+  }
   model.train(was_training);
-  return {.loss = sum / static_cast<double>(tokens()), .bayes_loss = bayes_loss_};
+  evaluation.loss /= static_cast<double>(num_asked());
+  evaluation.accuracy /= static_cast<double>(num_asked());
+  average(evaluation.positions);
+  average(evaluation.distances);
+  return evaluation;
+}
+
+Json details(const Evaluation& evaluation) {
+  const auto columns = [&](const std::vector<Bin>& bins) {
+    Json json = {{"first", Json::array()},
+                 {"last", Json::array()},
+                 {"count", Json::array()},
+                 {"loss", Json::array()},
+                 {"accuracy", Json::array()}};
+    for (const auto& bin : bins) {
+      json["first"].push_back(bin.first);
+      json["last"].push_back(bin.last);
+      json["count"].push_back(bin.count);
+      json["loss"].push_back(bin.loss);
+      json["accuracy"].push_back(bin.accuracy);
+      if (evaluation.bayes_loss) json["bayes_loss"].push_back(bin.bayes_loss);
+    }
+    return json;
+  };
+  Json json = {{"positions", columns(evaluation.positions)}};
+  if (!evaluation.distances.empty()) json["distances"] = columns(evaluation.distances);
+  return json;
 }
 
 std::shared_ptr<const ValidationSet> validation_set(const RunConfig& config) {

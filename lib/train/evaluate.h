@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "data/source.h"
 #include "model/transformer.h"
@@ -9,10 +10,26 @@
 
 namespace attnscale {
 
-struct Evaluation {
-  double loss = 0;                   ///< mean over the set, nats per token, summed in float64
-  std::optional<double> bayes_loss;  ///< of the ideal predictor on the same tokens, where the process is known
+/// Targets that belong together: by position in the window, or by the distance of what tells the answer.
+struct Bin {
+  int64_t first = 0, last = 0;  ///< positions of targets from 1, or distances; both included
+  int64_t count = 0;            ///< targets that count
+  double loss = 0;              ///< sum until the end of the evaluation, then mean; nats
+  double bayes_loss = 0;        ///< likewise, of the ideal predictor
+  double accuracy = 0;          ///< likewise: the most probable token is the target
 };
+
+struct Evaluation {
+  double loss = 0;                   ///< mean over the targets that count, nats per token, summed in float64
+  double accuracy = 0;               ///< share of them that the most probable token hits
+  std::optional<double> bayes_loss;  ///< of the ideal predictor on the same tokens, where the process is known
+  std::vector<Bin> positions;        ///< at most 32, of equal width; those without a target left out
+  std::vector<Bin> distances;        ///< [1, 1], [2, 3], [4, 7], ...; empty where no distance is known
+};
+
+/// `{positions: {first, last, count, loss, accuracy, bayes_loss?}, distances: {...}}`, each a list with one entry per
+/// bin; `distances` only where there are any.
+Json details(const Evaluation& evaluation);
 
 /// The fixed set that every run with the same data, context and eval_tokens is measured on, whatever its variant, seed
 /// or batch size: paired comparisons then see the model's difference only.
@@ -21,13 +38,26 @@ class ValidationSet {
   /// @param tokens  target tokens asked for; rounded up to whole batches
   ValidationSet(const Source& source, int64_t context, int64_t tokens);
 
-  /// Loss of the model in evaluation mode, without gradients. @param dtype  as in `train.dtype`
+  /// Loss and accuracy of the model in evaluation mode, without gradients. @param dtype  as in `train.dtype`
   Evaluation evaluate(Transformer& model, const std::string& dtype) const;
 
+  /// Targets of the set, asked for or not.
   int64_t tokens() const;
 
+  /// Those that count.
+  int64_t num_asked() const;
+
+  /// Windows of such a set: `tokens` rounded up to whole windows, and those to whole batches.
+  static int64_t num_windows(int64_t context, int64_t tokens);
+
+  /// The most tokens whose set has at most this many windows.
+  static int64_t most_tokens(int64_t context, int64_t windows);
+
  private:
+  std::vector<Bin> bins_by_position() const;
+
   std::vector<Batch> batches_;
+  std::vector<std::vector<double>> scores_;  // ln probability of the ideal predictor, by batch; empty if not known
   std::optional<double> bayes_loss_;
 };
 

@@ -4,6 +4,7 @@ namespace attnscale {
 
 AdamW::AdamW(std::vector<std::pair<std::string, Tensor>> parameters, const AdamWOptions& options) : options_(options) {
   groups_.resize(2);
+  step_count_ = at::zeros({}, at::kFloat);
   groups_[0].weight_decay = options.weight_decay;
   for (auto& [name, parameter] : parameters) {
     auto& group = groups_[parameter.dim() >= 2 ? 0 : 1];
@@ -12,7 +13,8 @@ AdamW::AdamW(std::vector<std::pair<std::string, Tensor>> parameters, const AdamW
     group.second_moments.push_back(at::zeros_like(parameter));
     group.parameters.push_back(std::move(parameter));
   }
-  step_count_ = at::zeros({}, at::kFloat);
+  for (const auto& group : groups_)
+    if (!group.parameters.empty()) step_count_ = step_count_.to(group.parameters.front().device());
 }
 
 std::vector<Tensor> AdamW::gradients() const {

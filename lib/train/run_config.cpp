@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include <ATen/Context.h>
 #include <fmt/format.h>
 
 #include "core/hash.h"
@@ -10,6 +11,7 @@
 #include "data/registry.h"
 #include "model/attention_choice.h"
 #include "model/cost.h"
+#include "train/evaluate.h"
 #include "train/provenance.h"
 
 namespace attnscale {
@@ -103,6 +105,10 @@ void check_training(const RunConfig& config, std::vector<Problem>& problems) {
          fmt::format("{} windows of {} tokens are more than the {} tokens a step may hold; take at most {}",
                      train.batch_size, config.data.context, max_positions_per_step,
                      max_positions_per_step / config.data.context)});
+  if (train.device == "cuda" && !at::hasCUDA())
+    problems.push_back({"train.device",
+                        "received \"cuda\", but no CUDA device can be used here: none is there, or this "
+                        "LibTorch was built without CUDA; take \"cpu\""});
 }
 
 std::string gigabytes(double bytes) { return fmt::format("{:.1f} GB", bytes / 1e9); }
@@ -116,7 +122,7 @@ void check_sizes(const RunConfig& config, int64_t source_vocab, std::vector<Prob
     return;
   }
   const auto cost = model_cost(config.model, config.attention, config.data.context, config.train.batch_size);
-  const double bytes = static_cast<double>(cost.training_bytes) * (config.train.dtype == "float64" ? 2 : 1);
+  const double bytes = training_bytes(config, cost);
   const auto limit = static_cast<double>(memory_limit_bytes());
   if (bytes > limit || bytes < 0)  // below zero: more than 64 bits can count
     problems.push_back(
@@ -128,7 +134,25 @@ void check_sizes(const RunConfig& config, int64_t source_vocab, std::vector<Prob
              config.data.context, gigabytes(limit))});
 }
 
+/// A validation set that goes around would weigh some tokens twice.
+void check_validation(const RunConfig& config, const Source& source, std::vector<Problem>& problems) {
+  const int64_t context = config.data.context;
+  const auto windows = source.num_validation_windows(context);
+  if (!windows || ValidationSet::num_windows(context, config.train.eval_tokens) <= *windows) return;
+  problems.push_back(
+      {"train.eval_tokens",
+       fmt::format(
+           "{} tokens are more than the {} windows of {} tokens that the data has to validate; take at most {}, "
+           "or leave more to validate (data.train_fraction)",
+           config.train.eval_tokens, *windows, context, ValidationSet::most_tokens(context, *windows))});
+}
+
 }  // namespace
+
+double training_bytes(const RunConfig& config, const ModelCost& cost) {
+  if (config.train.device != "cpu") return 0;
+  return static_cast<double>(cost.training_bytes) * (config.train.dtype == "float64" ? 2 : 1);
+}
 
 const Fields& TrainOptions::fields() {
   static const Fields list = {
@@ -149,6 +173,8 @@ const Fields& TrainOptions::fields() {
       field(&TrainOptions::clip_norm, "clip_norm", "largest global gradient norm; 0 turns clipping off").at_least(0),
       field(&TrainOptions::dtype, "dtype", "bfloat16 means mixed precision: float32 weights, bfloat16 products")
           .one_of({"float32", "bfloat16", "float64"}),
+      field(&TrainOptions::device, "device", "where it trains; a run has the same id everywhere")
+          .one_of({"cpu", "cuda"}),
       field(&TrainOptions::seed, "seed", "of initialisation, data order and dropout, each a stream of its own")
           .at_least(0),
       field(&TrainOptions::eval_every, "eval_every", "steps between evaluations; the end is always evaluated")
@@ -194,6 +220,7 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
     const auto source = config.open_source();
     const int64_t source_vocab = source->vocab_size();
     source->batch(Split::validation, 0, 0, 1, config.data.context);  // a text too short for the context says so now
+    check_validation(config, *source, problems);
     config.model = resolved(config.model, source_vocab);
     check_sizes(config, source_vocab, problems);
   } catch (const Error& error) {
@@ -225,7 +252,11 @@ std::shared_ptr<const Source> RunConfig::open_source() const {
 }
 
 std::string RunConfig::id() const {
-  return sha256(canonical(to_json()) + canonical(open_source()->fingerprint())).substr(0, 16);
+  Json identity = to_json();
+  identity["train"].erase("device");
+  const auto fingerprint = open_source()->fingerprint();
+  if (fingerprint.contains("sha256")) identity["data"].erase("path");
+  return sha256(canonical(identity) + canonical(fingerprint)).substr(0, 16);
 }
 
 }  // namespace attnscale

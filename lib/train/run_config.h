@@ -6,6 +6,7 @@
 
 #include "core/options.h"
 #include "data/source.h"
+#include "model/cost.h"
 #include "model/options.h"
 
 namespace attnscale {
@@ -26,6 +27,7 @@ struct TrainOptions {
   double weight_decay = 0.1;      ///< decoupled, on matrices only
   double clip_norm = 1.0;         ///< global gradient norm; 0 turns clipping off
   std::string dtype = "float32";  ///< float32, bfloat16 (mixed precision), float64
+  std::string device = "cpu";     ///< cpu, cuda; not part of a run's id
   int64_t seed = 0;
   int64_t eval_every = 250;        ///< steps; the end is always evaluated
   int64_t eval_tokens = 65536;     ///< target tokens of the fixed validation set (rounded up to whole batches)
@@ -51,8 +53,13 @@ struct RunConfig {
   /// The source of `data`, opened once per process for equal options.
   std::shared_ptr<const Source> open_source() const;
 
-  /// First 16 hexadecimal digits of SHA-256 over the canonical JSON and the source's fingerprint.
+  /// First 16 hexadecimal digits of SHA-256 over the canonical JSON and the source's fingerprint. Where a run takes
+  /// place does not enter: neither `train.device`, nor the path of a file whose content the fingerprint holds. The same
+  /// text in another folder, or on another machine, gives the same id.
   std::string id() const;
 };
+
+/// Estimate of a run's peak memory on the host, bytes: that of a step, in the run's dtype; 0 on another device.
+double training_bytes(const RunConfig& config, const ModelCost& cost);
 
 }  // namespace attnscale

@@ -32,12 +32,14 @@ void RunLog::add_step(int64_t step, const StepResult& result) {
           {"gradient_norm", result.gradient_norm}});
 }
 
-void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops) {
+void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail) {
   Json row = {{"step", step}, {"eval", true}, {"loss", evaluation.loss}, {"tokens", tokens}, {"flops", flops}};
   if (evaluation.bayes_loss) {
     row["bayes_loss"] = *evaluation.bayes_loss;
     row["excess"] = evaluation.loss - *evaluation.bayes_loss;
   }
+  row["accuracy"] = evaluation.accuracy;
+  if (in_detail) row.update(details(evaluation));
   append(row);
 }
 

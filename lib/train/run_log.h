@@ -18,7 +18,8 @@ class RunLog {
   RunLog(const std::filesystem::path& file, int64_t lines);
 
   void add_step(int64_t step, const StepResult& result);
-  void add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops);
+  /// @param in_detail  with accuracies by position and distance: for the last one
+  void add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail);
 
   /// Waits until everything is on disk.
   void sync() { log_.sync(); }

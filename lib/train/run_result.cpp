@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "train/provenance.h"
+#include "train/run_flags.h"
 
 namespace attnscale {
 namespace {
@@ -19,7 +22,7 @@ void add_losses(Json& row, const std::vector<Json>& evaluations) {
   row["best_loss"] = (*std::min_element(evaluations.begin(), evaluations.end(), [](const Json& a, const Json& b) {
     return a["loss"].get<double>() < b["loss"].get<double>();
   }))["loss"];
-  for (const auto* key : {"bayes_loss", "excess"})
+  for (const auto* key : {"bayes_loss", "excess", "accuracy", "positions", "distances"})
     if (last.contains(key)) row[key] = last[key];
 }
 
@@ -30,6 +33,8 @@ void add_truth(Json& row, const RunConfig& config) {
                   {"bayes_loss", truth->bayes_loss},
                   {"bayes_loss_error", truth->bayes_loss_error},
                   {"derivation", truth->derivation}};
+  if (truth->chance_accuracy) row["truth"]["chance_accuracy"] = *truth->chance_accuracy;
+  if (truth->bayes_accuracy) row["truth"]["bayes_accuracy"] = *truth->bayes_accuracy;
 }
 
 Json curve_of(const std::vector<Json>& evaluations) {
@@ -47,7 +52,10 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   const int64_t tokens = tokens_after(config, outcome.steps);
   const auto total = [&](double flops_per_token) { return flops_per_token * static_cast<double>(tokens); };
   Json row = {{"schema", "attnscale.result/1"}, {"id", config.id()}, {"status", outcome.status}};
-  if (outcome.status == "done") add_losses(row, outcome.evaluations);
+  if (outcome.status == "done") {
+    add_losses(row, outcome.evaluations);
+    row["flags"] = run_flags(outcome.evaluations, config.open_source()->vocab_size());
+  }
   if (outcome.diverged_at) row["diverged_at"] = *outcome.diverged_at;
   if (!outcome.message.empty()) row["message"] = outcome.message;
   add_truth(row, config);
@@ -70,6 +78,36 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   row["provenance"]["data"] = config.open_source()->fingerprint();
   row["provenance"]["started"] = outcome.started;
   row["provenance"]["finished"] = outcome.finished;
+  row["provenance"]["device"] = config.train.device;
+  if (!outcome.notes.empty()) row["provenance"]["notes"] = outcome.notes;
+  return row;
+}
+
+bool decides(const Json& row) { return row.at("status") == "done" || row.at("status") == "diverged"; }
+
+Json read_row(const std::filesystem::path& file) {
+  const auto document = read_json(file);
+  const Json& row = document.value;
+  const auto expect = [&](const std::string& field, bool good, const char* expected) {
+    if (good) return;
+    throw DataError(fmt::format(
+        "{}: {}: received {}, expected {}", document.place(field), field.empty() ? "(top level)" : field,
+        field.empty() || row.contains(field) ? describe_value(field.empty() ? row : row[field]) : "nothing", expected));
+  };
+  const auto has = [&](const char* field, auto is) { return row.contains(field) && (row[field].*is)(); };
+  expect("", row.is_object(), "a row of results");
+  for (const auto* field : {"id", "status"}) expect(field, has(field, &Json::is_string), "a text");
+  if (!decides(row)) return row;
+  for (const auto* field : {"steps", "params", "tokens", "seed"})
+    expect(field, has(field, &Json::is_number_integer), "a whole number");
+  expect("flops", has("flops", &Json::is_number), "a number");
+  for (const auto* field : {"config", "provenance"}) expect(field, has(field, &Json::is_object), "an object");
+  const auto is_text = [](const Json& flag) { return flag.is_string(); };
+  if (row.contains("flags"))
+    expect("flags", row["flags"].is_array() && std::all_of(row["flags"].begin(), row["flags"].end(), is_text),
+           "a list of texts");
+  if (row["status"] == "done")
+    for (const auto* field : {"loss", "best_loss"}) expect(field, has(field, &Json::is_number), "a number");
   return row;
 }
 

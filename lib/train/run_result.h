@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,16 +13,24 @@ namespace attnscale {
 
 /// What a finished run hands over to be written down.
 struct RunOutcome {
-  std::string status;                  ///< done, diverged, failed, oom
-  int64_t steps = 0;                   ///< updates done
-  std::vector<Json> evaluations;       ///< rows of the log, in order
-  std::optional<int64_t> diverged_at;  ///< the step whose numbers were not finite
-  std::string message;                 ///< of failed and oom
-  double seconds = 0;                  ///< of training, over all sessions
-  std::string started, finished;       ///< UTC
+  std::string status;                   ///< done, diverged, failed, oom
+  int64_t steps = 0;                    ///< updates done
+  std::vector<Json> evaluations;        ///< rows of the log, in order
+  std::optional<int64_t> diverged_at;   ///< the step whose numbers were not finite
+  std::string message;                  ///< of failed and oom
+  double seconds = 0;                   ///< of training, over all sessions
+  std::string started, finished;        ///< UTC
+  std::vector<std::string> notes = {};  ///< what happened to the run: a checkpoint that was passed over
 };
 
-/// The row of results.jsonl. Never holds NaN or null: what is not known is left out.
+/// The row of results.jsonl. Never holds NaN or null: what is not known is left out. A run that is done has `flags`,
+/// empty or not (`run_flags`).
 Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome& outcome);
+
+/// Reads a `result.json`. @throws DataError with file, line, field and what was expected; ConfigError (JSON), IoError
+Json read_row(const std::filesystem::path& file);
+
+/// Whether a row decides its run: `done` or `diverged`. What failed or ran out of memory is tried again.
+bool decides(const Json& row);
 
 }  // namespace attnscale

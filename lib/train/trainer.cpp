@@ -90,7 +90,7 @@ class Run {
 
   /// Goes back to the newest good checkpoint. @return the log's lines at that point
   int64_t restore() {
-    const auto checkpoint = read_checkpoint(checkpoints());
+    const auto checkpoint = read_checkpoint(checkpoints(), count_lines(control_.folder / "log.jsonl"));
     if (!checkpoint) return 0;
     const auto where = fmt::format("{}: step {}", checkpoints().string(), checkpoint->step);
     check_same_tensors(where, checkpoint->model, tensors_of(model_));
@@ -107,14 +107,23 @@ class Run {
     step_ = saved_step_ = checkpoint->step;
     earlier_seconds_ = checkpoint->state.at("seconds").get<double>();
     started_ = checkpoint->state.at("started").get<std::string>();
+    notes_ = checkpoint->state.value("notes", notes_);
+    for (const auto& reason : checkpoint->passed_over)
+      note(fmt::format("{}; going on from the checkpoint of step {} instead", reason, checkpoint->step));
     return checkpoint->log_lines;
+  }
+
+  void note(const std::string& text) {
+    notes_.push_back(text);
+    if (control_.on_note) control_.on_note(text);
+    else fmt::print(stderr, "{}\n", text);
   }
 
   /// One step. @return false if its numbers were not finite
   bool advance() {
     const auto batch = source_->batch(Split::train, stream_seed(seed(), "data"), step_, config_.train.batch_size,
                                       config_.data.context);
-    const auto result = stepper_.step(tokens_of(batch), step_ + 1);
+    const auto result = stepper_.step(tokens_of(batch), step_ + 1, asked_of(batch));
     if (!result.finite) {
       diverged_at_ = step_ + 1;
       return false;
@@ -131,7 +140,8 @@ class Run {
       return false;
     }
     const int64_t tokens = step_ * config_.train.batch_size * config_.data.context;
-    log_.add_evaluation(step_, evaluation, tokens, cost_.flops_per_token.executed * static_cast<double>(tokens));
+    log_.add_evaluation(step_, evaluation, tokens, cost_.flops_per_token.executed * static_cast<double>(tokens),
+                        /*in_detail=*/step_ == config_.train.steps);
     return true;
   }
 
@@ -146,7 +156,8 @@ class Run {
                       .state = {{"schema", "attnscale.state/1"},
                                 {"config", config_.to_json()},
                                 {"seconds", earlier_seconds_ + seconds_since(begin_)},
-                                {"started", started_}}},
+                                {"started", started_},
+                                {"notes", notes_}}},
                      saved_step_);
     saved_step_ = step_;
   }
@@ -172,7 +183,8 @@ class Run {
                        .message = "",
                        .seconds = earlier_seconds_ + seconds_since(begin_),
                        .started = started_,
-                       .finished = utc_now()});
+                       .finished = utc_now(),
+                       .notes = notes_});
   }
 
   const RunConfig& config_;
@@ -181,6 +193,7 @@ class Run {
   int64_t step_ = 0, saved_step_ = -1, steps_here_ = 0;
   double earlier_seconds_ = 0;
   std::string started_ = utc_now();
+  std::vector<std::string> notes_;
   std::optional<int64_t> diverged_at_;
   Clock::time_point begin_ = Clock::now(), last_report_ = Clock::now();
   std::shared_ptr<const Source> source_;
@@ -224,11 +237,9 @@ Json train_or_run_out(const RunConfig& config, const RunControl& control) {
 /// The result of an earlier call, if that decided the run: out of memory may be over by now.
 std::optional<Json> earlier_result(const RunConfig& config, const std::filesystem::path& file) {
   if (!std::filesystem::exists(file)) return std::nullopt;
-  auto row = read_json(file).value;
-  const bool ours = row.is_object() && row.value("id", "") == config.id();
-  const auto status = ours ? row.value("status", "") : "";
-  if (status == "done" || status == "diverged") return row;
-  return std::nullopt;
+  auto row = read_row(file);
+  if (row["id"] != config.id() || !decides(row)) return std::nullopt;
+  return row;
 }
 
 }  // namespace

@@ -19,6 +19,8 @@ struct RunControl {
   std::filesystem::path folder;                      ///< runs/<id>: log, checkpoint and result go here
   std::function<void(const Progress&)> on_progress;  ///< at most a few times a second; may be empty
   std::function<bool()> stop;                        ///< asked after each step; may be empty
+  /// What the user should know at once, such as a checkpoint that was passed over; standard error if empty.
+  std::function<void(const std::string&)> on_note = {};
 };
 
 /// Trains one run, or goes on from its checkpoint. Same config, same thread count: same bits,
@@ -26,9 +28,11 @@ struct RunControl {
 ///
 /// Writes `config.json`, `log.jsonl` (a row per step and per evaluation; no clock times, so that the
 /// file is the same bits every time), `checkpoint/`, and last, atomically, `result.json`.
+///
+/// A bad newest checkpoint makes the run go on from the one before, with a note that ends in `provenance.notes` too.
 /// @return the row of results.jsonl. Its `status` is `done`, or `diverged` with `diverged_at` when
 ///         the loss or a gradient was not finite. `interrupted` (nothing in result.json) after a stop.
-/// @throws DataError (checkpoint of another model, damaged file), IoError
+/// @throws DataError (checkpoint of another model, no checkpoint that can be used, damaged result.json), IoError
 Json train_run(const RunConfig& config, const RunControl& control);
 
 }  // namespace attnscale

@@ -36,6 +36,30 @@ class Help(ProgramTest):
             self.assertEqual(done.returncode, 2, arguments)
             self.assertIn(f'did you mean "{expected}"?', done.stderr, arguments)
 
+    def test_a_known_flag_with_a_wrong_value_is_not_taken_for_a_misspelt_one(self):
+        for arguments in (["sweep", "spec.json", "--jobs", "0"], ["sweep", "spec.json", "--jobs=0"],
+                          ["sweep", "spec.json", "--device", "gpu"], ["fit", "x.csv", "--seed", "-1"]):
+            done = run(*arguments)
+            self.assertEqual(done.returncode, 2, (arguments, done.stderr))
+            self.assertIn(arguments[2].split("=")[0], done.stderr)
+            self.assertNotIn("did you mean", done.stderr)
+
+    def test_a_malformed_set_is_usage_and_an_unknown_key_is_bad_input(self):
+        spec = write_spec(self.folder, TINY)
+        for text, status in (("model.depth", 2), ("=4", 2), ("model..depth=4", 2), ("model.detph=4", 65)):
+            done = self.run_here("plan", spec, "--no-timing", "--set", text)
+            self.assertEqual(done.returncode, status, (text, done.stderr))
+            self.assertIn("--set", done.stderr)
+
+    def test_a_device_that_is_not_there_is_refused_by_name(self):
+        spec = write_spec(self.folder, {**TINY, "grid": {"model.depth": [1]}, "seeds": 1})
+        self.assertEqual(self.run_here("train", spec, "--out", "out", "--device", "cpu").returncode, 0)
+        done = self.run_here("train", spec, "--out", "cuda", "--device", "cuda")
+        if done.returncode == 0:
+            self.skipTest("a CUDA device is here")
+        self.assertEqual(done.returncode, 65, done.stderr)
+        self.assertIn("--set: base.train.device: received \"cuda\", but no CUDA device can be used here", done.stderr)
+
     def test_a_misspelt_variant_names_the_right_one(self):
         done = run("describe", "slidding_window")
         self.assertEqual(done.returncode, 65)
@@ -168,6 +192,27 @@ class Surroundings(ProgramTest):
             done = run("schema", stdout=full)
         self.assertEqual(done.returncode, 74)
         self.assertIn("No space left", done.stderr)
+
+    def test_help_on_a_full_disk_is_status_74(self):
+        for arguments in (["--help"], ["sweep", "--help"], ["--version"]):
+            with open("/dev/full", "w") as full:
+                self.assertEqual(run(*arguments, stdout=full).returncode, 74, arguments)
+
+    def test_a_spec_that_is_no_regular_file_is_refused_at_once(self):
+        os.mkfifo(os.path.join(self.folder, "pipe"))
+        for place, kind in (("/dev/zero", "a pipe or a device"), ("pipe", "a pipe or a device"), (".", "a folder")):
+            done = self.run_here("plan", place, timeout=10)
+            self.assertEqual(done.returncode, 74, done.stderr)
+            self.assertIn(f"{place}: is {kind}, expected a regular file", done.stderr)
+
+    def test_a_spec_may_come_from_standard_input(self):
+        for name in ("-", "/dev/stdin"):
+            done = subprocess.run([PROGRAM, "plan", name, "--no-timing", "--json"], input=json.dumps(TINY), text=True,
+                                  capture_output=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(json.loads(done.stdout)["num_runs"], 8)
+        done = subprocess.run([PROGRAM, "plan", "-"], input='{"gird": {}}', text=True, capture_output=True)
+        self.assertIn("<stdin>:1:2: gird: unknown key", done.stderr)
 
     def test_a_folder_that_cannot_be_written_is_status_74_and_named(self):
         spec = write_spec(self.folder, TINY)

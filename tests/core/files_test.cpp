@@ -1,5 +1,7 @@
 #include "core/files.h"
 
+#include <sys/stat.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
@@ -26,6 +28,31 @@ TEST_CASE("files: an error names the file and the system's reason, exit code 74"
                                  Catch::Matchers::ContainsSubstring("No such file"));
   }
   CHECK_THROWS_AS(write_file_atomically("/proc/nowhere/x", "y"), IoError);
+}
+
+TEST_CASE("files: a bounded read takes a regular file of the size, and refuses folders, pipes and devices at once") {
+  const ScratchFolder folder;
+  write_file_atomically(folder / "a", "1234");
+  CHECK(read_bounded(folder / "a", 4) == "1234");
+  try {
+    read_bounded(folder / "a", 3);
+    FAIL("expected DataError");
+  } catch (const DataError& error) {
+    CHECK(error.code() == ExitCode::bad_input);
+    CHECK_THAT(error.what(), Catch::Matchers::ContainsSubstring("more than 3 bytes"));
+  }
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  for (const auto& [place, kind] : {std::pair<std::filesystem::path, const char*>(folder.path, "a folder"),
+                                    {folder / "pipe", "a pipe or a device"},
+                                    {"/dev/zero", "a pipe or a device"}})
+    CHECK_THROWS_WITH(read_bounded(place, 100), Catch::Matchers::ContainsSubstring(place.string() + ": is " + kind));
+}
+
+TEST_CASE("files: complete lines are counted, a torn one is not") {
+  const ScratchFolder folder;
+  CHECK(count_lines(folder / "absent") == 0);
+  write_file_atomically(folder / "log", "a\nb\ntorn");
+  CHECK(count_lines(folder / "log") == 2);
 }
 
 TEST_CASE("files: a full disk is an error, and the old file stays", "[full]") {

@@ -95,8 +95,16 @@ TEST_CASE("options: --set takes JSON where it is JSON and text otherwise") {
   CHECK(parse_assignment("model.depth=4") == std::pair<std::string, Json>("model.depth", 4));
   CHECK(parse_assignment("data.path=a=b.txt") == std::pair<std::string, Json>("data.path", "a=b.txt"));
   CHECK(parse_assignment("attention={\"variant\":\"linear\"}").second["variant"] == "linear");
-  CHECK_THROWS_AS(parse_assignment("model.depth"), ConfigError);
-  CHECK_THROWS_AS(parse_assignment("=4"), ConfigError);
+  for (const auto* malformed : {"model.depth", "=4", "", ".depth=4", "model.=4", "model..depth=4", "model depth=4"}) {
+    INFO(malformed);
+    try {
+      parse_assignment(malformed);
+      FAIL("accepted");
+    } catch (const Error& error) {
+      CHECK(error.code() == ExitCode::usage);
+      CHECK_THAT(error.what(), Catch::Matchers::ContainsSubstring("--set model.depth=4"));
+    }
+  }
 }
 
 TEST_CASE("options: a path sets a value inside, and refuses to pass through a number") {

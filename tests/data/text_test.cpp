@@ -158,10 +158,26 @@ TEST_CASE("text: validation windows follow each other, predict each token once, 
   CHECK(source->batch(Split::validation, 0, int64_t{1} << 62, 4, 8).tokens[0] == 50 + 8 * 4);
 }
 
-TEST_CASE("text: the fingerprint names path, size and SHA-256") {
-  const ScratchFile file(repeat("abc", 100));
+TEST_CASE("text: the fingerprint names size and SHA-256, and not where the file lies") {
+  const ScratchFile file(repeat("abc", 100)), copy(repeat("abc", 100));
   const Json fingerprint = file.open()->fingerprint();
-  CHECK(fingerprint == Json({{"path", file.path()}, {"bytes", 300}, {"sha256", sha256(repeat("abc", 100))}}));
+  CHECK(fingerprint == Json({{"bytes", 300}, {"sha256", sha256(repeat("abc", 100))}}));
+  CHECK(copy.open()->fingerprint() == fingerprint);
+}
+
+TEST_CASE("text: a file of one distinct character is refused, two are enough") {
+  CHECK_THROWS_MATCHES(ScratchFile(std::string(500, 'a')).open(), DataError,
+                       MessageMatches(ContainsSubstring("one distinct character, 500 times")));
+  CHECK(ScratchFile(std::string(500, 'a') + "b").open()->vocab_size() == 2);
+}
+
+TEST_CASE("text: validation windows are counted before the first comes again") {
+  const ScratchFile file(digits(1000));
+  const auto source = file.open();  // 100 tokens validate
+  CHECK(source->num_validation_windows(9) == 11);
+  CHECK(source->num_validation_windows(33) == 3);
+  CHECK(source->num_validation_windows(50) == 1);
+  CHECK_FALSE(make_source("zipf_memory")->num_validation_windows(9));
 }
 
 TEST_CASE("text: files that cannot be read are input-output errors") {

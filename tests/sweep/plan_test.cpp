@@ -90,6 +90,17 @@ TEST_CASE("plan: its sums are those of its runs") {
   CHECK_THAT(plan_text(plan, 100), ContainsSubstring("1 runs, 1.28k tokens"));
 }
 
+TEST_CASE("plan: runs side by side must fit together, the largest first") {
+  const auto plan = plan_of(R"({"grid": {"model.model_dim": [32, 64, 128]}})");
+  const double small = plan.runs[0].memory(), middle = plan.runs[1].memory(), large = plan.runs[2].memory();
+  CHECK(memory_side_by_side(plan, 2) == large + middle);
+  CHECK(memory_side_by_side(plan, 9) == large + middle + small);
+  CHECK(jobs_that_fit(plan, 3, large + middle + small) == 3);
+  CHECK(jobs_that_fit(plan, 3, large + middle) == 2);
+  CHECK(jobs_that_fit(plan, 3, large + small) == 1);  // the two largest may meet
+  CHECK(jobs_that_fit(plan, 3, 0) == 1);
+}
+
 TEST_CASE("plan: a wrong value in the base is told although an axis replaces it") {
   const auto error = plan_error(R"({"base": {"model": {"depth": null}}, "grid": {"model.depth": [1, 2]}})");
   CHECK_THAT(error, ContainsSubstring("base.model.depth: received null"));

@@ -108,4 +108,9 @@ TEST_CASE("spec: --set is refused where an axis would overwrite it in another fo
   const auto zips = R"({"zip": [{"model.depth": [1, 2]}, {"train.steps": [1, 2]}]})";
   CHECK_THAT(spec_error(zips, {"model.depth=3"}), ContainsSubstring("--set sets already"));
   CHECK(read(R"({"zip": {"model.depth": [1, 2]}})", {"model.depth=3"}).num_runs() == 1);
+  const auto pair = R"({"zip": {"model.depth": [1, 2], "model.model_dim": [16, 32]}})";
+  CHECK_THAT(spec_error(pair, {"model.depth=3"}),
+             ContainsSubstring("zip: sets model.depth, which --set sets already") &&
+                 ContainsSubstring("model.depth, model.model_dim are walked together"));
+  CHECK(read(pair, {"model.depth=3", "model.model_dim=16"}).num_runs() == 1);
 }

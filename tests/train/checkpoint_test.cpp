@@ -89,8 +89,22 @@ TEST_CASE("checkpoint: a missing file and a changed number in the manifest are d
   CHECK(read_checkpoint(scratch.path)->step == 1);
   flip_bit(scratch / "step-1/optimizer.safetensors", 77);
   CHECK_THROWS_MATCHES(read_checkpoint(scratch.path), DataError,
-                       MessageMatches(ContainsSubstring("every checkpoint is bad") && ContainsSubstring("step-3") &&
+                       MessageMatches(ContainsSubstring("no checkpoint can be used") && ContainsSubstring("step-3") &&
                                       ContainsSubstring("step-1")));
+}
+
+TEST_CASE("checkpoint: one that knows more lines than the log has is passed over, and the reason is kept") {
+  const ScratchFolder scratch;
+  write_checkpoint(scratch.path, checkpoint_at(1));
+  write_checkpoint(scratch.path, checkpoint_at(2), 1);
+  CHECK(read_checkpoint(scratch.path, 4)->step == 2);
+  CHECK(read_checkpoint(scratch.path, 4)->passed_over.empty());
+  const auto older = read_checkpoint(scratch.path, 3);
+  CHECK(older->step == 1);
+  REQUIRE(older->passed_over.size() == 1);
+  CHECK_THAT(older->passed_over[0], ContainsSubstring("step-2: knows 4 lines of log.jsonl, which holds 3"));
+  CHECK_THROWS_MATCHES(read_checkpoint(scratch.path, 1), DataError,
+                       MessageMatches(ContainsSubstring("remove the folder to start this run afresh")));
 }
 
 TEST_CASE("checkpoint: what an unfinished write left is no checkpoint and goes with the next") {

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 
+#include <ATen/Context.h>
 #include <catch2/catch_test_macros.hpp>
+
+#include "core/files.h"
+#include "scratch_folder.h"
 
 using namespace attnscale;
 
@@ -115,6 +119,47 @@ TEST_CASE("run_config: a model larger than memory is refused before anything is 
 TEST_CASE("run_config: a configuration file's schema is taken, another one refused") {
   CHECK(problems_of(with("schema", "attnscale.config/1")).empty());
   CHECK(told(with("schema", "attnscale.config/9"), "schema", "attnscale.config/1"));
+}
+
+TEST_CASE("run_config: the id follows from what a text holds and how it is cut, not from where it lies") {
+  const ScratchFolder scratch;
+  std::string text;
+  for (int i = 0; i < 3000; ++i) text += static_cast<char>('a' + i % 7);
+  for (const auto* name : {"a.txt", "b.txt"}) write_file_atomically(scratch / name, text);
+  write_file_atomically(scratch / "c.txt", text + "a");
+  const auto config = [&](const std::string& name, const std::string& tokens) {
+    auto json = small();
+    json["data"] = {{"source", "text"}, {"path", (scratch / name).string()}, {"tokens", tokens}, {"context", 8}};
+    json["train"]["eval_tokens"] = 128;
+    return read(json);
+  };
+  CHECK(config("a.txt", "characters").id() == config("b.txt", "characters").id());
+  CHECK(config("a.txt", "characters").id() != config("c.txt", "characters").id());
+  CHECK(config("a.txt", "characters").id() != config("a.txt", "bytes").id());
+}
+
+TEST_CASE("run_config: more tokens to evaluate than a text has to validate are refused with how many it has") {
+  const ScratchFolder scratch;
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += static_cast<char>('a' + i % 7);
+  write_file_atomically(scratch / "a.txt", text);  // 100 to validate: 12 windows of 8
+  auto json = small();
+  json["data"] = {{"source", "text"}, {"path", (scratch / "a.txt").string()}, {"context", 8}};
+  json["train"]["eval_tokens"] = 97;
+  CHECK(told(json, "train.eval_tokens", "97 tokens are more than the 12 windows of 8 tokens"));
+  CHECK(told(json, "train.eval_tokens", "take at most 96"));
+  json["train"]["eval_tokens"] = 96;
+  CHECK(problems_of(json).empty());
+  write_file_atomically(scratch / "one.txt", std::string(1000, 'a'));
+  json["data"]["path"] = (scratch / "one.txt").string();
+  CHECK(told(json, "data.path", "one distinct character"));
+}
+
+TEST_CASE("run_config: the device is not part of the id, and cuda is refused where there is none") {
+  CHECK(told(with("train.device", "gpu"), "train.device", "one of cpu, cuda"));
+  if (at::hasCUDA()) CHECK(read(with("train.device", "cuda")).id() == read(small()).id());
+  else CHECK(told(with("train.device", "cuda"), "train.device", "no CUDA device can be used here"));
+  CHECK(read(with("train.device", "cpu")).id() == read(small()).id());
 }
 
 TEST_CASE("run_config: equal data options share one open source") {

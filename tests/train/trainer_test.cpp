@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include <ATen/Context.h>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
@@ -120,8 +121,76 @@ TEST_CASE("trainer: after a damaged checkpoint the one before leads to the same 
   train(config, scratch / "whole");
   CHECK(train_some(config, scratch / "parts", 19)["status"] == "interrupted");  // checkpoints of steps 16 and 19
   write_file_atomically(scratch / "parts/checkpoint/step-19/model.safetensors", "damaged");
-  CHECK(train(config, scratch / "parts")["status"] == "done");
+  std::vector<std::string> told;
+  const auto row =
+      train_run(config, {scratch / "parts", {}, {}, [&](const std::string& note) { told.push_back(note); }});
+  CHECK(row["status"] == "done");
+  REQUIRE(told.size() == 1);
+  CHECK_THAT(told[0], ContainsSubstring("step-19") && ContainsSubstring("going on from the checkpoint of step 16"));
+  CHECK(row["provenance"]["notes"] == Json(told));
   check_same_run(scratch / "whole", scratch / "parts");
+}
+
+TEST_CASE("trainer: after a log was cut the newest checkpoint that knows no more leads to the same bits") {
+  const ScratchFolder scratch;
+  const auto config = small_run();
+  CHECK_FALSE(train(config, scratch / "whole")["provenance"].contains("notes"));
+  train_some(config, scratch / "parts", 19);  // checkpoints of steps 16 and 19, which know 17 and 20 lines
+  const auto log = read_file(scratch / "parts/log.jsonl");
+  const auto cut_to = [&](int lines) {
+    size_t at = 0;
+    for (int line = 0; line < lines; ++line) at = log.find('\n', at) + 1;
+    write_file_atomically(scratch / "parts/log.jsonl", log.substr(0, at + 5));  // and a torn line
+  };
+  cut_to(16);
+  CHECK_THROWS_MATCHES(train(config, scratch / "parts"), DataError,
+                       MessageMatches(ContainsSubstring("step-16: knows 17 lines") &&
+                                      ContainsSubstring("remove the folder to start this run afresh")));
+  cut_to(18);
+  train_some(config, scratch / "parts", 3);  // notes outlive another interruption
+  const auto row = train(config, scratch / "parts");
+  CHECK_THAT(row["provenance"]["notes"].dump(), ContainsSubstring("step-19: knows 20 lines"));
+  check_same_run(scratch / "whole", scratch / "parts");
+}
+
+TEST_CASE("trainer: a run that ends worse than a uniform guess is done with a flag, a healthy one without") {
+  const ScratchFolder scratch;
+  CHECK(train(small_run(), scratch / "healthy")["flags"] == Json::array());
+  const auto row = train(small_run({{"train.learning_rate", 3.0}, {"train.warmup_steps", 0}}), scratch / "bad");
+  REQUIRE(row["status"] == "done");
+  REQUIRE(row["loss"].get<double>() > std::log(14.0) + 0.05);
+  CHECK_THAT(row["flags"].dump(), ContainsSubstring("worse than guessing uniformly (ln 14 = 2.639)"));
+}
+
+TEST_CASE("trainer: a result of wrong types is refused with place, field and what was expected") {
+  const ScratchFolder scratch;
+  auto row = train(small_run(), scratch.path);
+  for (const auto* field : {"id", "status", "loss", "steps", "config", "flags"}) {
+    auto damaged = row;
+    damaged[field] = Json::array({1});
+    write_file_atomically(scratch / "result.json", damaged.dump(2));
+    CHECK_THROWS_MATCHES(train(small_run(), scratch.path), DataError,
+                         MessageMatches(ContainsSubstring("result.json:") &&
+                                        ContainsSubstring(std::string(field) + ": received a list, expected ")));
+  }
+}
+
+TEST_CASE("trainer: a run on a CUDA device computes what the CPU computes, and resumes there", "[cuda]") {
+  if (!at::hasCUDA()) SKIP("no CUDA device");
+  const ScratchFolder scratch;
+  const Json exact = {{"train.dtype", "float64"}, {"model.dropout", 0.0}};
+  const auto on_cpu = train(small_run(exact), scratch / "cpu");
+  auto changes = exact;
+  changes["train.device"] = "cuda";
+  CHECK(train_some(small_run(changes), scratch / "cuda", 12)["status"] == "interrupted");
+  const auto on_cuda = train(small_run(changes), scratch / "cuda");
+  REQUIRE(on_cuda["status"] == "done");
+  CHECK(on_cuda["id"] == on_cpu["id"]);
+  CHECK(on_cuda["provenance"]["device"] == "cuda");
+  // Thirty float64 updates differ by the order of sums only, about 1e-16 each, which AdamW's quotient may amplify.
+  CHECK(std::abs(on_cuda["loss"].get<double>() - on_cpu["loss"].get<double>()) < 1e-8);
+  changes["train.dtype"] = "bfloat16";
+  CHECK(train(small_run(changes), scratch / "mixed")["status"] == "done");
 }
 
 TEST_CASE("trainer: rows that no checkpoint knows, torn or whole, are dropped on resume") {
@@ -205,10 +274,10 @@ TEST_CASE("trainer: a run whose numbers leave the finite ends as diverged at a s
 TEST_CASE("trainer: loss falls towards the Bayes loss and never below it") {
   const ScratchFolder scratch;
   const auto row = train(small_run({{"train.steps", 300},
-                                {"model.dropout", 0.0},
-                                {"train.batch_size", 16},
-                                {"train.eval_tokens", 8192},
-                                {"train.checkpoint_every", 0}}),
+                                    {"model.dropout", 0.0},
+                                    {"train.batch_size", 16},
+                                    {"train.eval_tokens", 8192},
+                                    {"train.checkpoint_every", 0}}),
                          scratch.path);
   const double start = std::log(14.0);  // a uniform guess over the vocabulary
   const double bayes = row["bayes_loss"].get<double>(), loss = row["loss"].get<double>();

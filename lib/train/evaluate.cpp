@@ -62,7 +62,8 @@ ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t toke
     sum = std::accumulate(scores.begin(), scores.end(), sum);
     if (!scores.empty()) scores_.push_back(std::move(scores));
   }
-  if (scores_.size() == batches_.size()) bayes_loss_ = -sum / static_cast<double>(num_asked());
+  if (scores_.size() == batches_.size())
+    bayes_loss_ = sum == 0 ? 0 : -sum / static_cast<double>(num_asked());  // never -0
   else scores_.clear();
 }
 

@@ -46,3 +46,30 @@ def softmax_x_transformers():
         return module.to_out(merged(y[:, [0, 2, 1, 3]]))
 
     return module(x), ours, [x, *module.parameters()]
+
+
+@compare("sigmoid", "bidirectional", "x-transformers", "Attention, sigmoid", "theirs has no bias: ours 0")
+def sigmoid_x_transformers():
+    return x_transformers("sigmoid", {"bias": 0.0}, sigmoid=True)
+
+
+@compare("forgetting", "causal", "x-transformers", "Attention, data_dependent_alibi")
+def forgetting_x_transformers():
+    return x_transformers("forgetting", causal=True, data_dependent_alibi=True)
+
+
+def x_transformers(variant, options=None, causal=False, **theirs):
+    from x_transformers.x_transformers import Attention
+
+    module = randomised(Attention(24, dim_head=8, heads=3, causal=causal, flash=False, **theirs))
+    x = leaf(2, 21, 24)
+
+    def ours():
+        q, k, v = heads(module.to_q(x), 3), heads(module.to_k(x), 3), heads(module.to_v(x), 3)
+        gates = {}
+        if module.data_dependent_alibi is not None:
+            linear = module.data_dependent_alibi.to_forget_gates[0]
+            gates = {"forget": linear(x).transpose(1, 2).unsqueeze(-1)}
+        return module.to_out(merged(attention(variant, options, query=q, key=k, value=v, causal=causal, gates=gates)))
+
+    return module(x), ours, [x, *module.parameters()]

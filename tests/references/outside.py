@@ -192,7 +192,7 @@ def gradients(output, leaves):
 
     torch.manual_seed(2)
     weight = torch.randn(output.shape, dtype=output.dtype)  # not randn_like, which follows the strides
-    found = torch.autograd.grad((output * weight).sum(), leaves, allow_unused=True)
+    found = torch.autograd.grad((output * weight).sum(), leaves, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves)]
 
 

@@ -107,3 +107,41 @@ def infini_lucidrains():
          "the same", 1e-6)  # fmt: skip
 def infini_lucidrains_delta():
     return infini_case(True)
+
+
+def funnel_case(pool_keys):
+    import torch
+    from transformers import FunnelConfig
+    from transformers.models.funnel.modeling_funnel import FunnelAttentionStructure, FunnelRelMultiheadAttention
+
+    config = FunnelConfig(block_sizes=[1, 1], d_model=24, n_head=3, d_head=8, separate_cls=False, truncate_seq=False,
+                          pool_q_only=not pool_keys, hidden_dropout=0.0, attention_dropout=0.0)  # fmt: skip
+    module = randomised(FunnelRelMultiheadAttention(config, 1))
+    with torch.no_grad():
+        module.r_kernel.zero_()  # without their relative positions
+    structure = FunnelAttentionStructure(config)
+    x = leaf(2, 22, 24)
+    pooled, inputs = structure.pre_attention_pooling(x, structure.init_attention_inputs(x))
+    source = pooled if pool_keys else x
+    theirs = module(pooled, source, source, inputs)[0].repeat_interleave(2, 1)
+
+    def ours():
+        q = heads(module.q_head(x), 3) + module.r_w_bias.unsqueeze(1)
+        k, v = heads(module.k_head(x), 3), heads(module.v_head(x), 3)
+        y = attention("funnel", {"stride": 2, "pool_keys": pool_keys}, query=q, key=k, value=v)
+        return module.layer_norm(pooled.repeat_interleave(2, 1) + module.post_proj(merged(y)))
+
+    own = [p for name, p in module.named_parameters() if name not in ("r_r_bias", "r_kernel", "r_s_bias", "seg_embed")]
+    return theirs, ours, [x, *own]
+
+
+@compare("funnel", "bidirectional", "transformers", "FunnelRelMultiheadAttention after its pooling",
+         "without relative positions; each pooled output repeated")  # fmt: skip
+def funnel_pooled():
+    return funnel_case(True)
+
+
+@compare("funnel", "bidirectional, queries pooled only", "transformers",
+         "FunnelRelMultiheadAttention after its pooling", "the same")  # fmt: skip
+def funnel_queries():
+    return funnel_case(False)

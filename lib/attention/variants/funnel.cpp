@@ -133,21 +133,26 @@ class Funnel : public Attention {
       for (const auto i : of) sum = sum + rows[i];
       return of.empty() ? sum : sum / static_cast<double>(of.size());
     };
+    struct Seen {
+      int64_t newest;  // position with which it is there
+      Tensor key, value;
+    };
+    std::vector<Seen> all;  // of one head
     Tensor latest;
     return for_each_query(in, [&](int64_t b, int64_t h, int64_t g, int64_t t) {
       if (t % c != 0) return latest;  // the group's output again
-      const int64_t n = t / c;
-      std::vector<Tensor> keys, values;
-      if (options_.pool_keys) {
-        for (int64_t m = 0; geometry_.causal ? m <= n : m * c < positions; ++m) {
-          const auto of = members(b, m);
-          if (!of.empty()) keys.push_back(mean(key[b][g], of)), values.push_back(mean(value[b][g], of));
-        }
-      } else {
-        for (int64_t i = 0; geometry_.causal ? i <= n * c : i < positions; ++i)
-          if (is_real(in, b, i)) keys.push_back(key[b][g][i]), values.push_back(value[b][g][i]);
+      if (t == 0) {                   // a new head begins
+        all.clear();
+        for (int64_t m = 0; options_.pool_keys && m * c < positions; ++m)
+          if (const auto of = members(b, m); !of.empty())
+            all.push_back({m * c, mean(key[b][g], of), mean(value[b][g], of)});
+        for (int64_t i = 0; !options_.pool_keys && i < positions; ++i)
+          if (is_real(in, b, i)) all.push_back({i, key[b][g][i], value[b][g][i]});
       }
-      latest = attend(mean(query[b][h], members(b, n)), keys, values, in.value.size(3));
+      std::vector<Tensor> keys, values;
+      for (const auto& seen : all)
+        if (!geometry_.causal || seen.newest <= t) keys.push_back(seen.key), values.push_back(seen.value);
+      latest = attend(mean(query[b][h], members(b, t / c)), keys, values, in.value.size(3));
       return latest;
     });
   }

@@ -12,9 +12,10 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/rms_norm.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include "attention/blocks.h"
@@ -120,60 +121,44 @@ class LatentAttention : public Attention {
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;
-    const int64_t H = geometry_.num_heads, positions = in.hidden.size(2);
-    const auto weight = [&](const std::shared_ptr<Linear>& layer) { return in_double(layer->parameters()[0]); };
+    const int64_t H = geometry_.num_heads, batch = in.hidden.size(0), positions = in.hidden.size(2);
+    const auto mapped = [&](const Tensor& x, const std::shared_ptr<Linear>& layer) {
+      return at::matmul(x, in_double(layer->parameters()[0]).t());
+    };
     const auto norm = [](const Tensor& x, const Tensor& scale) {
-      return in_double(scale) * x / (x.square().mean() + latent_epsilon).sqrt();
+      return in_double(scale) * x / (x.square().mean(-1, true) + latent_epsilon).sqrt();
     };
-    const auto turned = [&](const Tensor& x, int64_t position) {
-      const auto numbers = x.unbind(0);
-      std::vector<Tensor> result(numbers.size());
-      const size_t half = numbers.size() / 2;
-      for (size_t i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(position) *
-                             std::pow(rotary_base(), -2.0 * static_cast<double>(i) / static_cast<double>(2 * half));
-        result[i] = numbers[i] * std::cos(angle) - numbers[i + half] * std::sin(angle);
-        result[i + half] = numbers[i + half] * std::cos(angle) + numbers[i] * std::sin(angle);
-      }
-      return result.empty() ? x : at::stack(result);
-    };
-    const auto hidden = rows_of(in.hidden);
-    const auto w_query = weight(query_up_), w_down = weight(down_), w_output = weight(output_);
-    const auto w_key = weight(key_up_).chunk(H), w_value = weight(value_up_).chunk(H);
-    const auto query_norm = [&](const Tensor& x) {
-      return query_down_ ? norm(at::mv(weight(query_down_), x), query_scale_) : x;
-    };
-    std::vector<Tensor> rows;
-    for (const auto& of_batch : hidden) {
-      const int64_t b = static_cast<int64_t>(&of_batch - hidden.data());
-      std::vector<std::vector<Tensor>> keys(H), values(H), queries(H);
-      std::vector<int64_t> real;
-      for (int64_t s = 0; s < positions; ++s) {
-        const auto& x = of_batch[0][s];
-        const auto down = at::mv(w_down, x);
-        const auto latent = norm(down.narrow(0, 0, w_.rank), scale_);
-        const auto shared = turned(down.narrow(0, w_.rank, w_.rotary), s);
-        const auto query = at::mv(w_query, query_norm(x)).chunk(H);
-        if (is_real(in, b, s)) real.push_back(s);
-        for (int64_t h = 0; h < H; ++h) {
-          queries[h].push_back(
-              at::cat({query[h].narrow(0, 0, w_.key), turned(query[h].narrow(0, w_.key, w_.rotary), s)}));
-          if (!is_real(in, b, s)) continue;
-          keys[h].push_back(at::cat({at::mv(w_key[h], latent), shared}));
-          values[h].push_back(at::mv(w_value[h], latent));
+    // One by one from here on; rows[b][h][t].
+    const auto by_row = [&](const Tensor& x) { return rows_of(by_head(x)); };
+    const auto hidden = in_double(in.hidden);
+    const auto down = mapped(hidden, down_);  // [B, 1, T, C + R]
+    const auto latent = norm(down.narrow(3, 0, w_.rank), scale_);
+    const auto shared = rows_of(down.narrow(3, w_.rank, w_.rotary));
+    const auto query =
+        by_row(mapped(query_down_ ? norm(mapped(hidden, query_down_), query_scale_) : hidden, query_up_));
+    const auto key = by_row(mapped(latent, key_up_)), value = by_row(mapped(latent, value_up_));
+    std::vector<Tensor> rotations;
+    for (int64_t t = 0; t < positions; ++t) rotations.push_back(rotation(t));
+
+    std::vector<Tensor> rows(static_cast<size_t>(batch * positions * H));
+    for (int64_t b = 0; b < batch; ++b) {
+      for (int64_t h = 0; h < H; ++h) {
+        std::vector<Tensor> keys, values;
+        const auto see = [&](int64_t s) {
+          if (!is_real(in, b, s)) return;
+          keys.push_back(at::cat({key[b][h][s], at::mv(rotations[s], shared[b][0][s])}));
+          values.push_back(value[b][h][s]);
+        };
+        for (int64_t s = 0; !geometry_.causal && s < positions; ++s) see(s);
+        for (int64_t t = 0; t < positions; ++t) {
+          if (geometry_.causal) see(t);
+          const auto parts = query[b][h][t].split_with_sizes({w_.key, w_.rotary});
+          const auto turned = at::cat({parts[0], at::mv(rotations[t], parts[1])});
+          rows[static_cast<size_t>((b * positions + t) * H + h)] = attend(turned, keys, values, w_.value);
         }
       }
-      for (int64_t t = 0; t < positions; ++t) {
-        const auto seen = geometry_.causal ? std::upper_bound(real.begin(), real.end(), t) - real.begin()
-                                           : static_cast<int64_t>(real.size());
-        std::vector<Tensor> heads;
-        for (int64_t h = 0; h < H; ++h)
-          heads.push_back(attend(queries[h][t], {keys[h].begin(), keys[h].begin() + seen},
-                                 {values[h].begin(), values[h].begin() + seen}, w_.value));
-        rows.push_back(at::mv(w_output, at::cat(heads)));
-      }
     }
-    return at::stack(rows).view({in.hidden.size(0), 1, positions, w_.stream});
+    return mapped(at::stack(rows).view({batch, 1, positions, H * w_.value}), output_);
   }
 
   static int64_t parameter_count(const Options& options, const Geometry& geometry) {
@@ -240,7 +225,20 @@ class LatentAttention : public Attention {
             .base = options.rotary_base};
   }
 
-  double rotary_base() const { return w_.base; }
+  /// What turns numbers i and i + R/2 by the angle position base^(-2i / R), as a matrix [R, R] (for the oracle).
+  Tensor rotation(int64_t position) const {
+    const int64_t half = w_.rotary / 2;
+    auto matrix = at::zeros({w_.rotary, w_.rotary}, torch::dtype(torch::kFloat64));
+    for (int64_t i = 0; i < half; ++i) {
+      const double exponent = -static_cast<double>(i) / static_cast<double>(half);
+      const double angle = static_cast<double>(position) * std::pow(w_.base, exponent);
+      matrix[i][i] = std::cos(angle);
+      matrix[i + half][i + half] = std::cos(angle);
+      matrix[i][i + half] = -std::sin(angle);
+      matrix[i + half][i] = std::sin(angle);
+    }
+    return matrix;
+  }
 
   void check(const Inputs& in) const {
     check_shapes("latent", {{"hidden", in.hidden, fmt::format("B 1 T {}", w_.stream).c_str()}});

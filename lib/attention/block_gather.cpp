@@ -24,9 +24,9 @@ int64_t rounded_width(int64_t count) {
 
 /// How the newest T of S positions are cut into rows of the pattern. Queries inside one block are one
 /// row of T; otherwise rows are whole blocks, filled up on both sides.
-struct Rows {
+struct PatternRows {
   int64_t first, count, length, front;
-  Rows(int64_t queries, int64_t keys, int64_t c)
+  PatternRows(int64_t queries, int64_t keys, int64_t c)
       : first((keys - queries) / c),
         count((keys - 1) / c - first + 1),
         length(count == 1 ? queries : c),
@@ -35,7 +35,7 @@ struct Rows {
 
 /// Rows (counted from `rows.first`) and the key blocks each reads, by rounded width.
 using RowsByWidth = std::map<int64_t, std::vector<std::pair<int64_t, std::vector<int64_t>>>>;
-RowsByWidth by_width(const BlockPattern& pattern, const Rows& rows, int64_t blocks) {
+RowsByWidth by_width(const BlockPattern& pattern, const PatternRows& rows, int64_t blocks) {
   RowsByWidth result;
   for (int64_t i = 0; i < rows.count; ++i) {
     auto list = pattern.key_blocks(rows.first + i, blocks);
@@ -55,7 +55,7 @@ double capped_sum_of(int64_t positions, int64_t most) {
 Tensor pattern_attention(const Inputs& in, const BlockPattern& pattern) {
   const int64_t batch = in.query.size(0), heads = in.query.size(1), queries = in.query.size(2);
   const int64_t groups = in.key.size(1), keys = in.key.size(2), c = pattern.block_length;
-  const Rows rows(queries, keys, c);
+  const PatternRows rows(queries, keys, c);
   const Blocks key_layout{ceil_div(keys, c), c};
   const int64_t len = rows.length;
   const auto query = query_blocks(pad_positions(in.query, rows.front, rows.count * len - rows.front - queries), groups,
@@ -107,7 +107,7 @@ Tensor pattern_attention(const Inputs& in, const BlockPattern& pattern) {
 }
 
 PatternWork pattern_work(const BlockPattern& pattern, int64_t positions) {
-  const Rows rows(positions, positions, pattern.block_length);
+  const PatternRows rows(positions, positions, pattern.block_length);
   const int64_t blocks = ceil_div(positions, pattern.block_length);
   PatternWork work;
   for (int64_t i = 0; i < rows.count; ++i)

@@ -38,7 +38,8 @@ def memory_compressed_bidirectional():
 
 
 @compare("segment_recurrent", "causal, two segments and a part", "transformers",
-         "XLNetRelativeAttention.rel_attn_core with cached segments", "gradients flow into the cache, as in ours")  # fmt: skip
+         "XLNetRelativeAttention.rel_attn_core with cached segments",
+         "gradients flow into the cache, as in ours")  # fmt: skip
 def segment_recurrent_xlnet():
     import torch
     from transformers import XLNetConfig, XLNetModel

@@ -10,8 +10,8 @@ usage: scripts/test.sh [--references] [CTEST OPTION]... [--help]
 
 Installs what is missing (scripts/bootstrap.sh), builds everything in build/, and runs the tests.
 
-  --references  also install PyPI's transformers and run the tests that compare with it;
-                without it they are listed as skipped
+  --references  also install transformers and other packages of PyPI and run the tests that compare
+                with them; without it they are listed as skipped
   CTEST OPTION  handed to ctest, for example:  scripts/test.sh -R "sliding_window"
                 scripts/test.sh -L asan        the unit tests once more under AddressSanitizer and UBSan
                                                (a second build; about 20 minutes on 2 cores)

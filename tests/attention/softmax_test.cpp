@@ -96,6 +96,56 @@ TEST_CASE("softmax: wrong shapes are refused by name") {
                   ShapeError);
 }
 
+TEST_CASE("softmax: a cap squeezes the logits, by hand") {
+  // Scores 0 and 2 with c = 2: c tanh(1) = 1.523188...; weights 1 / (1 + e^1.523188) and the rest, values 0 and 1.
+  const Inputs inputs{.query = column({2}), .key = column({0, 1}), .value = column({0, 1})};
+  const auto attention = variant_named("softmax").make({{"logit_cap", 2.0}}, {.head_dim = 1, .value_dim = 1});
+  CHECK(attention->forward(inputs).item<double>() == Approx(1 / (1 + std::exp(-2 * std::tanh(1.0)))).epsilon(1e-14));
+}
+
+TEST_CASE("softmax: a sink takes its share of the weight and gives nothing, by hand") {
+  // Scores 0, sink ln 2: weights 1/4, 1/4 and 1/2 for the sink; y = (1 + 5) / 4. The first query sees one key: 1 / 3.
+  const Inputs inputs{.query = column({0, 0}), .key = column({0, 0}), .value = column({1, 5})};
+  for (const double cap : {0.0, 1e7}) {  // through the fused kernels, and written out
+    const auto attention =
+        variant_named("softmax").make({{"sinks", true}, {"logit_cap", cap}}, {.head_dim = 1, .value_dim = 1});
+    attention->to(torch::kFloat64);
+    const torch::NoGradGuard guard;
+    attention->parameters()[0].fill_(std::log(2.0));
+    const auto output = attention->forward(inputs).flatten();
+    CHECK(output[0].item<double>() == Approx(1.0 / 3).epsilon(1e-14));
+    CHECK(output[1].item<double>() == Approx(1.5).epsilon(1e-14));
+  }
+}
+
+TEST_CASE("softmax: with norms the size of queries and keys does not matter") {
+  torch::manual_seed(3);
+  const auto draw = [] { return torch::randn({1, 2, 5, 8}, torch::kFloat64); };
+  const auto query = draw(), key = draw(), value = draw();
+  const auto attention = variant_named("softmax").make(
+      {{"qk_norm", true}}, {.num_heads = 2, .num_kv_heads = 2, .head_dim = 8, .value_dim = 8});
+  attention->to(torch::kFloat64);
+  const auto output = attention->forward({query, key, value});
+  // The 1e-6 beside the mean square, which is of the order 1, moves the logits by as much.
+  CHECK((attention->forward({query * 100, key / 10, value}) - output).abs().max().item<double>() < 1e-3);
+  // Unit scales: q k / sqrt(D) becomes sqrt(D) times the cosine.
+  const auto cosine = [](const Tensor& x) { return x / x.norm(2, -1, true) * std::sqrt(8.0); };
+  const auto by_hand = softmax({.num_heads = 2, .num_kv_heads = 2, .head_dim = 8, .value_dim = 8})
+                           ->forward({cosine(query), cosine(key), value});
+  CHECK((by_hand - output).abs().max().item<double>() < 1e-4);
+}
+
+TEST_CASE("softmax: sinks go through the fused kernel") {
+  const auto query = torch::randn({2, 4, 9, 8}), key = torch::randn({2, 2, 9, 8}), value = torch::randn({2, 2, 9, 8});
+  const auto attention = variant_named("softmax").make(
+      {{"sinks", true}}, {.num_heads = 4, .num_kv_heads = 2, .head_dim = 8, .value_dim = 8});
+  const torch::NoGradGuard guard;
+  const FlopCounter counter;
+  attention->forward({query, key, value});
+  CHECK(counter.by_operator().contains("aten::_scaled_dot_product_flash_attention_for_cpu"));
+  CHECK_FALSE(counter.by_operator().contains("aten::bmm"));
+}
+
 TEST_CASE("softmax: a bidirectional layer has no decode state") {
   CHECK_THROWS_AS(softmax({.causal = false})->new_state(1, torch::kFloat32), ConfigError);
 }

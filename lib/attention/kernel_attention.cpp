@@ -1,0 +1,89 @@
+#include "attention/kernel_attention.h"
+
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/zeros.h>
+
+#include "tensor/full_precision.h"
+
+namespace attnscale {
+namespace {
+
+/// [.., E] -> [.., E + 1], in the dtype of the sums
+Tensor with_ones(const Tensor& value) {
+  return at::constant_pad_nd(value.to(accumulation_type(value.scalar_type())), {0, 1}, 1);
+}
+
+}  // namespace
+
+Tensor KernelAttention::forward(const Inputs& in) {
+  const FullPrecision sums_stay_float32;
+  checked_sizes(shape_.name, in, geometry_, geometry_.causal);
+  const auto x = features(in, nullptr);
+  const auto value = with_ones(in.value);
+  Tensor sums;  // [B, H, T, E + 1]
+  if (!geometry_.causal) sums = all_sums(x.query, x.key, value);
+  else if (!x.log_decay.defined()) sums = causal_sums(x.query, x.key, value, {}, shape_.chunk_length);
+  else sums = scalar_decay(x.query, x.key, value, x.log_decay, {.chunk_length = shape_.chunk_length}).outputs;
+  return divided(sums, in.value.scalar_type());
+}
+
+State KernelAttention::new_state(int64_t batch, torch::TensorOptions options) const {
+  if (!geometry_.causal) return Attention::new_state(batch, options);
+  const auto type = accumulation_type(c10::typeMetaToScalarType(options.dtype()));
+  return {.tensors = {{"sums", at::zeros({batch, geometry_.num_kv_heads, shape_.features, geometry_.value_dim + 1},
+                                         options.dtype(type))}}};
+}
+
+Tensor KernelAttention::decode(const Inputs& in, State& state) {
+  const FullPrecision sums_stay_float32;
+  const auto sizes = checked_sizes(shape_.name, in, geometry_, true);
+  const auto x = features(in, &state);
+  const auto value = with_ones(in.value);
+  auto& carried = state.tensors.at("sums");
+  Tensor sums;
+  if (x.log_decay.defined()) {
+    const ChunkedCall call{.initial = carried, .chunk_length = shape_.chunk_length, .with_state = true};
+    auto done = scalar_decay(x.query, x.key, value, x.log_decay, call);
+    sums = done.outputs;
+    carried = done.state;
+  } else {
+    sums = causal_sums(x.query, x.key, value, carried, shape_.chunk_length);
+    carried = carried + at::matmul(x.key.mT(), value);
+  }
+  state.length += sizes.queries;
+  return divided(sums, in.value.scalar_type());
+}
+
+KernelAttention::Features KernelAttention::features(const Inputs& in, State* state) {
+  const auto type = accumulation_type(in.value.scalar_type());
+  const int64_t first = state ? state->length : 0;
+  auto key = key_features(in.key.to(type), first);
+  if (in.key_padding.defined()) key = key * per_key(in.key_padding);
+  return {query_features(in.query.to(type), first), key};
+}
+
+Tensor KernelAttention::divided(const Tensor& sums, torch::ScalarType type) const {
+  const int64_t width = sums.size(-1) - 1;
+  return (sums.narrow(-1, 0, width) / normaliser(sums.narrow(-1, width, 1))).to(type);
+}
+
+Cost KernelAttention::cost_of(const Geometry& geometry, const Sizes& sizes, int64_t features, int64_t chunk_length,
+                              double map_flops, bool decays) {
+  const double batch = sizes.batch, f = features, e = geometry.value_dim;
+  const double query_rows = batch * geometry.num_heads * sizes.queries;
+  const double key_rows = batch * geometry.num_kv_heads * sizes.keys;
+  const CallSizes call{sizes.batch, geometry.num_heads, geometry.num_kv_heads, sizes.queries,
+                       sizes.keys,  features,           geometry.value_dim + 1};
+  auto engine = all_sums_cost(call);
+  if (geometry.causal)
+    engine = decays ? scalar_decay_cost(call, call.kv_heads, chunk_length) : causal_sums_cost(call, chunk_length);
+  const double mapping = (query_rows + key_rows) * map_flops;
+  const double kept = query_rows * (2 * f + 2 * e + 1) + key_rows * (2 * f + e + 1) + engine.kept;
+  return {.algorithmic_flops = 2 * (key_rows * f * e + query_rows * f * (e + 1)) + mapping,
+          .executed_flops = engine.flops + mapping,
+          .activation_bytes = static_cast<int64_t>(float_bytes * kept),
+          .state_bytes = float_bytes * sizes.batch * geometry.num_kv_heads * features * (geometry.value_dim + 1)};
+}
+
+}  // namespace attnscale

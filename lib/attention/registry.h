@@ -22,10 +22,10 @@ struct Equality {
   std::string other;  ///< the other variant's name; may be the same one
   Json other_options = Json::object();
   bool other_causal = true;
-  int64_t length = 65;                          ///< T = S = context
-  bool newest_only = false;                     ///< only the last query must agree
-  std::function<void(Attention&)> prepare;      ///< sets parameters of the variant first; may be empty
-  std::function<Inputs(const Inputs&)> inputs;  ///< what the variant gets for the other's inputs; may be empty
+  int64_t length = 65;                               ///< T = S = context
+  bool newest_only = false;                          ///< only the last query must agree
+  std::function<void(Attention&)> prepare = {};      ///< sets parameters of the variant first; may be empty
+  std::function<Inputs(const Inputs&)> inputs = {};  ///< what the variant gets for the other's inputs; may be empty
 };
 
 /// A check of the conformance run that a variant passes only within a wider tolerance, by its nature

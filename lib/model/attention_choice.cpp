@@ -23,32 +23,28 @@ std::string unknown_variant(const std::string& name) {
 }
 
 /// The variant that a section names; null with a problem recorded when there is none.
-const VariantInfo* variant_of(const Json& section, std::vector<Problem>& problems) {
+const VariantInfo* variant_of(const Json& section, const std::string& path, std::vector<Problem>& problems) {
   const Json name = section.contains("variant") ? section["variant"] : Json(AttentionChoice{}.variant);
   if (!name.is_string()) {
-    problems.push_back({"attention.variant", fmt::format("received {}, expected a variant's name in quotes; `attnscale "
-                                                         "list variants` prints them",
-                                                         describe_value(name))});
+    problems.push_back({path + ".variant", fmt::format("received {}, expected a variant's name in quotes; `attnscale "
+                                                       "list variants` prints them",
+                                                       describe_value(name))});
     return nullptr;
   }
   const auto* variant = find_variant(name.get<std::string>());
-  if (variant == nullptr) problems.push_back({"attention.variant", unknown_variant(name.get<std::string>())});
+  if (variant == nullptr) problems.push_back({path + ".variant", unknown_variant(name.get<std::string>())});
   return variant;
 }
 
-/// The multiple of `step` nearest to `width`, at least `step`.
-int64_t nearest_multiple(int64_t width, int64_t step) { return std::max<int64_t>(1, (width + step / 2) / step) * step; }
-
-}  // namespace
-
-AttentionChoice read_attention(const Json& section, std::vector<Problem>& problems) {
+/// Reads `{variant, options}` that stands at `path`.
+AttentionChoice read_choice(const Json& section, const std::string& path, std::vector<Problem>& problems) {
   AttentionChoice choice;
   if (!section.is_object()) {
-    problems.push_back({"attention", fmt::format("received {}, expected an object such as {{\"variant\": \"softmax\"}}",
-                                                 describe_value(section))});
+    problems.push_back({path, fmt::format("received {}, expected an object such as {{\"variant\": \"softmax\"}}",
+                                          describe_value(section))});
     return choice;
   }
-  const auto* variant = variant_of(section, problems);
+  const auto* variant = variant_of(section, path, problems);
   if (variant == nullptr) return choice;
   choice.variant = variant->name;
 
@@ -57,22 +53,84 @@ AttentionChoice read_attention(const Json& section, std::vector<Problem>& proble
   Json accepted = Json::object();
   for (const auto& [key, value] : section.items()) {
     if (key == "variant") continue;
-    const auto path = join_path("attention", key);
+    const auto place = join_path(path, key);
     const auto field = std::find_if(variant->fields.begin(), variant->fields.end(),
                                     [name = key](const Field& f) { return f.name == name; });
     if (field == variant->fields.end())
-      problems.push_back({path, fmt::format("unknown key for {}{}", variant->name, suggestion(key, known))});
-    else if (const auto problem = field->problem_with(value); !problem.empty()) problems.push_back({path, problem});
+      problems.push_back({place, fmt::format("unknown key for {}{}", variant->name, suggestion(key, known))});
+    else if (const auto problem = field->problem_with(value); !problem.empty()) problems.push_back({place, problem});
     else accepted[key] = value;
   }
   choice.options = variant->resolve(accepted);
   return choice;
 }
 
+/// The multiple of `step` nearest to `width`, at least `step`.
+int64_t nearest_multiple(int64_t width, int64_t step) { return std::max<int64_t>(1, (width + step / 2) / step) * step; }
+
+}  // namespace
+
+AttentionChoice read_attention(const Json& section, std::vector<Problem>& problems) {
+  return read_choice(section, "attention", problems);
+}
+
 Json write_attention(const AttentionChoice& choice) {
   Json section = {{"variant", choice.variant}};
   for (const auto& [key, value] : choice.options.items()) section[key] = value;
   return section;
+}
+
+void read_layers(const Json& list, bool attention_given, AttentionChoice& attention, std::vector<Problem>& problems) {
+  if (!list.is_array() || list.empty()) {
+    problems.push_back({"model.layers", fmt::format("received {}, expected a list of variants such as "
+                                                    "[\"sliding_window\", \"softmax\"], repeated over the depth",
+                                                    describe_value(list))});
+    return;
+  }
+  std::vector<AttentionChoice> layers;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const auto& entry = list[i];
+    if (attention_given && entry == attention.variant) layers.push_back({attention.variant, attention.options, {}});
+    else
+      layers.push_back(read_choice(entry.is_string() ? Json{{"variant", entry}} : entry,
+                                   fmt::format("model.layers[{}]", i), problems));
+  }
+  const auto same = [&](const AttentionChoice& layer) {
+    return layer.variant == attention.variant && layer.options == attention.options;
+  };
+  if (attention_given && std::none_of(layers.begin(), layers.end(), same)) {
+    problems.push_back({"attention.variant", fmt::format("{} with these options is in no entry of model.layers, so "
+                                                         "nothing would use it; name it there or leave attention out",
+                                                         attention.variant)});
+    return;
+  }
+  if (!attention_given) attention = layers.front();
+  attention.layers = std::move(layers);
+}
+
+Json write_layers(const AttentionChoice& attention) {
+  Json list = Json::array();
+  for (const auto& layer : attention.layers) list.push_back(write_attention(layer));
+  return list;
+}
+
+const AttentionChoice& at_layer(const AttentionChoice& attention, int64_t layer) {
+  if (attention.layers.empty()) return attention;
+  return attention.layers[static_cast<size_t>(layer) % attention.layers.size()];
+}
+
+std::string label_of(const AttentionChoice& attention) {
+  if (attention.layers.empty()) return attention.variant;
+  std::string label;
+  for (size_t i = 0; i < attention.layers.size();) {
+    size_t end = i;
+    while (end < attention.layers.size() && attention.layers[end].variant == attention.layers[i].variant) ++end;
+    if (i > 0) label += '+';
+    label += attention.layers[i].variant;
+    if (end - i > 1) label += fmt::format("*{}", end - i);
+    i = end;
+  }
+  return label;
 }
 
 Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer) {
@@ -111,24 +169,34 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
         {"model.num_kv_heads", fmt::format("num_kv_heads {} does not divide num_heads {}; take one of its "
                                            "divisors",
                                            num_kv_heads, options.num_heads)});
-  const auto* variant = find_variant(attention.variant);
-  if (variant == nullptr) problems.push_back({"attention.variant", unknown_variant(attention.variant)});
+  const auto length = std::ssize(attention.layers);
+  if (length > options.depth)
+    problems.push_back(
+        {"model.layers",
+         fmt::format("{} entries, but depth is {}; take at most as many entries as layers", length, options.depth)});
   // A variant's reasons mean something only where its geometry does.
   if (!problems.empty()) return problems;
 
-  if (rotary && variant->traits.contains(Trait::owns_projections))
-    problems.push_back(
-        {"model.position",
-         fmt::format("{} makes its own queries and keys, which model.position \"rotary\" would not reach; "
-                     "set model.position to \"none\", \"learned\" or \"sinusoidal\"",
-                     variant->name)});
-  std::vector<std::string> told;
-  for (int64_t layer = 0; layer < options.depth; ++layer)
-    for (const auto& reason : refusals(*variant, attention.options, attention_geometry(options, context, layer)))
-      if (std::find(told.begin(), told.end(), reason) == told.end()) {
-        problems.push_back({"attention.variant", reason});
-        told.push_back(reason);
-      }
+  const std::string path = attention.layers.empty() ? "attention.variant" : "model.layers";
+  const auto tell = [&](const std::string& where, const std::string& reason) {
+    const auto same = [&](const Problem& p) { return p.path == where && p.message == reason; };
+    if (std::none_of(problems.begin(), problems.end(), same)) problems.push_back({where, reason});
+  };
+  for (int64_t layer = 0; layer < options.depth; ++layer) {
+    const auto& choice = at_layer(attention, layer);
+    const auto* variant = find_variant(choice.variant);
+    if (variant == nullptr) {
+      tell(path, unknown_variant(choice.variant));
+      continue;
+    }
+    if (rotary && variant->traits.contains(Trait::owns_projections))
+      tell("model.position",
+           fmt::format("{} makes its own queries and keys, which model.position \"rotary\" would not reach; "
+                       "set model.position to \"none\", \"learned\" or \"sinusoidal\"",
+                       variant->name));
+    for (const auto& reason : refusals(*variant, choice.options, attention_geometry(options, context, layer)))
+      tell(path, reason);
+  }
   return problems;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "attention/attention.h"
@@ -12,8 +13,23 @@ namespace attnscale {
 /// @return the variant's name and all its options, defaults written out; without problems it can be built
 AttentionChoice read_attention(const Json& section, std::vector<Problem>& problems);
 
-/// The inverse of `read_attention`.
+/// The inverse of `read_attention`, without `layers`.
 Json write_attention(const AttentionChoice& choice);
+
+/// Reads a hybrid, `model.layers`: a list of variants by layer, repeated as often as the depth needs. An entry is a
+/// name or `{variant, options}`; a name that is the attention section's gets that section's options, others their
+/// defaults.
+/// @param attention  from `read_attention`; must be one of the entries if `attention_given`, and is the first otherwise
+void read_layers(const Json& list, bool attention_given, AttentionChoice& attention, std::vector<Problem>& problems);
+
+/// The inverse of `read_layers`: a list of `{variant, options}`.
+Json write_layers(const AttentionChoice& attention);
+
+/// What stands at a layer.
+const AttentionChoice& at_layer(const AttentionChoice& attention, int64_t layer);
+
+/// The name that reports use: the variant's, or `sliding_window*3+softmax` for a hybrid.
+std::string label_of(const AttentionChoice& attention);
 
 /// The place of layer `layer`'s attention in a causal model. @param options  resolved, num_heads divides model_dim
 Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer);

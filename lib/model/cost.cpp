@@ -57,24 +57,25 @@ struct Totals {
 };
 
 Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
-  const auto& variant = variant_named(attention.variant);
   const int64_t M = options.model_dim, V = options.vocab_size.value();
   Totals totals;
   int64_t blocks = 0;
   for (int64_t layer = 0; layer < options.depth; ++layer) {
+    const auto& choice = at_layer(attention, layer);
+    const auto& variant = variant_named(choice.variant);
     const auto geometry = attention_geometry(options, context, layer);
-    const auto sizes = layer_sizes(options, variant, attention.options, geometry);
+    const auto sizes = layer_sizes(options, variant, choice.options, geometry);
     blocks += sizes.matrices + sizes.vectors + sizes.variant;
     totals.linear_flops += 2.0 * static_cast<double>(sizes.matrices);
     totals.activations += sizes.activations;
     totals.masks += sizes.masks;
-    const auto cost = variant.cost(attention.options, geometry, {.batch = batch, .queries = context, .keys = context});
+    const auto cost = variant.cost(choice.options, geometry, {.batch = batch, .queries = context, .keys = context});
     totals.attention.algorithmic_flops += cost.algorithmic_flops;
     totals.attention.executed_flops += cost.executed_flops;
     totals.attention.activation_bytes += cost.activation_bytes;
     if (variant.traits.contains(Trait::incremental))
       totals.state_bytes +=
-          variant.cost(attention.options, geometry, {.batch = 1, .queries = context, .keys = context}).state_bytes;
+          variant.cost(choice.options, geometry, {.batch = 1, .queries = context, .keys = context}).state_bytes;
   }
   totals.linear_flops += 2.0 * static_cast<double>(M * V);
 

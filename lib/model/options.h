@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/options.h"
 
@@ -35,6 +36,9 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab);
 struct AttentionChoice {
   std::string variant = "softmax";
   Json options = Json::object();
+  /// A hybrid: layer i has choice i modulo their number, and `variant` and `options` repeat one of them.
+  /// Empty: every layer has `variant`. The members' own `layers` are empty.
+  std::vector<AttentionChoice> layers = {};
 };
 
 }  // namespace attnscale

@@ -44,8 +44,9 @@ Transformer::Transformer(const ModelOptions& options, const AttentionChoice& att
   auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>("blocks"));
   for (int64_t layer = 0; layer < options.depth; ++layer) {
     const auto name = fmt::format("blocks.{}.mixer.attention", layer);
-    auto mixer = std::make_shared<Mixer>(options, attention, attention_geometry(options, context, layer), rotary,
-                                         stream_seed(init_seed, name));
+    auto mixer =
+        std::make_shared<Mixer>(options, at_layer(attention, layer), attention_geometry(options, context, layer),
+                                rotary, stream_seed(init_seed, name));
     parts_->blocks.push_back(
         blocks->register_module(std::to_string(layer), std::make_shared<Block>(options, std::move(mixer))));
   }

@@ -56,11 +56,18 @@ Json axes_schema(const char* doc) {
 Json spec_schema() {
   const Json context = schema_of(
       {field(&DataChoice::context, "context", "positions of a window: inputs per sequence").between(1, 1 << 20)});
+  const auto attention = tagged_union("variant", all_variants(), Json::object());
+  Json model = schema_of(ModelOptions::fields());
+  model["properties"]["layers"] = {
+      {"type", "array"},
+      {"minItems", 1},
+      {"description", "a hybrid: variants by layer, repeated over the depth; names or {variant, options}"},
+      {"items", {{"oneOf", {Json{{"type", "string"}}, Json{{"type", "object"}, {"required", {"variant"}}}}}}}};
   const Json base = {{"type", "object"},
                      {"description", "the config that every run shares; what is left out has its default"},
                      {"properties",
-                      {{"model", schema_of(ModelOptions::fields())},
-                       {"attention", tagged_union("variant", all_variants(), Json::object())},
+                      {{"model", model},
+                       {"attention", attention},
                        {"data", tagged_union("source", all_sources(), context["properties"])},
                        {"train", schema_of(TrainOptions::fields())}}},
                      {"additionalProperties", false}};

@@ -202,8 +202,13 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   const size_t before = problems.size();
   const auto clean = [&] { return problems.size() == before; };
   check_sections(json, problems);
-  read_options(section_of(json, "model"), "model", config.model, problems);
+  auto model_section = section_of(json, "model");
   config.attention = read_attention(section_of(json, "attention"), problems);
+  if (model_section.is_object() && model_section.contains("layers")) {
+    read_layers(model_section["layers"], json.contains("attention"), config.attention, problems);
+    model_section.erase("layers");
+  }
+  read_options(model_section, "model", config.model, problems);
   config.data = read_data(section_of(json, "data"), problems);
   read_options(section_of(json, "train"), "train", config.train, problems);
   check_training(config, problems);
@@ -232,7 +237,9 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
 Json RunConfig::to_json() const {
   Json data_section = {{"source", data.source}, {"context", data.context}};
   for (const auto& [key, value] : data.options.items()) data_section[key] = value;
-  return {{"model", write_options(model)},
+  auto model_section = write_options(model);
+  if (!attention.layers.empty()) model_section["layers"] = write_layers(attention);
+  return {{"model", model_section},
           {"attention", write_attention(attention)},
           {"data", data_section},
           {"train", write_options(train)}};

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "model/attention_choice.h"
 #include "train/provenance.h"
 #include "train/run_flags.h"
 
@@ -52,6 +53,7 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   const int64_t tokens = tokens_after(config, outcome.steps);
   const auto total = [&](double flops_per_token) { return flops_per_token * static_cast<double>(tokens); };
   Json row = {{"schema", "attnscale.result/1"}, {"id", config.id()}, {"status", outcome.status}};
+  row["variant"] = label_of(config.attention);
   if (outcome.status == "done") {
     add_losses(row, outcome.evaluations);
     row["flags"] = run_flags(outcome.evaluations, config.open_source()->vocab_size());

@@ -98,3 +98,46 @@ TEST_CASE("model problems: key-value heads, context, variant and its own refusal
   options.num_kv_heads = 2;
   CHECK(only_problem(options).path == "model.num_kv_heads");
 }
+
+TEST_CASE("hybrids: layers repeat over the depth, and the attention section serves the entry of its name") {
+  std::vector<Problem> problems;
+  auto choice = read_attention({{"variant", "sliding_window"}, {"window", 7}}, problems);
+  read_layers({"sliding_window", {{"variant", "linear"}, {"chunk_length", 8}}, "softmax"}, true, choice, problems);
+  REQUIRE(problems.empty());
+  CHECK(at_layer(choice, 0).options["window"] == 7);
+  CHECK(at_layer(choice, 1).options["chunk_length"] == 8);
+  CHECK(at_layer(choice, 5).variant == "softmax");
+  CHECK(label_of(choice) == "sliding_window+linear+softmax");
+
+  auto again = read_attention(write_attention(choice), problems);
+  read_layers(write_layers(choice), true, again, problems);
+  CHECK(problems.empty());
+  CHECK(write_layers(again) == write_layers(choice));
+
+  AttentionChoice alone;
+  read_layers({"linear", "linear", "softmax"}, false, alone, problems);
+  CHECK(alone.variant == "linear");
+  CHECK(label_of(alone) == "linear*2+softmax");
+}
+
+TEST_CASE("hybrids: what nothing would use, or what does not fit, is refused with its place") {
+  const auto problem_of = [](const Json& list, bool given) {
+    std::vector<Problem> problems;
+    AttentionChoice choice{"softmax", variant_named("softmax").resolve(Json::object()), {}};
+    read_layers(list, given, choice, problems);
+    if (problems.empty()) {
+      ModelOptions options;
+      options.depth = 2;
+      problems = model_problems(resolved(options, 16), choice, 32);
+    }
+    REQUIRE(problems.size() == 1);
+    return problems.front();
+  };
+  CHECK(problem_of("softmax", false).path == "model.layers");
+  CHECK(problem_of(Json::array(), false).path == "model.layers");
+  CHECK(problem_of({"linear", "sotfmax"}, false).path == "model.layers[1].variant");
+  CHECK(problem_of({{{"variant", "linear"}, {"chunk", 3}}}, false).path == "model.layers[0].chunk");
+  CHECK(problem_of({"linear"}, true).path == "attention.variant");
+  CHECK(problem_of({"linear", "softmax", "softmax"}, false).message.find("depth is 2") != std::string::npos);
+  CHECK(problem_of({"linear", "nystrom"}, false).path == "model.layers");
+}

@@ -147,3 +147,27 @@ def block_sparse_bigbird():
         return merged(attention("block_sparse", {"layout": layout, "block": block}, query=q, key=k, value=v))
 
     return theirs, ours, [x, *module.parameters()]
+
+
+@compare("sinkhorn", "bidirectional", "sinkhorn-transformer", "sinkhorn_sorting_operator and reorder_buckets",
+         "its SinkhornAttention takes the sorted keys for values as well; its two functions with values of their own "
+         "and without noise")  # fmt: skip
+def sinkhorn_lucidrains():
+    import torch
+    from sinkhorn_transformer import sinkhorn_transformer as theirs
+
+    block, blocks, H, D = 6, 5, 3, 8
+    query, key, value = leaf(2, H, block * blocks, D), leaf(2, H, block * blocks, D), leaf(2, H, block * blocks, 4)
+    weight = leaf(H, D, blocks)
+    b_q, b_k, b_v = (theirs.bucket(blocks, x.flatten(0, 1)) for x in (query, key, value))
+    logits = b_k.sum(2) @ theirs.expand_batch_and_merge_head(2, weight.unsqueeze(0)) / block
+    order = theirs.sinkhorn_sorting_operator(logits / 0.75, n_iters=8)
+    b_k, b_v = (torch.cat([theirs.reorder_buckets(x, order), x], 2) for x in (b_k, b_v))
+    weights = torch.softmax(torch.einsum("buie,buje->buij", b_q, b_k) / D**0.5, -1)
+    output = theirs.unbucket(torch.einsum("buij,buje->buie", weights, b_v)).unflatten(0, (2, H))
+
+    def ours():
+        return attention("sinkhorn", {"block": block, "iterations": 8, "temperature": 0.75}, query=query, key=key,
+                         value=value, parameters={"sort_weight": weight})  # fmt: skip
+
+    return output, ours, [query, key, value, weight]

@@ -90,7 +90,8 @@ ExitCode describe(const std::string& name, bool json) {
       return ExitCode::done;
     }
     Json example = {{"variant", variant.name}};
-    for (const auto& field : variant.fields) example[field.name] = field.default_value;
+    for (const auto& field : variant.fields)
+      if (!field.optional) example[field.name] = field.default_value;
     print(fmt::format(
         "{} ({}): {}\n\n{}\n\nfrom: {}\ntime: {}   decode state: {}\ntraits: {}\n\n{}\nin a spec: \"attention\": {}\n",
         variant.name, variant.family, variant.summary, variant.equation, variant.source, variant.time_complexity,

@@ -205,7 +205,7 @@ class SoftmaxAttention : public Attention {
 
   /// One more number of query and key and one more key carry the sinks through the fused kernels: the query's number
   /// is its head's sink, the keys' is 0, and the new key's is sqrt(D). It comes first, with a query of its own that is
-  /// dropped, so that the causal diagonal stays where it is.
+  /// dropped, so that the causal diagonal stays where it is. Copies query, keys and values once.
   Tensor with_sinks(const Tensor& query, const Tensor& key, const Tensor& value, bool causal, Tensor visible) const {
     const int64_t queries = query.size(2), d = query.size(3), e = value.size(3);
     const double width = static_cast<double>(d);

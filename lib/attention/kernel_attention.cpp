@@ -10,7 +10,7 @@ namespace attnscale {
 namespace {
 
 /// [.., E] -> [.., E + 1], in the dtype of the sums
-Tensor with_ones(const Tensor& value) {
+Tensor with_column_of_ones(const Tensor& value) {
   return at::constant_pad_nd(value.to(accumulation_type(value.scalar_type())), {0, 1}, 1);
 }
 
@@ -20,7 +20,7 @@ Tensor KernelAttention::forward(const Inputs& in) {
   const FullPrecision sums_stay_float32;
   checked_sizes(shape_.name, in, geometry_, geometry_.causal);
   const auto x = features(in, nullptr);
-  const auto value = with_ones(in.value);
+  const auto value = with_column_of_ones(in.value);
   Tensor sums;  // [B, H, T, E + 1]
   if (!geometry_.causal) sums = all_sums(x.query, x.key, value);
   else if (!x.log_decay.defined()) sums = causal_sums(x.query, x.key, value, {}, shape_.chunk_length);
@@ -39,7 +39,7 @@ Tensor KernelAttention::decode(const Inputs& in, State& state) {
   const FullPrecision sums_stay_float32;
   const auto sizes = checked_sizes(shape_.name, in, geometry_, true);
   const auto x = features(in, &state);
-  const auto value = with_ones(in.value);
+  const auto value = with_column_of_ones(in.value);
   auto& carried = state.tensors.at("sums");
   Tensor sums;
   if (x.log_decay.defined()) {

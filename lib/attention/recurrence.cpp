@@ -15,7 +15,7 @@ namespace attnscale {
 namespace {
 
 /// Cumulative log decays by chunk: [B, H, T] -> [B, H, n, c, 1]; padding does not decay.
-Tensor cumulative(const Tensor& log_decay, const Blocks& blocks) {
+Tensor cumulative_log_decay(const Tensor& log_decay, const Blocks& blocks) {
   return key_blocks(log_decay.unsqueeze(-1), blocks).cumsum(3);
 }
 
@@ -55,7 +55,7 @@ Recurred scalar_decay(const Tensor& whole_query, const Tensor& whole_key, const 
   const auto query = query_blocks(whole_query, key_heads, blocks);  // [B, H or 1, n, R c, F]
   const auto key = key_blocks(whole_key, blocks);                   // [B, H or 1, n, c, F]
   const auto value = key_blocks(whole_value, blocks);               // [B, H, n, c, E]
-  const auto sum = cumulative(log_decay, blocks);                   // [B, H, n, c, 1]
+  const auto sum = cumulative_log_decay(log_decay, blocks);         // [B, H, n, c, 1]
 
   const auto products = at::matmul(query, key.mT()).unflatten(3, {shared, c});      // [B, H or 1, n, R, c, c]
   const auto weights = (products * decay_between(sum).unsqueeze(3)).flatten(3, 4);  // [B, H, n, R c, c]
@@ -151,7 +151,7 @@ Recurred delta_rule(const Tensor& whole_query, const Tensor& whole_key, const Te
   const auto query = key_blocks(whole_query, blocks), key = key_blocks(whole_key, blocks);  // [B, H, n, c, F]
   const auto value = key_blocks(whole_value, blocks);                                       // [B, H, n, c, E]
   const auto strength = key_blocks(beta.unsqueeze(-1), blocks);                             // [B, H, n, c, 1]
-  const auto sum = log_decay.defined() ? cumulative(log_decay, blocks) : at::zeros_like(strength);
+  const auto sum = log_decay.defined() ? cumulative_log_decay(log_decay, blocks) : at::zeros_like(strength);
   const auto between = decay_between(sum);  // [B, H, n, c, c]
 
   // A correction d_t = b_t (v_t - a_t S_{t-1}^T k_t) contains the earlier ones of its chunk:

@@ -11,7 +11,7 @@
 namespace attnscale {
 namespace {
 
-Inputs in_dtype(const Inputs& in, torch::ScalarType type) {
+Inputs inputs_in_dtype(const Inputs& in, torch::ScalarType type) {
   Inputs result{.query = in.query.to(type), .key = in.key.to(type), .value = in.value.to(type)};
   for (const auto& [name, gate] : in.gates) result.gates[name] = gate.to(type);
   result.key_padding = in.key_padding;
@@ -43,7 +43,7 @@ Tensor RecurrentAttention::decode(const Inputs& in, State& state) {
 }
 
 Recurred RecurrentAttention::run(const Inputs& in, const ChunkedCall& call) const {
-  const auto wide = in_dtype(in, accumulation_type(in.value.scalar_type()));
+  const auto wide = inputs_in_dtype(in, accumulation_type(in.value.scalar_type()));
   auto x = recurrence(wide);
   if (in.key_padding.defined()) {
     x.key = x.key * per_key(in.key_padding);

@@ -20,7 +20,7 @@ struct Case {
   const VariantInfo* variant;
   int64_t length;
   std::shared_ptr<Attention> attention;
-  Inputs inputs;    // [B, H, T, D] each, with gradients
+  Inputs inputs;    // [B, H, T, D] each, or hidden [B, 1, T, H D], with gradients
   Tensor upstream;  // gradient of the output
   Timing forward, both;
   Cost cost;
@@ -30,7 +30,8 @@ struct Case {
     attention->forward(inputs);
   }
   void run_both() {
-    for (auto* tensor : {&inputs.query, &inputs.key, &inputs.value}) tensor->mutable_grad() = Tensor();
+    for (auto* tensor : {&inputs.query, &inputs.key, &inputs.value, &inputs.hidden})
+      if (tensor->defined()) tensor->mutable_grad() = Tensor();
     attention->forward(inputs).backward(upstream);
   }
 };
@@ -41,21 +42,23 @@ Case make_case(const AttentionBench& bench, const VariantInfo& variant, int64_t 
                           .head_dim = bench.head_dim,
                           .value_dim = bench.head_dim,
                           .context = length,
-                          .causal = bench.causal};
+                          .causal = bench.causal,
+                          .model_dim = bench.num_heads * bench.head_dim};
   const Json options = variant.resolve(Json::object());
   if (const auto reasons = refusals(variant, options, geometry); !reasons.empty())
     throw ConfigError(fmt::format("{} at length {}: {}", variant.name, length, reasons.front()));
   Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, {}};
   result.attention->to(dtype);
-  const auto tensor = [&] {
-    return torch::randn({bench.batch, bench.num_heads, length, bench.head_dim}).to(dtype).set_requires_grad(true);
-  };
-  result.inputs.query = tensor();
-  result.inputs.key = tensor();
-  result.inputs.value = tensor();
+  const bool owns = variant.traits.contains(Trait::owns_projections);
+  const int64_t heads = owns ? 1 : bench.num_heads, width = owns ? geometry.model_dim : bench.head_dim;
+  const auto tensor = [&] { return torch::randn({bench.batch, heads, length, width}).to(dtype); };
+  auto& in = result.inputs;
+  if (owns) in.hidden = tensor().set_requires_grad(true);
+  else
+    for (auto* of : {&in.query, &in.key, &in.value}) *of = tensor().set_requires_grad(true);
   for (const auto& gate : variant.gates(options, geometry))
-    result.inputs.gates[gate.name] = torch::randn({bench.batch, bench.num_heads, length, gate.width}).to(dtype);
-  result.upstream = torch::randn({bench.batch, bench.num_heads, length, bench.head_dim}).to(dtype);
+    in.gates[gate.name] = torch::randn({bench.batch, bench.num_heads, length, gate.width}).to(dtype);
+  result.upstream = tensor();
   result.cost = variant.cost(options, geometry, {.batch = bench.batch, .queries = length, .keys = length});
   return result;
 }

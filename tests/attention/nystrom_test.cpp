@@ -21,23 +21,18 @@ TEST_CASE("nystrom: one landmark worked by hand") {
   CHECK(y.flatten()[1].item<double>() == Catch::Approx(7));
 }
 
-TEST_CASE("nystrom: more steps of the pseudo-inverse come nearer to the exact one") {
+TEST_CASE("nystrom: enough steps of the pseudo-inverse give the exact one, few do not") {
   const auto output = [](Json options) {
     const Case test{.variant = "nystrom",
                     .options = std::move(options),
                     .geometry = {.num_heads = 2, .num_kv_heads = 2, .head_dim = 8, .value_dim = 8, .causal = false}};
     return test.build()->forward(test.inputs(64));
   };
-  const auto exact = output({{"landmarks", 8}, {"exact_inverse", true}});
-  double before = std::numeric_limits<double>::infinity();
-  for (const int steps : {1, 4, 8, 16}) {
-    const double distance = largest_difference(output({{"landmarks", 8}, {"pinv_iterations", steps}}), exact);
-    INFO(steps << " steps");
-    CHECK(distance < before);
-    before = distance;
-  }
-  // Convergence is of third order, so that it ends at rounding, times the kernel's condition of some 1e3.
-  CHECK(before < 1e-9);
+  const auto exact = output({{"landmarks", 4}, {"exact_inverse", true}});
+  // The smallest singular value's product with its inverse starts near its square, 1e-5 or so, grows 3.25 times a step
+  // and then converges with third order: 20 steps are enough, and rounding is multiplied by the kernel's condition.
+  CHECK(largest_difference(output({{"landmarks", 4}, {"pinv_iterations", 20}}), exact) < 1e-9);
+  CHECK(largest_difference(output({{"landmarks", 4}, {"pinv_iterations", 2}}), exact) > 1e-3);
 }
 
 TEST_CASE("nystrom: a causal model is refused") {

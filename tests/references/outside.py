@@ -254,6 +254,13 @@ Comparisons are in `tests/references`; `scripts/test.sh --references` installs t
 """
 
 
+def not_compared():
+    """The sentence about the variants without a comparison; each variant is one file, named as it is."""
+    files = (Path(__file__).resolve().parents[2] / "lib/attention/variants").glob("*.cpp")
+    names = sorted({file.stem for file in files} - {case.variant for case in CASES})
+    return f"\nNot compared: {', '.join(f'`{name}`' for name in names)}.\n" if names else ""
+
+
 def row_key(case):
     return f"| `{case.variant}` | {case.form} | {case.package} | {case.what} |"
 
@@ -265,12 +272,15 @@ def write_table(rows):
     for case, outputs, slopes in sorted(rows, key=lambda row: (row[0].variant, row[0].package, row[0].form)):
         text += f"{row_key(case)} {outputs:.0e} | {slopes:.0e} | {case.tolerance:.0e} | {case.note} |\n"
     text += "\nVersions: " + ", ".join(f"{name} {versions[name]}" for name in sorted(versions)) + ".\n"
+    text += not_compared()
     TABLE.write_text(text, encoding="utf-8")
 
 
 def check_table():
     text = TABLE.read_text(encoding="utf-8")
     problems = [f"no row for {case.name}: {row_key(case)}" for case in load_cases() if row_key(case) not in text]
+    if not_compared() not in text:
+        problems.append("the variants that were not compared are others")
     rows = re.findall(r"^\| `.*$", text, re.MULTILINE)
     if len(rows) != len(CASES):
         problems.append(f"{len(rows)} rows for {len(CASES)} comparisons")

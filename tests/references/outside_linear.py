@@ -171,3 +171,14 @@ def lightning_minimax():
         return module.out_proj(merged(y))
 
     return module(x, None, None)[0], ours, [x, *module.parameters()]
+
+
+@compare("relu", "bidirectional", "performer-pytorch", "generalized_kernel and linear_attention, without projection",
+         "theirs lacks the 1e-6 in the normaliser", LINEAR_TOLERANCE)  # fmt: skip
+def relu_performer_pytorch():
+    from performer_pytorch import performer_pytorch
+
+    query, key, value = leaf(2, 3, 37, 8), leaf(2, 3, 37, 8), leaf(2, 3, 37, 8)
+    q, k = (performer_pytorch.generalized_kernel(x, projection_matrix=None, normalize_data=False) for x in (query, key))
+    theirs = performer_pytorch.linear_attention(q, k, value)
+    return theirs, lambda: attention("relu", query=query, key=key, value=value), [query, key, value]

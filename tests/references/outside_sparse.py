@@ -147,3 +147,86 @@ def block_sparse_bigbird():
         return merged(attention("block_sparse", {"layout": layout, "block": block}, query=q, key=k, value=v))
 
     return theirs, ours, [x, *module.parameters()]
+
+
+@compare("sinkhorn", "bidirectional", "sinkhorn-transformer", "sinkhorn_sorting_operator and reorder_buckets",
+         "its SinkhornAttention takes the sorted keys for values as well; its two functions with values of their own "
+         "and without noise")  # fmt: skip
+def sinkhorn_lucidrains():
+    import torch
+    from sinkhorn_transformer import sinkhorn_transformer as theirs
+
+    block, blocks, H, D = 6, 5, 3, 8
+    query, key, value = leaf(2, H, block * blocks, D), leaf(2, H, block * blocks, D), leaf(2, H, block * blocks, 4)
+    weight = leaf(H, D, blocks)
+    b_q, b_k, b_v = (theirs.bucket(blocks, x.flatten(0, 1)) for x in (query, key, value))
+    logits = b_k.sum(2) @ theirs.expand_batch_and_merge_head(2, weight.unsqueeze(0)) / block
+    order = theirs.sinkhorn_sorting_operator(logits / 0.75, n_iters=8)
+    b_k, b_v = (torch.cat([theirs.reorder_buckets(x, order), x], 2) for x in (b_k, b_v))
+    weights = torch.softmax(torch.einsum("buie,buje->buij", b_q, b_k) / D**0.5, -1)
+    output = theirs.unbucket(torch.einsum("buij,buje->buie", weights, b_v)).unflatten(0, (2, H))
+
+    def ours():
+        return attention("sinkhorn", {"block": block, "iterations": 8, "temperature": 0.75}, query=query, key=key,
+                         value=value, parameters={"sort_weight": weight})  # fmt: skip
+
+    return output, ours, [query, key, value, weight]
+
+
+@compare("lsh", "causal, one bucket", "transformers", "LSHSelfAttention, a chunk for all positions",
+         "shared keys at unit norm, the position itself last; its logits are not divided by the root of the head's width: "
+         "projection rescaled; its chunks mix buckets, so that several are not comparable; its norm adds 1e-6",
+         1e-5)  # fmt: skip
+def lsh_reformer():
+    from transformers import ReformerConfig
+    from transformers.models.reformer.modeling_reformer import LSHSelfAttention
+
+    H, D, M, T = 3, 8, 24, 21
+    module = randomised(LSHSelfAttention(ReformerConfig(
+        hidden_size=M, num_attention_heads=H, attention_head_size=D, is_decoder=True, lsh_attn_chunk_length=32,
+        lsh_attention_probs_dropout_prob=0.0, attn_layers=["lsh"])))  # fmt: skip
+    x = leaf(2, T, M)
+
+    def ours():
+        import torch
+
+        weights = {"shared.weight": module.query_key.weight * D**0.5, "value.weight": module.value.weight,
+                   "output.weight": torch.eye(H * D, dtype=torch.float64)}  # fmt: skip
+        y = attention("lsh", {"buckets": 1, "rounds": 1, "window": T}, hidden=x.unsqueeze(1), parameters=weights,
+                      causal=True, num_heads=H, num_kv_heads=H, head_dim=D, value_dim=D)  # fmt: skip
+        return y.squeeze(1)
+
+    return module(x).hidden_states, ours, [x, *module.parameters()]
+
+
+@compare("bigbird", "bidirectional", "transformers", "BigBirdBlockSparseAttention",
+         "theirs was given the random blocks that ours drew")  # fmt: skip
+def bigbird_transformers():
+    import torch
+    from transformers import BigBirdConfig, BigBirdModel
+    from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention
+
+    block, blocks, H, D, drawn = 4, 12, 3, 8, 3
+    length = block * blocks
+    options = {"block": block, "random_blocks": drawn}
+    # Values that name their block show which blocks a query reads.
+    nothing = torch.zeros(1, 1, length, D, dtype=torch.float64)
+    names = torch.eye(blocks, dtype=torch.float64).repeat_interleave(block, 0).view(1, 1, length, blocks)
+    read = attention("bigbird", options, query=nothing, key=nothing, value=names)[0, 0, ::block] > 0
+    random = [[column for column in range(1, blocks - 1) if read[row, column] and abs(row - column) > 1]
+              for row in range(1, blocks - 1)]  # fmt: skip
+    assert all(len(row) == drawn for row in random), random
+
+    module = randomised(BigBirdBlockSparseAttention(BigBirdConfig(
+        hidden_size=H * D, num_attention_heads=H, num_random_blocks=drawn, block_size=block,
+        max_position_embeddings=length, attention_probs_dropout_prob=0.0)))  # fmt: skip
+    module._bigbird_block_rand_mask_with_head = lambda **sizes: [random] * H
+    x = leaf(2, length, H * D)
+    masks = BigBirdModel.create_masks_for_block_sparse_attn(torch.ones(2, length, dtype=torch.float64), block)
+    blocked, band, to_rows, to_columns = masks
+
+    def ours():
+        q, k, v = (heads(part(x), H) for part in (module.query, module.key, module.value))
+        return merged(attention("bigbird", options, query=q, key=k, value=v))
+
+    return module(x, band, to_rows, to_columns, blocked, blocked)[0], ours, [x, *module.parameters()]

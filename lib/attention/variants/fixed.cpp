@@ -4,7 +4,7 @@
 // B batch, H heads, G key-value heads, R = H / G, T queries, S keys, n blocks of l positions, c summary columns,
 // W = l + n c keys that a block reads, D key width, E value width
 //
-// Not here: the two patterns in different heads or layers; a head reads their union (section 5.2, third way).
+// Not here: the two patterns in different heads or layers; a head reads their union (section 5.1, "merged head").
 
 #include <algorithm>
 

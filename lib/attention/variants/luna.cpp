@@ -1,7 +1,7 @@
 // Luna: two nested attentions. A short learnt sequence packs the keys and values by attending to them; queries then
 // attend to the packed sequence. Ma et al. 2021, arXiv:2106.01540, sections 3.1 to 3.3.
 //
-// B batch, H heads, G key-value heads, R = H / G, T queries, S keys, l packed length, n chunks of c positions,
+// B batch, H heads, G key-value heads, R = H / G, T queries, S keys, l packed length
 // D key width, E value width
 //
 // Not here: handing the packed sequence on to the next layer, with its own norm (each layer learns its own here).
@@ -12,7 +12,6 @@
 #include <vector>
 
 #include <ATen/ops/arange.h>
-#include <ATen/ops/baddbmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/elu.h>
 #include <ATen/ops/exp.h>
@@ -25,7 +24,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/generated/variable_factories.h>
 
-#include "attention/blocks.h"
+#include "attention/chunked_sums.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
@@ -54,10 +53,7 @@ class Luna : public Attention {
     int64_t chunk_length = 64;
     static Fields fields() {
       return {field(&Options::packed_length, "packed_length", "positions of the packed sequence").at_least(1),
-              field(&Options::chunk_length, "chunk_length",
-                    "longest chunk of the causal form; changes speed and rounding, not the result")
-                  .between(1, 65536)
-                  .in("positions")};
+              chunk_length_field(&Options::chunk_length)};
     }
   };
 
@@ -167,13 +163,13 @@ class Luna : public Attention {
       cost.executed_flops = cost.algorithmic_flops;
       if (d != e) kept += batch * heads * queries * length;  // without the fused kernel
     } else {
-      const auto blocks = even_blocks(sizes.queries, options.chunk_length);
-      const double n = blocks.count, c = blocks.length;
-      double products = heads * n * c * c * (d + length) + heads * n * c * c * (length + e);
-      if (blocks.count > 1) products += (groups * (n - 1) + heads * n) * c * length * (d + e);
-      cost.executed_flops = 2 * batch * (groups * keys * d * length + products);
-      kept += 2 * batch * heads * n * c * c + batch * heads * n * c * (2 * length + d + e);
-      if (blocks.count > 1) kept += batch * groups * n * length * (d + e);
+      CallSizes call{sizes.batch, geometry.num_heads, geometry.num_kv_heads, sizes.queries,
+                     sizes.keys,  geometry.head_dim,  options.packed_length};
+      const auto logits = causal_sums_cost(call, options.chunk_length);
+      call.key_width = options.packed_length, call.value_width = geometry.value_dim;
+      const auto outputs = causal_sums_cost(call, options.chunk_length);
+      cost.executed_flops = 2 * batch * groups * keys * d * length + logits.flops + outputs.flops;
+      kept += logits.kept + outputs.kept + batch * heads * queries * (2 * length + e);
     }
     cost.activation_bytes = static_cast<int64_t>(float_bytes * kept);
     return cost;
@@ -224,31 +220,8 @@ class Luna : public Attention {
   /// @param keys, values  the sums of what came before; undefined: nothing did
   Tensor causal_packed(const Widened& x, const Tensor& weights, const Tensor& count, const Tensor& keys,
                        const Tensor& values) const {
-    const auto logits = sums_to_each(x.query, x.key, weights, keys) / count;  // [B, H, T, l]
-    return sums_to_each(at::softmax(logits, -1), weights, x.value, values) / count;
-  }
-
-  /// sum_{s <= t} (query_t . key_s) value_s + query_t initial
-  /// @param query [B, H, T, X], key [B, G, T, X], value [B, G, T, Y], initial [B, G, X, Y] or undefined
-  /// @return [B, H, T, Y]
-  Tensor sums_to_each(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& initial) const {
-    const int64_t heads = query.size(1), groups = key.size(1), positions = query.size(2);
-    const auto blocks = even_blocks(positions, options_.chunk_length);
-    const auto [n, c] = blocks;
-    const auto queries = query_blocks(query, groups, blocks);                             // [B, G, n, R c, X]
-    const auto keys = key_blocks(key, blocks), chunk_values = key_blocks(value, blocks);  // [B, G, n, c, X or Y]
-    const auto products = at::matmul(queries, keys.mT());                                 // [B, G, n, R c, c]
-    // _unsafe_view: the product has no other user, so that autograd need not copy its gradient.
-    const auto masked = at::_unsafe_view(products, {query.size(0), groups, n, heads / groups, c, c}).tril_();
-    auto sums = at::matmul(masked.view(products.sizes()), chunk_values);  // [B, G, n, R c, Y]
-    if (n == 1 && !initial.defined()) return joined_blocks(sums, heads, positions);
-    const auto made = at::matmul(keys.narrow(2, 0, n - 1).mT(), chunk_values.narrow(2, 0, n - 1));
-    const auto first = initial.defined()
-                           ? initial.unsqueeze(2)
-                           : at::zeros({key.size(0), groups, 1, key.size(3), value.size(3)}, key.options());
-    const auto found = at::cat({first, made.cumsum(2) + first}, 2);  // [B, G, n, X, Y]
-    sums = at::baddbmm(sums.flatten(0, 2), queries.flatten(0, 2), found.flatten(0, 2)).view(sums.sizes());
-    return joined_blocks(sums, heads, positions);
+    const auto logits = causal_sums(x.query, x.key, weights, keys, options_.chunk_length) / count;  // [B, H, T, l]
+    return causal_sums(at::softmax(logits, -1), weights, x.value, values, options_.chunk_length) / count;
   }
 
   Options options_;

@@ -4,9 +4,9 @@
 // B batch, H heads, G key-value heads, R = H / G, T queries, n blocks of c positions, N most blocks,
 // D key width, E value width
 //
-// Not here: the causal form. The paper hides the upper triangle before the Sinkhorn iterations (section 3.3.2), but a
+// Not here: the causal form. The paper hides the upper triangle before the Sinkhorn iterations, but a
 // column's normaliser still runs over all later blocks, so that the past depends on them; without columns there is no
-// permutation left. Nor here: Gumbel noise, the dense mixture with full attention and SortCut (sections 3.1.1, 3.4).
+// permutation left. Nor here: Gumbel noise, the dense mixture with full attention and SortCut.
 
 #include <algorithm>
 #include <cmath>

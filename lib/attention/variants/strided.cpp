@@ -4,7 +4,7 @@
 // B batch, H heads, G key-value heads, R = H / G, T queries, S keys, l stride, n = T / l blocks of l positions,
 // w blocks that a band reaches, D key width, E value width
 //
-// Not here: the two patterns in different heads or layers; a head reads their union (section 5.2, third way).
+// Not here: the two patterns in different heads or layers; a head reads their union (section 5.1, "merged head").
 
 #include <algorithm>
 #include <cmath>

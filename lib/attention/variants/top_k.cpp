@@ -24,7 +24,8 @@ namespace attnscale {
 namespace {
 
 /// y_t = sum_i softmax_i(q_t . k_i / sqrt(D)) v_i over the visible keys whose logit is not below the k-th largest
-/// visible one. Logits that tie with it all stay, as in the paper's equation 6. The selection itself has no gradient.
+/// visible one. Logits that tie with it all stay, as in the paper, which masks what is below the k-th. The selection
+/// itself has no gradient.
 ///
 /// The square of logits and weights is computed in full, in float32 under bfloat16.
 class TopK : public Attention {

@@ -70,6 +70,7 @@ int run(int argc, char** argv) {
   add_list(app, action);
   add_describe(app, action);
   add_verify(app, action);
+  add_generate(app, action);
   add_bench(app, action);
   add_schema(app, action);
   add_docs(app, action);

@@ -1,5 +1,9 @@
 #include "data/source.h"
 
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -19,6 +23,20 @@ std::optional<Truth> Source::truth(int64_t) const { return std::nullopt; }
 std::optional<int64_t> Source::num_validation_windows(int64_t) const { return std::nullopt; }
 
 Json Source::fingerprint() const { return Json::object(); }
+
+std::vector<int64_t> Source::encode(const std::string& text) const {
+  std::vector<int64_t> tokens;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) {
+    int64_t token = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), token);
+    if (error != std::errc() || end != word.data() + word.size() || token < 0 || token >= vocab_size())
+      throw DataError(fmt::format("\"{}\" is not a token of this source; expected whole numbers from 0 to {}", word,
+                                  vocab_size() - 1));
+    tokens.push_back(token);
+  }
+  return tokens;
+}
 
 std::string Source::decode(const std::vector<int64_t>& tokens) const {
   return fmt::format("{}", fmt::join(tokens, " "));

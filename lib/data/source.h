@@ -68,6 +68,10 @@ class Source {
   /// lies; an empty object for a generated source.
   virtual Json fingerprint() const;
 
+  /// Tokens of a text, for prompts; default: whole numbers separated by blanks.
+  /// @throws DataError naming what is not a token
+  virtual std::vector<int64_t> encode(const std::string& text) const;
+
   /// Text of tokens, for samples; default: the numbers, separated by spaces.
   virtual std::string decode(const std::vector<int64_t>& tokens) const;
 };

@@ -126,6 +126,25 @@ class Text final : public Source {
 
   Json fingerprint() const override { return {{"bytes", file_.bytes().size()}, {"sha256", sha256_}}; }
 
+  std::vector<int64_t> encode(const std::string& text) const override {
+    std::vector<int64_t> tokens;
+    for (size_t offset = 0; offset < text.size();) {
+      if (bytes_only()) {
+        tokens.push_back(static_cast<unsigned char>(text[offset++]));
+        continue;
+      }
+      const size_t begin = offset;
+      const auto code_point = next_code_point(text, offset);
+      if (!code_point) throw DataError(fmt::format("byte {} of the text is not valid UTF-8", begin));
+      const auto found = std::lower_bound(vocabulary_.begin(), vocabulary_.end(), *code_point);
+      if (found == vocabulary_.end() || *found != *code_point)
+        throw DataError(fmt::format("\"{}\" is no character of {}, so the model has no token for it",
+                                    text.substr(begin, offset - begin), options_.path));
+      tokens.push_back(found - vocabulary_.begin());
+    }
+    return tokens;
+  }
+
   /// Bytes may come out as invalid UTF-8. A token beyond the vocabulary (a model may have more
   /// entries than the file has characters) shows as U+FFFD.
   std::string decode(const std::vector<int64_t>& tokens) const override {

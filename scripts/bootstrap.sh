@@ -15,14 +15,12 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 torch_version=2.13.0
 torch_minimum=2.11
-reference_packages=(transformers==5.24.0 numpy==2.4.6 einops==0.8.2 linformer==0.2.3 local-attention==1.11.2
-  memory-compressed-attention==0.0.7 infini-transformer-pytorch==0.2.1 nystrom-attention==0.0.14
+reference_packages=(transformers==5.24.0 numpy==2.4.6 einops==0.8.2 fla-core==0.6.0 linformer==0.2.3
+  local-attention==1.11.2 memory-compressed-attention==0.0.7 infini-transformer-pytorch==0.2.1 nystrom-attention==0.0.14
   performer-pytorch==1.1.4 sinkhorn-transformer==0.11.4 x-transformers==2.31.10)
-# Without their dependencies: of fla-core only files that import nothing but torch are used, and not Triton.
-reference_packages_alone=(fla-core==0.6.0)
 # A virtual environment holds absolute paths: after a move it is made anew.
 torch_key=$(echo "torch $torch_version $venv" | digest)
-references_key=$(echo "${reference_packages[*]} ${reference_packages_alone[*]} $torch_key" | digest)
+references_key=$(echo "${reference_packages[*]} $torch_key" | digest)
 
 usage() {
   cat <<'USAGE'
@@ -277,7 +275,6 @@ provide_references() {
   step "installing ${reference_packages[*]} in build/venv for the tests labelled \"references\""
   if ! stamp_is torch "$torch_key"; then provide_venv; fi
   run_step references pip_install "torch==$torch_version" "${reference_packages[@]}"
-  run_step references-alone pip_install --no-deps "${reference_packages_alone[@]}"
   echo "$torch_key" >"$venv/torch.stamp"
   echo "$references_key" >"$venv/references.stamp"
 }

@@ -174,8 +174,8 @@ def sinkhorn_lucidrains():
 
 
 @compare("lsh", "causal, one bucket", "transformers", "LSHSelfAttention, a chunk for all positions",
-         "shared keys at unit norm, the position itself last; its logits are not divided by the root of the head's width: "
-         "projection rescaled; its chunks mix buckets, so that several are not comparable; its norm adds 1e-6",
+         "shared keys at unit norm, the position itself last; its logits are not divided by the root of the head's "
+         "width: projection rescaled; its chunks mix buckets, so that several are not comparable; its norm adds 1e-6",
          1e-5)  # fmt: skip
 def lsh_reformer():
     from transformers import ReformerConfig

@@ -135,31 +135,38 @@ std::string fits_section(const Sweep& sweep) {
 }
 
 std::string comparison_section(const Sweep& sweep) {
-  const Comparison comparison = compare_variants(sweep);
+  const ReferenceComparison comparison = compare_with_reference(sweep);
   if (comparison.summaries.empty()) return "";
+  const auto interval_text = [](const std::optional<Estimate>& estimate, double level) {
+    if (!estimate) return std::string("too few to tell");
+    const Interval interval = estimate->interval(level);
+    return fmt::format("{:+.4f} to {:+.4f}", interval.low, interval.high);
+  };
   std::string body;
-  for (const PairedSummary& summary : comparison.summaries) {
-    const std::string interval = summary.half_width
-                                     ? fmt::format("{:+.4f} to {:+.4f}", summary.difference - *summary.half_width,
-                                                   summary.difference + *summary.half_width)
-                                     : "one seed: unknown";
-    body += "<tr>" + text_cell(summary.variant) +
-            number_cell(summary.difference, fmt::format("{:+.4f}", summary.difference)) + "<td class=\"n\">" +
-            html_escape(interval) + "</td>" + whole_cell(static_cast<double>(summary.sizes)) +
-            whole_cell(static_cast<double>(summary.pairs)) + "<td class=\"n\">" +
-            fmt::format("{:.3f} to {:.3f}", summary.params_low, summary.params_high) + "</td></tr>";
+  size_t tested = 1;
+  for (const PairComparison& summary : comparison.summaries) {
+    tested = std::max(tested, summary.comparisons);
+    body +=
+        "<tr>" + text_cell(summary.a) + number_cell(summary.difference, fmt::format("{:+.4f}", *summary.difference)) +
+        "<td class=\"n\">" + html_escape(interval_text(summary.over_sizes, summary.corrected_level())) +
+        "</td><td class=\"n\">" + html_escape(interval_text(summary.at_these_sizes, 0.95)) + "</td>" +
+        whole_cell(static_cast<double>(summary.cells.size())) + whole_cell(static_cast<double>(summary.pairs)) +
+        "<td class=\"n\">" + fmt::format("{:.3f} to {:.3f}", summary.params_low, summary.params_high) + "</td></tr>";
   }
   return fmt::format(
-      "<section class=\"card\" id=\"pairs\"><h2>Differences from {}</h2><p>Mean over sizes of the loss less that of "
-      "{}, "
-      "paired by seed; negative is better. The interval comes from the spread between seeds and holds for these sizes, "
-      "not for others. The learning rate is the same on both sides, tuned for neither unless it was "
-      "swept.</p>{}</section>\n",
-      html_escape(comparison.reference), html_escape(comparison.reference),
+      "<section class=\"card\" id=\"pairs\"><h2>Differences from {0}</h2><p>Mean over sizes of the loss less that of "
+      "{0}, paired by seed; negative is better. The first interval takes the sizes for a sample of sizes like "
+      "these{1}; "
+      "the second comes from the spread between seeds and holds for these sizes only, each by itself at 95 %. The "
+      "learning rate is the same on both sides, tuned for neither unless it was swept.</p>{2}</section>\n",
+      html_escape(comparison.reference),
+      tested == 1 ? std::string(" (95 %)")
+                  : fmt::format(" and is wide enough for all {} comparisons of the sweep together (95 %)", tested),
       table("Paired differences",
             heads({{"attention"},
                    {"difference (nats per token)", true},
-                   {"95 % interval", true},
+                   {"interval, sizes like these", true},
+                   {"interval, these sizes", true},
                    {"settings", true},
                    {"pairs", true},
                    {"parameters, ratio", true}}),

@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "core/json.h"
-#include "report/statistics.h"
+#include "scaling/comparison.h"
+#include "scaling/statistics.h"
 
 namespace attnscale {
 
@@ -19,7 +20,6 @@ struct CurvePoint {
 struct Run {
   std::string id, status, variant, message, settings;
   std::string cell;  ///< equal for runs that differ in nothing but the seed
-  std::string pair;  ///< equal for runs that differ in nothing but the attention (seed equal)
   std::optional<double> depth, model_dim, seed, diverged_at;
   std::optional<double> params, tokens, flops, loss, bayes_loss, excess, seconds;
   std::vector<CurvePoint> curve;
@@ -64,6 +64,7 @@ struct Sweep {
   std::vector<Cell> cells;
   std::vector<std::string> variants;  ///< softmax first, then by name
   std::vector<Law> laws;
+  std::vector<PairedRun> pairs;  ///< as `runs`, for the comparison
   std::optional<KnownTruth> truth;
   size_t planned = 0;              ///< runs that plan.json names; 0 without it
   std::vector<std::string> notes;  ///< what was missing or unreadable, in sentences
@@ -72,13 +73,9 @@ struct Sweep {
   const Law* law(const std::string& series, const std::string& form) const;
 };
 
-/// Reads spec.json, plan.json, results.jsonl and scaling.json; only results.jsonl must be there. A torn
-/// last line is left out and noted; of two rows with one id the later counts.
-/// @throws DataError without results, or naming the line that is not JSON; IoError
+/// Reads spec.json, plan.json, results.jsonl and scaling.json; only results.jsonl must be there.
+/// @throws as read_result_rows, which reads the results
 Sweep read_sweep(const std::filesystem::path& folder);
-
-/// Rows of results.jsonl in the order of the file. @throws as `read_sweep`
-std::vector<Json> read_rows(const std::filesystem::path& folder, std::vector<std::string>& notes);
 
 /// The value at a dotted path, or null.
 const Json& at_path(const Json& object, const std::string& path);

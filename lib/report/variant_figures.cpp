@@ -13,10 +13,10 @@
 namespace attnscale {
 namespace {
 
-Json difference_rows(const Comparison& comparison, Extent& x, Extent& y) {
+Json difference_rows(const ReferenceComparison& comparison, Extent& x, Extent& y) {
   Json rows = Json::array();
   y.add(0);
-  for (const PairedCell& cell : comparison.cells) {
+  for (const CellDifference& cell : comparison.cells) {
     Json row = {{"kind", "mean"},
                 {"variant", label(cell.variant)},
                 {"x", cell.params},
@@ -36,8 +36,8 @@ Json difference_rows(const Comparison& comparison, Extent& x, Extent& y) {
   return rows;
 }
 
-std::vector<Json> difference_layers(const Sweep& sweep, const Comparison& comparison, const Json& rows, const Extent& x,
-                                    const Extent& y) {
+std::vector<Json> difference_layers(const Sweep& sweep, const ReferenceComparison& comparison, const Json& rows,
+                                    const Extent& x, const Extent& y) {
   const std::string title = fmt::format("loss minus that of {} (nats per token)", label(comparison.reference));
   Json y_axis = loss_y(title, y);
   y_axis["axis"]["format"] = "+.3~f";
@@ -134,7 +134,7 @@ void add_variants(const Sweep& sweep, Figures& figures) {
     if (cell.loss) sizes.insert({cell.depth.value_or(0), cell.model_dim.value_or(0)});
   if (sizes.size() == 1) return add_variant_strip(sweep, std::move(figure), figures);
 
-  const Comparison comparison = compare_variants(sweep);
+  const ReferenceComparison comparison = compare_with_reference(sweep);
   if (comparison.cells.empty()) {
     figures.missing.push_back(
         {figure.id, figure.title,

@@ -43,27 +43,33 @@ std::string best_sentence(const Cell& best) {
                             loss_text(best.loss->high));
 }
 
-std::string comparison_phrase(const PairedSummary& summary) {
-  const std::string name = label(summary.variant);
-  if (!summary.half_width) {
-    return fmt::format("{} differs by {:+.4f} nats per token, and with one seed nobody can say whether that is chance",
-                       name, summary.difference);
+std::string comparison_phrase(const PairComparison& summary) {
+  const std::string name = label(summary.a);
+  if (!summary.over_sizes) {
+    return fmt::format("{} differs by {:+.4f} nats per token, and with one pair nobody can say whether that is chance",
+                       name, *summary.difference);
   }
-  const double low = summary.difference - *summary.half_width, high = summary.difference + *summary.half_width;
-  if (!summary.clear()) {
-    return fmt::format("{} cannot be told apart ({:+.4f}, 95 % interval {:+.4f} to {:+.4f})", name, summary.difference,
-                       low, high);
+  const auto [low, high] = summary.over_sizes->interval(summary.corrected_level());
+  if (!summary.shown()) {
+    return fmt::format("{} cannot be told apart ({:+.4f}, interval {:+.4f} to {:+.4f})", name, *summary.difference, low,
+                       high);
   }
-  return fmt::format("{} is {:.4f} nats per token {} (95 % interval {:.4f} to {:.4f})", name,
-                     std::abs(summary.difference), summary.difference < 0 ? "better" : "worse",
-                     std::min(std::abs(low), std::abs(high)), std::max(std::abs(low), std::abs(high)));
+  return fmt::format("{} is {:.4f} nats per token {} (interval {:.4f} to {:.4f})", name, std::abs(*summary.difference),
+                     *summary.difference < 0 ? "better" : "worse", std::min(std::abs(low), std::abs(high)),
+                     std::max(std::abs(low), std::abs(high)));
 }
 
-std::string comparison_sentence(const Comparison& comparison) {
+std::string comparison_sentence(const ReferenceComparison& comparison) {
   std::vector<std::string> phrases;
-  for (const PairedSummary& summary : comparison.summaries) phrases.push_back(comparison_phrase(summary));
-  return fmt::format("Against {}, run for run with equal depth, width, data and seed: {}.", label(comparison.reference),
-                     joined(phrases, "; "));
+  size_t tested = 1;
+  for (const PairComparison& summary : comparison.summaries) {
+    phrases.push_back(comparison_phrase(summary));
+    tested = std::max(tested, summary.comparisons);
+  }
+  return fmt::format("Against {}, run for run with equal depth, width, data and seed: {}. {}",
+                     label(comparison.reference), joined(phrases, "; "),
+                     tested == 1 ? "Intervals are 95 %."
+                                 : fmt::format("The intervals of the {} comparisons hold together at 95 %.", tested));
 }
 
 std::string law_sentence(const Law& law, const std::optional<KnownTruth>& truth) {
@@ -103,7 +109,7 @@ std::vector<std::string> verdict(const Sweep& sweep) {
   std::vector<std::string> sentences = {runs_sentence(sweep)};
   if (const Cell* best = best_cell(sweep)) sentences.push_back(best_sentence(*best));
   else sentences.push_back("No run finished, so there is no loss to report.");
-  const Comparison comparison = compare_variants(sweep);
+  const ReferenceComparison comparison = compare_with_reference(sweep);
   if (!comparison.summaries.empty()) sentences.push_back(comparison_sentence(comparison));
   if (const Law* law = headline_law(sweep)) sentences.push_back(law_sentence(*law, sweep.truth));
   if (sweep.planned > sweep.runs.size()) {

@@ -78,8 +78,10 @@ Json scaling_of_sweep(const std::filesystem::path& folder, FitReportOptions opti
   document["comparison"] = compare_variants(sweep.pairs);
   auto notes = sweep.notes;
   if (const auto count = document["comparison"].size(); count > 1)
-    notes.push_back(fmt::format("{} comparisons at 95 % each: about {:.2g} would show a difference where there is none",
-                                count, 0.05 * static_cast<double>(count)));
+    notes.push_back(
+        fmt::format("verdicts of the {} comparisons hold together at 95 % (Holm); an `interval` holds by "
+                    "itself, a `corrected_interval` together with the others (Bonferroni)",
+                    count));
   document["notes"] = notes;
   return document;
 }

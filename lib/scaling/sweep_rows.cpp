@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "scaling/pairing.h"
+#include "scaling/result_rows.h"
 
 namespace attnscale {
 namespace {
@@ -17,31 +18,6 @@ std::string attention_name(const Json& row) {
   const auto attention = config->find("attention");
   if (attention == config->end() || !attention->is_object()) return "";
   return attention->value("variant", "");
-}
-
-/// Names of the variants; one that occurs with several option sets gets those options behind its
-/// name in which the sets differ. [R]
-std::vector<std::string> variant_labels(const std::vector<Json>& rows) {
-  std::map<std::string, std::map<std::string, std::set<std::string>>> values;  // variant -> option -> values seen
-  for (const auto& row : rows)
-    if (const auto name = attention_name(row); !name.empty())
-      for (const auto& [option, value] : row["config"]["attention"].items()) values[name][option].insert(value.dump());
-  std::vector<std::string> labels;
-  for (const auto& row : rows) {
-    auto label = attention_name(row);
-    if (!label.empty())
-      for (const auto& [option, seen] : values[label])
-        if (seen.size() > 1)
-          label += fmt::format(" {}={}", option, row["config"]["attention"].value(option, Json("default")).dump());
-    labels.push_back(std::move(label));
-  }
-  return labels;
-}
-
-/// The config without what seeds of one cell may differ in.
-std::string cell_of(Json config) {
-  if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
-  return canonical(config);
 }
 
 std::optional<Json> common_truth(const std::vector<Json>& rows, std::vector<std::string>& notes) {
@@ -89,40 +65,62 @@ bool pair_losses(SweepRows& sweep) {
 
 }  // namespace
 
-SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns) {
-  SweepRows sweep;
-  const auto file = folder / "results.jsonl";
-  if (!std::filesystem::is_directory(folder)) throw IoError(folder.string() + ": no such folder; expected a sweep's");
-  if (!std::filesystem::exists(file))
-    throw DataError(fmt::format("{}: is a folder without results.jsonl; expected a sweep's folder", folder.string()));
-  std::vector<std::pair<std::string, Json>> kept;
-  std::map<std::string, size_t> place_of_id;
-  for (auto& [place, row] : read_jsonl(file, true)) {
-    const auto id = row.contains("id") ? row["id"].dump() : place;
-    const auto [found, is_new] = place_of_id.emplace(id, kept.size());
-    if (is_new) kept.emplace_back(std::move(place), std::move(row));
-    else kept[found->second] = {std::move(place), std::move(row)};
+std::vector<std::string> variant_labels(const std::vector<Json>& rows) {
+  std::map<std::string, std::map<std::string, std::set<std::string>>> values;  // variant -> option -> values seen
+  for (const auto& row : rows)
+    if (const auto name = attention_name(row); !name.empty())
+      for (const auto& [option, value] : row["config"]["attention"].items()) values[name][option].insert(value.dump());
+  std::vector<std::string> labels;
+  for (const auto& row : rows) {
+    auto label = attention_name(row);
+    if (!label.empty())
+      for (const auto& [option, seen] : values[label])
+        if (seen.size() > 1)
+          label += fmt::format(" {}={}", option, row["config"]["attention"].value(option, Json("default")).dump());
+    labels.push_back(std::move(label));
   }
-  sweep.points = points_of_rows(kept, columns, file.string());
+  return labels;
+}
+
+std::string cell_of(Json config) {
+  if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
+  return canonical(config);
+}
+
+std::vector<PairedRun> paired_runs(const std::vector<Json>& rows, const std::vector<std::string>& labels) {
+  const auto keys = pair_keys(rows);
+  std::vector<PairedRun> runs;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const bool done = rows[i].value("status", "done") == "done" && rows[i].contains("loss");
+    runs.push_back({.variant = labels[i],
+                    .key = keys[i],
+                    .done = done,
+                    .loss = done ? rows[i]["loss"].get<double>() : 0,
+                    .params = rows[i].value("params", 0.0),
+                    .cell = keys[i].empty() ? "" : cell_of(Json::parse(keys[i]))});
+  }
+  return runs;
+}
+
+SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns) {
+  auto results = read_result_rows(folder);
+  SweepRows sweep;
+  sweep.notes = std::move(results.notes);
+  std::vector<std::pair<std::string, Json>> kept;
+  for (size_t i = 0; i < results.rows.size(); ++i)
+    kept.emplace_back(std::move(results.places[i]), std::move(results.rows[i]));
+  sweep.points = points_of_rows(kept, columns, (folder / "results.jsonl").string());
   for (auto& [place, row] : kept) sweep.rows.push_back(std::move(row));
 
   const auto labels = variant_labels(sweep.rows);
-  const auto keys = pair_keys(sweep.rows);
   for (size_t i = 0; i < sweep.rows.size(); ++i) {
     auto& point = sweep.points[i];
     if (!labels[i].empty() && !columns.columns.count("variant")) point.variant = labels[i];
-    const auto config = sweep.rows[i].find("config");
-    if (config == sweep.rows[i].end() || !config->is_object()) continue;
-    point.cell = cell_of(*config);
-    sweep.pairs.push_back({.variant = point.variant,
-                           .key = keys[i],
-                           .done = point.done(),
-                           .loss = point.L,
-                           .params = point.N,
-                           .cell = cell_of(Json::parse(keys[i]))});
+    if (sweep.rows[i].contains("config")) point.cell = cell_of(sweep.rows[i]["config"]);
   }
   // Someone who names a loss column wants that column.
   if (columns.columns.count("L")) return sweep;
+  sweep.pairs = paired_runs(sweep.rows, labels);
   sweep.truth = common_truth(sweep.rows, sweep.notes);
   sweep.paired = pair_losses(sweep);
   return sweep;

@@ -21,7 +21,18 @@ struct SweepRows {
   std::vector<std::string> notes;
 };
 
-/// @throws DataError, IoError
+/// Names of the variants; one that occurs with several option sets gets those options behind its name in which the
+/// sets differ: `sliding_window window=16`. Empty for a row without one. @param rows  checked [R]
+std::vector<std::string> variant_labels(const std::vector<Json>& rows);
+
+/// A config without its seed: equal for runs of one cell.
+std::string cell_of(Json config);
+
+/// The rows as compare_all takes them. One without a config has an empty key and takes no part. [R]
+/// @param rows  checked [R]  @param labels  their variants [R]
+std::vector<PairedRun> paired_runs(const std::vector<Json>& rows, const std::vector<std::string>& labels);
+
+/// @throws as read_result_rows, and DataError for values that no run can have
 SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns = {});
 
 }  // namespace attnscale

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/nearest.h"
 #include "scaling/csv.h"
+#include "scaling/result_rows.h"
 
 namespace attnscale {
 namespace {
@@ -221,9 +222,8 @@ void check_is_text(std::string_view text, const std::string& source) {
   }
 }
 
-std::vector<std::pair<std::string, Json>> rows_of_jsonl(std::string_view text, const std::string& source,
-                                                        bool may_be_torn) {
-  std::vector<std::pair<std::string, Json>> rows;
+JsonLines rows_of_jsonl(std::string_view text, const std::string& source, bool may_be_torn) {
+  JsonLines lines;
   int64_t line = 0;
   while (!text.empty()) {
     const auto end = text.find('\n');
@@ -236,15 +236,20 @@ std::vector<std::pair<std::string, Json>> rows_of_jsonl(std::string_view text, c
     try {
       value = parse_json(row, place).value;
     } catch (const ConfigError& error) {
-      if (may_be_torn && end == std::string_view::npos) break;
-      // parse_json counts lines from the row's beginning: its ":1:" is the row's column.
-      throw DataError(error.what());
+      if (may_be_torn && end == std::string_view::npos) {
+        lines.torn_line = line;
+        break;
+      }
+      // parse_json counts lines from the row's beginning; the row is one line.
+      std::string message = error.what();
+      if (const auto first = place + ":1:"; message.rfind(first, 0) == 0) message.replace(0, first.size(), place + ":");
+      throw DataError(message);
     }
     if (!value.is_object())
       throw DataError(fmt::format("{}: holds {}; expected one JSON object per line", place, describe_value(value)));
-    rows.emplace_back(place, std::move(value));
+    lines.rows.emplace_back(place, std::move(value));
   }
-  return rows;
+  return lines;
 }
 
 std::vector<std::pair<std::string, Json>> rows_of_json(std::string_view text, const std::string& source) {
@@ -327,7 +332,7 @@ std::vector<Point> points_of_rows(const std::vector<std::pair<std::string, Json>
   return reader.finish();
 }
 
-std::vector<std::pair<std::string, Json>> read_jsonl(const std::filesystem::path& file, bool may_be_torn) {
+JsonLines read_jsonl(const std::filesystem::path& file, bool may_be_torn) {
   const auto text = read_file(file);
   check_is_text(text, file.string());
   return rows_of_jsonl(text, file.string(), may_be_torn);
@@ -335,11 +340,11 @@ std::vector<std::pair<std::string, Json>> read_jsonl(const std::filesystem::path
 
 std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMap& columns) {
   if (std::filesystem::is_directory(path)) {
-    const auto results = path / "results.jsonl";
-    if (!std::filesystem::exists(results))
-      throw DataError(
-          fmt::format("{}: is a folder without results.jsonl; expected a sweep's folder or a table", path.string()));
-    return points_of_rows(read_jsonl(results, true), columns, results.string());
+    auto results = read_result_rows(path);
+    std::vector<std::pair<std::string, Json>> rows;
+    for (size_t i = 0; i < results.rows.size(); ++i)
+      rows.emplace_back(std::move(results.places[i]), std::move(results.rows[i]));
+    return points_of_rows(rows, columns, (path / "results.jsonl").string());
   }
   const auto text = read_file(path);
   const auto source = path.string();
@@ -350,7 +355,8 @@ std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMa
   const bool is_csv = extension == ".csv" || extension == ".tsv" || (text[first] != '[' && text[first] != '{');
   if (is_csv) return points_of_csv(text, columns, source);
   const bool is_jsonl = extension != ".json" && text[first] == '{';
-  return points_of_rows(is_jsonl ? rows_of_jsonl(text, source, false) : rows_of_json(text, source), columns, source);
+  return points_of_rows(is_jsonl ? rows_of_jsonl(text, source, false).rows : rows_of_json(text, source), columns,
+                        source);
 }
 
 std::vector<int> independent_groups(const std::vector<Point>& points) {

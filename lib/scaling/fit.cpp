@@ -9,7 +9,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "core/error.h"
 #include "scaling/bootstrap.h"
 #include "scaling/identifiability.h"
 #include "scaling/power_law.h"
@@ -177,10 +176,8 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
   PowerSumObjective objective(form.x, losses, options.delta, options.fixed_E);
   const bool floor_is_free = objective.floor_is_free();
   const auto starts = form.x.size() == 2 ? parametric_starts(floor_is_free) : power_law_starts(floor_is_free);
-  const auto search = minimise_from_all(objective, starts);
-  if (search.polished == 0)
-    throw NumericsError(form.name + ": no start has a finite objective; check the table for extreme values");
-  const auto law = objective.from_coordinates(search.best.at);
+  const auto fit = fit_law(objective, starts, form.name);
+  const auto& law = fit.law;
   const double smallest_loss = *std::min_element(losses.begin(), losses.end());
 
   Json out;
@@ -193,16 +190,16 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
           fmt::format("{} is too large for a number: the law has degenerated; widen the spans", quantity.name));
   }
   if (!floor_is_free) out["E_fixed"] = true;
-  out["objective"] = search.best.objective;
-  out["gradient_norm"] = search.best.gradient_norm;
+  out["objective"] = fit.objective;
+  out["gradient_norm"] = fit.gradient_norm;
   out["n_points"] = form.points.size();
   const auto zeros = std::vector<double>(losses.size(), 0.0);
   const auto design = design_cells(form.x.front(), form.x.size() > 1 ? form.x[1] : zeros);
   out["n_cells"] = 1 + *std::max_element(design.begin(), design.end());
-  out["starts"] = search.starts;
+  out["starts"] = fit.starts;
   out["points"] = form.choice;
 
-  std::vector<double> residuals = objective.log_predictions(search.best.at);
+  std::vector<double> residuals = objective.log_predictions(fit.optimum.at);
   double squares = 0;
   for (size_t i = 0; i < residuals.size(); ++i) {
     residuals[i] = objective.log_losses()[i] - residuals[i];
@@ -210,13 +207,13 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
   }
   const double rms = std::sqrt(squares / static_cast<double>(residuals.size()));
   out["rms_log_residual"] = rms;
-  flag_optimum(form, law, search.best, smallest_loss, rms, floor_is_free, flags);
+  flag_optimum(form, law, fit.optimum, smallest_loss, rms, floor_is_free, flags);
   const auto group = independent_groups(form.points);
   if (options.replicates > 0) {
     // Huge tables get fewer replicates, so that a million rows still end within minutes.
     const int affordable = std::max(100, static_cast<int>(2e7 / static_cast<double>(losses.size())));
     const auto resampled =
-        bootstrap(objective, search.best, group, design, {std::min(options.replicates, affordable), options.seed});
+        bootstrap(objective, fit.optimum, group, design, {std::min(options.replicates, affordable), options.seed});
     add_intervals(form, resampled, smallest_loss, floor_is_free, out, flags);
     if (resampled.method == Resampling::residuals) add_lack_of_fit(residuals, group, objective.num_free(), out, flags);
   }

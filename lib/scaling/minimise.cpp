@@ -14,7 +14,7 @@ using Vector = Eigen::Matrix<double, Eigen::Dynamic, 1, 0, max_parameters, 1>;
 
 constexpr int screening_iterations = 10;
 constexpr int polished_starts = 24;
-constexpr int screening_points = 2000;
+constexpr int screening_cells = 2000;
 
 /// Newton step with the diagonal raised by `damping`; false when the matrix is not positive definite.
 bool damped_step(const Derivatives& here, double damping, Vector& step) {
@@ -94,9 +94,9 @@ Minimum minimise(PowerSumObjective& objective, const Coordinates& start, const D
 
 Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSum>& starts) {
   PowerSumObjective screen = objective;
-  if (const int points = objective.num_points(); points > screening_points) {
+  if (const auto points = static_cast<size_t>(objective.num_points()); objective.num_cells() > screening_cells) {
     std::vector<double> weights(points, 0.0);
-    for (int i = 0; i < screening_points; ++i) weights[static_cast<size_t>(i) * points / screening_points] = 1;
+    for (size_t i = 0; i < screening_cells; ++i) weights[i * points / screening_cells] = 1;
     screen.set_weights(std::move(weights));
   }
   std::vector<Minimum> walked;

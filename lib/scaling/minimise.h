@@ -34,7 +34,7 @@ struct Search {
 };
 
 /// Walks a few steps from every start, then goes on from the best of them until they converge; the
-/// lowest objective wins. With more than 2,000 points the first steps see an even subsample.
+/// lowest objective wins. With more than 2,000 cells the first steps see an even subsample.
 Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSum>& starts);
 
 }  // namespace attnscale

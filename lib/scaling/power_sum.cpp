@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 namespace attnscale {
 
@@ -42,6 +43,83 @@ PowerSumObjective::PowerSumObjective(const std::vector<std::vector<double>>& x, 
     distinct_.push_back(std::move(distinct));
     index_.push_back(std::move(index));
   }
+  find_cells();
+  sort_cells();
+  sum_cells();
+}
+
+void PowerSumObjective::find_cells() {
+  std::map<std::array<int, max_terms>, size_t> number;
+  for (int i = 0; i < num_points(); ++i) {
+    std::array<int, max_terms> x{};
+    for (int k = 0; k < num_terms(); ++k) x[k] = index_[k][i];
+    const auto [found, is_new] = number.emplace(x, cells_.size());
+    if (is_new) cells_.emplace_back().x = x;
+    cells_[found->second].points.push_back(i);
+  }
+}
+
+void PowerSumObjective::sort_cells() {
+  for (auto& cell : cells_) {
+    std::sort(cell.points.begin(), cell.points.end(), [&](int a, int b) {
+      return log_losses_[a] < log_losses_[b] || (log_losses_[a] == log_losses_[b] && a < b);
+    });
+    cell.centre = log_losses_[cell.points[cell.points.size() / 2]];
+    cell.losses.clear();
+    for (const int i : cell.points) cell.losses.push_back(log_losses_[i] - cell.centre);
+  }
+}
+
+void PowerSumObjective::sum_cells() {
+  for (auto& cell : cells_) {
+    const size_t size = cell.points.size();
+    for (auto* sums : {&cell.weight, &cell.linear, &cell.square}) sums->assign(size + 1, 0.0);
+    for (size_t j = 0; j < size; ++j) {
+      const double weight = weights_[cell.points[j]], loss = cell.losses[j];
+      cell.weight[j + 1] = cell.weight[j] + weight;
+      cell.linear[j + 1] = cell.linear[j] + weight * loss;
+      cell.square[j + 1] = cell.square[j] + weight * loss * loss;
+    }
+  }
+}
+
+void PowerSumObjective::set_weights(std::vector<double> weights) {
+  weights_ = std::move(weights);
+  sum_cells();
+}
+
+void PowerSumObjective::set_log_losses(std::vector<double> values) {
+  log_losses_ = std::move(values);
+  sort_cells();
+  sum_cells();
+}
+
+PowerSumObjective::CellSums PowerSumObjective::sums_of(const Cell& cell, double log_prediction) const {
+  const double at = log_prediction - cell.centre;  // residuals are at - loss
+  const auto place = [&](auto found) { return static_cast<size_t>(found - cell.losses.begin()); };
+  // [0, low) lie more than delta below the prediction, [high, size) more than delta above it.
+  const size_t low = place(std::lower_bound(cell.losses.begin(), cell.losses.end(), at - delta_));
+  const size_t high =
+      place(std::upper_bound(cell.losses.begin() + static_cast<std::ptrdiff_t>(low), cell.losses.end(), at + delta_));
+  const size_t size = cell.losses.size();
+  CellSums sums;
+  const auto tail = [&](size_t from, size_t to, double sign) {
+    const double weight = cell.weight[to] - cell.weight[from];
+    if (weight <= 0) return;
+    const double distance = sign * (weight * at - (cell.linear[to] - cell.linear[from]));  // sum of |residual|
+    sums.value += delta_ * (distance - 0.5 * delta_ * weight);
+    sums.slope += sign * delta_ * weight;
+    sums.reweighted += delta_ * weight * weight / distance;
+  };
+  tail(0, low, 1);
+  tail(high, size, -1);
+  const double weight = cell.weight[high] - cell.weight[low];
+  const double linear = cell.linear[high] - cell.linear[low], square = cell.square[high] - cell.square[low];
+  sums.value += 0.5 * std::max(0.0, weight * at * at - 2 * at * linear + square);
+  sums.slope += weight * at - linear;
+  sums.inside = weight;
+  sums.reweighted += weight;
+  return sums;
 }
 
 PowerSumObjective::Coordinates PowerSumObjective::to_coordinates(const PowerSum& law) const {
@@ -74,34 +152,27 @@ Derivatives PowerSumObjective::evaluate(const Coordinates& at, Curvature curvatu
   Derivatives out;
   out.size = size;
   double share[1 + max_terms], ln_x[1 + max_terms] = {};  // a component's share of the prediction; its ln x
-  for (int i = 0; i < num_points(); ++i) {
-    if (weights_[i] == 0) continue;
+  for (const auto& cell : cells_) {
+    if (cell.weight.back() == 0) continue;
     share[0] = floor;
     double sum = floor;
-    for (int k = 0; k < terms; ++k) sum += share[1 + k] = powers_[k][index_[k][i]];
-    const double residual = std::log(sum) - log_losses_[i];
-    if (!std::isfinite(residual)) {
+    for (int k = 0; k < terms; ++k) sum += share[1 + k] = powers_[k][cell.x[k]];
+    const double log_prediction = std::log(sum);
+    if (!std::isfinite(log_prediction - cell.centre)) {
       out.value = std::numeric_limits<double>::infinity();
       return out;
     }
-    const double size_of_residual = std::abs(residual);
-    const bool square = size_of_residual <= delta_;
-    const double weight = weights_[i];
-    out.value += weight * (square ? 0.5 * residual * residual : delta_ * (size_of_residual - 0.5 * delta_));
-    const double slope = weight * (square ? residual : std::copysign(delta_, residual));  // Huber's psi
+    const auto sums = sums_of(cell, log_prediction);
+    out.value += sums.value;
+    const double slope = sums.slope;
 
     // With eta_k the logarithm of component k: d ln(sum) / d eta_k = share_k, and
     // d2 ln(sum) / d eta_k d eta_l = share_k (k == l) - share_k share_l.
-    double product, diagonal;
-    if (curvature == Curvature::exact) {
-      product = (square ? weight : 0.0) - slope;
-      diagonal = slope;
-    } else {
-      product = weight * (square ? 1.0 : delta_ / size_of_residual);
-      diagonal = 0;
-    }
+    const bool exact = curvature == Curvature::exact;
+    const double product = exact ? sums.inside - slope : sums.reweighted;
+    const double diagonal = exact ? slope : 0;
     for (int k = 0; k <= terms; ++k) share[k] /= sum;
-    for (int k = 0; k < terms; ++k) ln_x[1 + k] = distinct_[k][index_[k][i]];
+    for (int k = 0; k < terms; ++k) ln_x[1 + k] = distinct_[k][cell.x[k]];
     out.gradient[0] += slope * share[0];
     out.hessian[0] += (product * share[0] + diagonal) * share[0];
     for (int k = 1; k <= terms; ++k) {

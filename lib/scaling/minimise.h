@@ -17,7 +17,8 @@ struct Minimum {
 
 struct DescentOptions {
   int max_iterations = 500;
-  double gradient_tolerance = 1e-9;  ///< the promise is 1e-8; one digit in hand
+  double gradient_tolerance = 1e-9;         ///< the promise is 1e-8; one digit in hand
+  Curvature first = Curvature::reweighted;  ///< what the walk begins with; exact near an optimum
 };
 
 /// Damped Newton walk from one start: reweighted curvature far away, exact curvature near by, the

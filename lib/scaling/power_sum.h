@@ -74,6 +74,9 @@ class PowerSumObjective {
   /// Cost O(P), as that of new losses O(P log P).
   void set_weights(std::vector<double> weights);
 
+  /// Forgets the cells whose points have no weight: for a copy that is only walked on.
+  void drop_weightless();
+
   const std::vector<double>& log_losses() const { return log_losses_; }
   void set_log_losses(std::vector<double> values);
 
@@ -99,13 +102,13 @@ class PowerSumObjective {
   std::vector<std::array<double, max_parameters>> log_jacobian(const Coordinates& at);
 
  private:
-  /// The points of one x, sorted by loss; sums over the first 0, 1, .. of them, losses relative to `centre`.
+  /// The points of one x: a stretch of `points_`, sorted by loss.
   struct Cell {
     std::array<int, max_terms> x{};  // places in distinct_, one per term
-    double centre = 0;               // a ln loss in the middle of the cell
-    std::vector<int> points;
-    std::vector<double> losses;                  // ln loss - centre, ascending
-    std::vector<double> weight, linear, square;  // of weight, weight * loss, weight * loss^2
+    size_t begin = 0, size = 0;
+    size_t sums = 0;    // where its prefix sums begin: over the first 0, 1, .., size of its points
+    double centre = 0;  // a ln loss in the middle of the cell, which the sums are taken from
+    double weight = 0;  // of all its points
   };
   /// What the points of a cell contribute together at one prediction.
   struct CellSums {
@@ -115,7 +118,7 @@ class PowerSumObjective {
   };
 
   void exponentiate(const Coordinates& at);
-  void find_cells();
+  void find_cells(const std::vector<std::vector<int>>& index);
   void sort_cells();
   void sum_cells();
   CellSums sums_of(const Cell& cell, double log_prediction) const;
@@ -126,9 +129,11 @@ class PowerSumObjective {
   double log_fixed_floor_ = 0;
   std::vector<double> centres_;                // [K]
   std::vector<std::vector<double>> distinct_;  // [K][..] distinct ln x - centre
-  std::vector<std::vector<int>> index_;        // [K][P] into distinct_
   std::vector<std::vector<double>> powers_;    // [K][..] the term at each distinct x; scratch
   std::vector<Cell> cells_;
+  std::vector<int> points_;                                      // cell by cell
+  std::vector<double> relative_;                                 // ln loss - the cell's centre, as points_
+  std::vector<double> weight_sums_, linear_sums_, square_sums_;  // of weight, weight * loss, weight * loss^2
 };
 
 }  // namespace attnscale

@@ -63,6 +63,7 @@ class PointReader {
       explicit_[role] = given != map.columns.end();
       names_[role] = explicit_[role] ? std::vector<std::string>{given->second} : ColumnMap::defaults(role);
     }
+    keep_roles_apart(map);
   }
 
   const std::vector<std::string>& names(const std::string& role) const { return names_.at(role); }
@@ -73,9 +74,11 @@ class PointReader {
   void saw_role(const std::string& role) { found_.insert(role); }
 
   /// @param cells  by role; a role whose column the record lacks is absent
-  void add(const std::map<std::string, Cell>& cells, const std::string& place) {
+  /// @param flags  what the record's own flags say
+  void add(const std::map<std::string, Cell>& cells, const std::string& place, std::vector<std::string> flags = {}) {
     Point point;
     point.place = place;
+    point.flags = std::move(flags);
     const auto text = [&](const char* role) {
       const auto found = cells.find(role);
       return found == cells.end() || found->second.value.is_null() ? std::string() : text_of(found->second);
@@ -134,6 +137,22 @@ class PointReader {
   }
 
  private:
+  /// A column that the map gives one role is not taken for another by default. Numbers are missed, so that they are
+  /// asked for; a name that is missing is not.
+  void keep_roles_apart(const ColumnMap& map) {
+    for (const auto& [role, column] : map.columns)
+      for (const auto& other : ColumnMap::roles()) {
+        auto& tried = names_.at(other);
+        if (explicit_.at(other) || std::find(tried.begin(), tried.end(), column) == tried.end()) continue;
+        if (other.size() == 1)
+          throw ConfigError(
+              fmt::format("--columns: column \"{0}\" is given for {1}, and is by default the one for {2}; name another "
+                          "column for {2} ({2}=...)",
+                          column, role, other));
+        std::erase(tried, column);
+      }
+  }
+
   std::string hint(const std::string& name, const std::string& role) const {
     const auto near = nearest_name(name, order_);
     if (!near.empty()) return fmt::format("; did you mean \"{}\"?", near);
@@ -178,6 +197,15 @@ const Json* member(const Json& object, const std::string& name) {
     if (const auto found = object.find(name.substr(0, dot)); found != object.end())
       return member(*found, name.substr(dot + 1));
   return nullptr;
+}
+
+/// The texts of a record's list `flags`, as the trainer writes it.
+std::vector<std::string> flags_of(const Json& row) {
+  std::vector<std::string> flags;
+  if (const auto found = row.find("flags"); found != row.end() && found->is_array())
+    for (const auto& flag : *found)
+      if (flag.is_string()) flags.push_back(flag.get<std::string>());
+  return flags;
 }
 
 std::vector<Point> points_of_csv(std::string_view text, const ColumnMap& map, const std::string& source) {
@@ -309,7 +337,12 @@ ColumnMap ColumnMap::parse(const std::string& text) {
     const auto role = trimmed(item.substr(0, equals));
     if (std::find(roles().begin(), roles().end(), role) == roles().end())
       throw ConfigError(fmt::format("--columns: \"{}\" is not a role; roles: {}", role, fmt::join(roles(), ", ")));
-    if (!map.columns.emplace(role, trimmed(item.substr(equals + 1))).second)
+    const auto column = trimmed(item.substr(equals + 1));
+    for (const auto& [other, taken] : map.columns)
+      if (other != role && taken == column)
+        throw ConfigError(fmt::format("--columns: column \"{}\" is given for {} and for {}; a column has one role",
+                                      column, other, role));
+    if (!map.columns.emplace(role, column).second)
       throw ConfigError(fmt::format("--columns: {} is given twice; keep one of them", role));
   }
   return map;
@@ -327,7 +360,7 @@ std::vector<Point> points_of_rows(const std::vector<std::pair<std::string, Json>
           cells[role] = {*value, false};
           break;
         }
-    reader.add(cells, place);
+    reader.add(cells, place, flags_of(row));
   }
   return reader.finish();
 }

@@ -19,9 +19,11 @@ struct Point {
   double D = 0;         ///< training tokens; 0 when the table has no such column
   double C = 0;         ///< training FLOPs; 0 when the table has no such column
   double L = 0;         ///< loss, nats per token; 0 unless the status is `done`
+  double paired_L = 0;  ///< true Bayes loss + excess over the Bayes-optimal prediction of the same tokens; 0: not known
   int64_t seed = 0;
-  std::string status = "done";  ///< anything else is counted and named, and not fitted
-  std::string place;            ///< `file:line`
+  std::vector<std::string> flags;  ///< what the trainer found suspicious about a run that is done
+  std::string status = "done";     ///< anything else is counted and named, and not fitted
+  std::string place;               ///< `file:line`
   bool done() const { return status == "done"; }
 };
 

@@ -37,30 +37,42 @@ std::optional<Json> common_truth(const std::vector<Json>& rows, std::vector<std:
   return truth;
 }
 
-/// Replaces losses by true Bayes loss + paired excess where every finished row has one.
+/// Gives each finished point its true Bayes loss + paired excess, where all have one.
 bool pair_losses(SweepRows& sweep) {
   if (!sweep.truth) return false;
-  double noise = 0;
-  int count = 0;
+  const double truth = (*sweep.truth)["bayes_loss"];
+  std::vector<double> paired(sweep.rows.size(), 0.0);
   for (size_t i = 0; i < sweep.rows.size(); ++i) {
     if (!sweep.points[i].done()) continue;
     if (!sweep.rows[i].contains("excess")) return false;
-    noise += sweep.rows[i]["loss"].get<double>() - sweep.rows[i]["excess"].get<double>();
-    ++count;
+    paired[i] = truth + sweep.rows[i]["excess"].get<double>();
+    if (!(paired[i] > 0) || !std::isfinite(paired[i])) return false;
   }
-  const double truth = (*sweep.truth)["bayes_loss"];
-  for (size_t i = 0; i < sweep.rows.size(); ++i) {
-    if (!sweep.points[i].done()) continue;
-    const double paired = truth + sweep.rows[i]["excess"].get<double>();
-    if (!(paired > 0) || !std::isfinite(paired)) return false;
-    sweep.points[i].L = paired;
-  }
-  if (count > 0)
-    sweep.notes.push_back(
-        fmt::format("fits see true Bayes loss + paired excess: the validation tokens' own Bayes loss is "
-                    "{:.6g}, {:+.2g} from the true {:.6g}, and this sampling noise cancels",
-                    noise / count, noise / count - truth, truth));
+  for (size_t i = 0; i < paired.size(); ++i) sweep.points[i].paired_L = paired[i];
   return true;
+}
+
+/// The validation set furthest from the truth: runs of one sweep may have sets of several sizes.
+std::optional<ValidationCheck> check_validation(const SweepRows& sweep) {
+  if (!sweep.truth) return std::nullopt;
+  const double truth = (*sweep.truth)["bayes_loss"];
+  const auto truth_error = sweep.truth->find("bayes_loss_error");
+  std::optional<ValidationCheck> worst;
+  bool all_have_errors = true;
+  for (size_t i = 0; i < sweep.rows.size(); ++i) {
+    const auto& row = sweep.rows[i];
+    if (!sweep.points[i].done() || !row.contains("bayes_loss")) continue;
+    ValidationCheck check{.bayes_loss = row["bayes_loss"].get<double>(), .deviation = 0, .standard_error = {}};
+    check.deviation = check.bayes_loss - truth;
+    if (const auto error = row.find("bayes_loss_error"); error != row.end())
+      check.standard_error =
+          std::hypot(error->get<double>(),
+                     truth_error != sweep.truth->end() && truth_error->is_number() ? truth_error->get<double>() : 0.0);
+    else all_have_errors = false;
+    if (!worst || std::abs(check.deviation) > std::abs(worst->deviation)) worst = check;
+  }
+  if (worst && !all_have_errors) worst->standard_error.reset();
+  return worst;
 }
 
 }  // namespace
@@ -87,11 +99,33 @@ std::string cell_of(Json config) {
   return canonical(config);
 }
 
-std::vector<PairedRun> paired_runs(const std::vector<Json>& rows, const std::vector<std::string>& labels) {
+std::string ValidationCheck::text() const {
+  auto text = fmt::format("the validation tokens' own Bayes loss is {:.6g}, {:+.2g} from the true {:.6g}", bayes_loss,
+                          deviation, bayes_loss - deviation);
+  if (!standard_error) text += "; its standard error is not recorded, so that nobody can say whether that is chance";
+  else if (*standard_error > 0 && std::abs(deviation) <= 3 * *standard_error)
+    text += fmt::format(" or {:.1f} standard errors, as chance allows", std::abs(deviation) / *standard_error);
+  else if (std::abs(deviation) > 1e-9)
+    text += fmt::format(
+        " with a standard error of {:.2g}, MORE THAN CHANCE EXPLAINS: the source's truth or its ideal predictor is "
+        "wrong",
+        *standard_error);
+  return text + "; fits of the raw loss carry this error, those of the paired excess do not";
+}
+
+Json ValidationCheck::to_json() const {
+  Json json = {{"bayes_loss", bayes_loss}, {"deviation", deviation}};
+  if (standard_error) json["standard_error"] = *standard_error;
+  return json;
+}
+
+std::vector<PairedRun> paired_runs(const std::vector<Json>& rows, const std::vector<std::string>& labels,
+                                   bool keep_flagged) {
   const auto keys = pair_keys(rows);
   std::vector<PairedRun> runs;
   for (size_t i = 0; i < rows.size(); ++i) {
-    const bool done = rows[i].value("status", "done") == "done" && rows[i].contains("loss");
+    const bool done = rows[i].value("status", "done") == "done" && rows[i].contains("loss") &&
+                      (keep_flagged || !rows[i].contains("flags") || rows[i]["flags"].empty());
     runs.push_back({.variant = labels[i],
                     .key = keys[i],
                     .done = done,
@@ -102,7 +136,7 @@ std::vector<PairedRun> paired_runs(const std::vector<Json>& rows, const std::vec
   return runs;
 }
 
-SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns) {
+SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns, bool keep_flagged) {
   auto results = read_result_rows(folder);
   SweepRows sweep;
   sweep.notes = std::move(results.notes);
@@ -120,9 +154,11 @@ SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& 
   }
   // Someone who names a loss column wants that column.
   if (columns.columns.count("L")) return sweep;
-  sweep.pairs = paired_runs(sweep.rows, labels);
+  sweep.pairs = paired_runs(sweep.rows, labels, keep_flagged);
   sweep.truth = common_truth(sweep.rows, sweep.notes);
   sweep.paired = pair_losses(sweep);
+  sweep.validation = check_validation(sweep);
+  if (sweep.validation) sweep.notes.push_back(sweep.validation->text());
   return sweep;
 }
 

@@ -81,6 +81,9 @@ std::string distinct_text(const std::vector<Json>& rows, const std::string& path
 
 std::string status_cell(const Run& run) {
   const bool known = run.status == "done" || run.status == "diverged" || run.status == "failed" || run.status == "oom";
+  if (run.done() && !run.flags.empty())
+    return fmt::format("<td><span class=\"status other\">flagged: {}</span></td>",
+                       html_escape(joined(run.flags, "; ")));
   return fmt::format("<td><span class=\"status {}\">{}</span></td>", known ? run.status : "other",
                      html_escape(run.status));
 }
@@ -118,11 +121,13 @@ std::string fits_section(const Sweep& sweep) {
   if (sweep.laws.empty()) return "";
   std::string body, warnings;
   for (const Law& law : sweep.laws) {
-    body += "<tr>" + text_cell(law.series) + text_cell(law.form) + interval_cell(law, "E", law.irreducible, true) +
-            interval_cell(law, "A", law.a, law.a != 0) + interval_cell(law, "alpha", law.alpha, law.alpha != 0) +
-            interval_cell(law, "B", law.b, law.b != 0) + interval_cell(law, "beta", law.beta, law.beta != 0) + "</tr>";
+    body += "<tr>" + text_cell(law.series) + text_cell(law.form + (law.paired ? ", paired" : "")) +
+            interval_cell(law, "E", law.irreducible, true) + interval_cell(law, "A", law.a, law.a != 0) +
+            interval_cell(law, "alpha", law.alpha, law.alpha != 0) + interval_cell(law, "B", law.b, law.b != 0) +
+            interval_cell(law, "beta", law.beta, law.beta != 0) + "</tr>";
     for (const std::string& flag : law.flags)
-      warnings += "<li><b>" + html_escape(law.series + " " + law.form) + "</b>: " + html_escape(flag) + "</li>";
+      warnings += "<li><b>" + html_escape(law.series + " " + law.form + (law.paired ? ", paired" : "")) +
+                  "</b>: " + html_escape(flag) + "</li>";
   }
   if (!warnings.empty())
     warnings = "<details open><summary>What to doubt in these fits</summary><ul>" + warnings + "</ul></details>";
@@ -176,7 +181,7 @@ std::string comparison_section(const Sweep& sweep) {
 std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& notes) {
   std::string body;
   for (const Run& run : sweep.runs) {
-    if (run.status == "done") continue;
+    if (run.status == "done" && run.flags.empty()) continue;
     std::string what = run.message.substr(0, 600);
     if (run.diverged_at)
       what = fmt::format("at step {}{}{}", exact_text(*run.diverged_at), what.empty() ? "" : ": ", what);
@@ -184,18 +189,19 @@ std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& 
             status_cell(run) + text_cell(what) + "<td><code>" + html_escape(run.id) + "</code></td></tr>";
   }
   std::string text =
-      body.empty() ? "<p>Every run finished.</p>"
-                   : "<p>These runs have no final loss. Fits count diverged runs as censored, and no figure shows a "
-                     "number for them.</p>" +
-                         table("Runs that did not finish",
-                               heads({{"attention"},
-                                      {"depth", true},
-                                      {"width", true},
-                                      {"seed", true},
-                                      {"status"},
-                                      {"what happened"},
-                                      {"run"}}),
-                               body);
+      body.empty()
+          ? "<p>Every run finished.</p>"
+          : "<p>These runs have no final loss, or one that their flags make doubtful. Fits leave them out and say so, "
+            "and no figure shows a number for them.</p>" +
+                table("Runs that did not finish, or are flagged",
+                      heads({{"attention"},
+                             {"depth", true},
+                             {"width", true},
+                             {"seed", true},
+                             {"status"},
+                             {"what happened"},
+                             {"run"}}),
+                      body);
   if (sweep.planned > sweep.runs.size())
     text += fmt::format("<p>{} of {} planned runs have no result yet.</p>", sweep.planned - sweep.runs.size(),
                         sweep.planned);

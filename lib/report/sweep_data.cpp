@@ -78,6 +78,7 @@ Run run_of(const Json& row) {
   run.excess = number_at(row, "excess");
   run.seconds = number_at(row, "timing.seconds");
   run.curve = curve_of(row);
+  for (const Json& flag : at_path(row, "flags")) run.flags.push_back(flag.get<std::string>());
   run.cell = cell_of(at_path(row, "config"));
   return run;
 }
@@ -100,7 +101,7 @@ std::vector<Cell> cells_of(const std::vector<Run>& runs) {
   std::vector<Cell> cells;
   for (const auto& group : groups) {
     const Run& first = **std::max_element(group.begin(), group.end(),
-                                          [](const Run* a, const Run* b) { return a->done() < b->done(); });
+                                          [](const Run* a, const Run* b) { return a->sound() < b->sound(); });
     Cell cell{.variant = first.variant,
               .settings = first.settings,
               .depth = first.depth,
@@ -115,8 +116,8 @@ std::vector<Cell> cells_of(const std::vector<Run>& runs) {
     std::vector<double> losses, excesses;
     std::map<std::string, size_t> statuses;
     for (const Run* run : group) {
-      ++statuses[run->status];
-      if (!run->done()) continue;
+      ++statuses[run->done() && !run->flags.empty() ? "flagged" : run->status];
+      if (!run->sound()) continue;
       losses.push_back(*run->loss);
       if (run->excess) excesses.push_back(*run->excess);
     }
@@ -128,31 +129,43 @@ std::vector<Cell> cells_of(const std::vector<Run>& runs) {
   return cells;
 }
 
+/// @param forms  by name, as scaling.json holds them
+void add_laws(const Json& forms, const std::string& series, bool paired, std::vector<Law>& laws) {
+  if (!forms.is_object()) return;
+  for (const auto& [form, values] : forms.items()) {
+    if (!number_at(values, "E")) continue;
+    Law law{.series = series,
+            .form = form,
+            .paired = paired,
+            .no_law = values.contains("no_law"),
+            .irreducible = *number_at(values, "E"),
+            .a = number_at(values, "A").value_or(0),
+            .alpha = number_at(values, "alpha").value_or(0),
+            .b = number_at(values, "B").value_or(0),
+            .beta = number_at(values, "beta").value_or(0),
+            .intervals = {},
+            .flags = {}};
+    for (const auto& [name, interval] : at_path(values, "intervals").items())
+      if (interval.is_array() && interval.size() == 2 && interval[0].is_number() && interval[1].is_number())
+        law.intervals[name] = {interval[0].get<double>(), interval[1].get<double>()};
+    // The interval that the verdict on the truth rests on has the validation tokens' error in it.
+    const Json& widened = at_path(values, "truth.interval");
+    if (law.intervals.count("E") && widened.is_array() && widened.size() == 2 && widened[0].is_number() &&
+        widened[1].is_number())
+      law.intervals["E"] = {widened[0].get<double>(), widened[1].get<double>()};
+    for (const auto& flag : at_path(values, "flags"))
+      if (flag.is_string()) law.flags.push_back(flag.get<std::string>());
+    laws.push_back(std::move(law));
+  }
+}
+
 std::vector<Law> laws_of(const Json& scaling) {
   std::vector<Law> laws;
   const Json& fits = at_path(scaling, "fits");
   if (!fits.is_object()) return laws;
   for (const auto& [series, fit] : fits.items()) {
-    const auto forms = fit.is_object() ? fit.find("forms") : fit.end();
-    if (!fit.is_object() || forms == fit.end() || !forms->is_object()) continue;
-    for (const auto& [form, values] : forms->items()) {
-      if (!number_at(values, "E")) continue;
-      Law law{.series = series,
-              .form = form,
-              .irreducible = *number_at(values, "E"),
-              .a = number_at(values, "A").value_or(0),
-              .alpha = number_at(values, "alpha").value_or(0),
-              .b = number_at(values, "B").value_or(0),
-              .beta = number_at(values, "beta").value_or(0),
-              .intervals = {},
-              .flags = {}};
-      for (const auto& [name, interval] : at_path(values, "intervals").items())
-        if (interval.is_array() && interval.size() == 2 && interval[0].is_number() && interval[1].is_number())
-          law.intervals[name] = {interval[0].get<double>(), interval[1].get<double>()};
-      for (const auto& flag : at_path(values, "flags"))
-        if (flag.is_string()) law.flags.push_back(flag.get<std::string>());
-      laws.push_back(std::move(law));
-    }
+    add_laws(at_path(fit, "forms"), series, false, laws);
+    add_laws(at_path(fit, "paired.forms"), series, true, laws);
   }
   return laws;
 }
@@ -195,9 +208,10 @@ size_t Sweep::count(const std::string& status) const {
       std::count_if(runs.begin(), runs.end(), [&](const Run& run) { return run.status == status; }));
 }
 
-const Law* Sweep::law(const std::string& series, const std::string& form) const {
-  const auto found =
-      std::find_if(laws.begin(), laws.end(), [&](const Law& law) { return law.series == series && law.form == form; });
+const Law* Sweep::law(const std::string& series, const std::string& form, bool paired) const {
+  const auto found = std::find_if(laws.begin(), laws.end(), [&](const Law& law) {
+    return law.series == series && law.form == form && law.paired == paired;
+  });
   return found == laws.end() ? nullptr : &*found;
 }
 

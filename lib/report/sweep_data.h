@@ -23,8 +23,11 @@ struct Run {
   std::optional<double> depth, model_dim, seed, diverged_at;
   std::optional<double> params, tokens, flops, loss, bayes_loss, excess, seconds;
   std::vector<CurvePoint> curve;
+  std::vector<std::string> flags;  ///< what the trainer found suspicious
 
   bool done() const { return status == "done" && loss; }
+  /// Done and nothing suspicious: what means, fits and comparisons are made of.
+  bool sound() const { return done() && flags.empty(); }
 };
 
 /// Runs that differ in nothing but the seed.
@@ -32,15 +35,17 @@ struct Cell {
   std::string variant, settings;
   std::optional<double> depth, model_dim, params, tokens, flops;
   size_t runs = 0;               ///< finished or not
-  std::optional<Spread> loss;    ///< over the runs that are done
+  std::optional<Spread> loss;    ///< over the runs that are done and carry no flag
   std::optional<Spread> excess;  ///< over those that know their truth
-  std::string trouble;           ///< `1 diverged, 1 failed`; empty when all are done
+  std::string trouble;           ///< `1 diverged, 1 flagged`; empty when all are sound
 };
 
 /// A fitted law, as scaling.json holds it: E + A N^-alpha + B D^-beta; absent terms are 0.
 struct Law {
-  std::string series;  ///< variant, or `all`
-  std::string form;    ///< `L(N)`, `L(N,D)`, ...
+  std::string series;   ///< variant, or `all`
+  std::string form;     ///< `L(N)`, `L(N,D)`, ...
+  bool paired = false;  ///< fitted to the true Bayes loss + paired excess instead of the loss
+  bool no_law = false;  ///< the loss does not fall: nothing to quote
   double irreducible = 0, a = 0, alpha = 0, b = 0, beta = 0;
   std::map<std::string, std::pair<double, double>> intervals;  ///< by the name in the file
   std::vector<std::string> flags;
@@ -70,7 +75,7 @@ struct Sweep {
   std::vector<std::string> notes;  ///< what was missing or unreadable, in sentences
 
   size_t count(const std::string& status) const;
-  const Law* law(const std::string& series, const std::string& form) const;
+  const Law* law(const std::string& series, const std::string& form, bool paired = false) const;
 };
 
 /// Reads spec.json, plan.json, results.jsonl and scaling.json; only results.jsonl must be there.

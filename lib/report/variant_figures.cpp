@@ -89,7 +89,7 @@ void add_variant_strip(const Sweep& sweep, Figure figure, Figures& figures) {
     loss.add(cell.loss->high);
   }
   for (const Run& run : sweep.runs)
-    if (run.done()) rows.push_back({{"kind", "seed"}, {"variant", label(run.variant)}, {"y", *run.loss}});
+    if (run.sound()) rows.push_back({{"kind", "seed"}, {"variant", label(run.variant)}, {"y", *run.loss}});
   if (sweep.truth) loss.add(sweep.truth->loss);
   Json order = variant_colour(sweep)["scale"]["domain"];
   const Json y = {
@@ -169,7 +169,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
       narrowest = std::min(narrowest, interval->second.second - interval->second.first);
   bool cut = false;
   for (const Law& law : sweep.laws) {
-    const std::string name = fmt::format("{}  {}", label(law.series), law.form);
+    const std::string name = fmt::format("{}  {}{}", label(law.series), law.form, law.paired ? ", paired" : "");
     Json row = {{"kind", "fit"}, {"fit", name}, {"y", law.irreducible}};
     loss.add(law.irreducible);
     if (const auto interval = law.intervals.find("E"); interval != law.intervals.end()) {
@@ -219,6 +219,11 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
   }
   figure.caption =
       "The loss that a fitted law says would remain with unlimited parameters (and data), with its 95 % interval. ";
+  if (std::any_of(sweep.laws.begin(), sweep.laws.end(), [](const Law& law) { return law.paired; }))
+    figure.caption +=
+        "Paired fits see the true Bayes loss plus the excess over it on the same tokens: sharper, but they are told "
+        "the "
+        "truth beforehand, so that the verdict is that of the others. ";
   if (cut) figure.caption += "Intervals ten times wider than the narrowest are cut; the table of fits has them whole. ";
   if (sweep.truth)
     figure.caption +=

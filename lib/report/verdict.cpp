@@ -72,16 +72,27 @@ std::string comparison_sentence(const ReferenceComparison& comparison) {
                                  : fmt::format("The intervals of the {} comparisons hold together at 95 %.", tested));
 }
 
-std::string law_sentence(const Law& law, const std::optional<KnownTruth>& truth) {
+std::string covers(const Law& law, const KnownTruth& truth) {
+  const auto interval = law.intervals.find("E");
+  if (interval == law.intervals.end()) return "";
+  const auto [low, high] = interval->second;
+  return low <= truth.loss && truth.loss <= high ? ", which the interval covers"
+                                                 : ", which the interval does not cover";
+}
+
+std::string law_sentence(const Law& law, const Law* paired, const std::optional<KnownTruth>& truth) {
   std::string text = fmt::format("The fitted irreducible loss ({}, {}) is {} nats per token", law.form,
                                  law.series == "all" ? "all runs" : label(law.series), irreducible_text(law));
   if (!truth) return text + ".";
-  text += fmt::format("; the true {} is {}", truth->name, loss_text(truth->loss));
-  const auto interval = law.intervals.find("E");
-  if (interval == law.intervals.end()) return text + ".";
-  const auto [low, high] = interval->second;
-  const bool covered = low <= truth->loss && truth->loss <= high;
-  return text + (covered ? ", which the interval covers." : ", which the interval does not cover.");
+  text += fmt::format("; the true {} is {}{}.", truth->name, loss_text(truth->loss), covers(law, *truth));
+  if (!paired) return text;
+  return text + fmt::format(" The sharper fit of the paired excess gives {}{}.", irreducible_text(*paired),
+                            covers(*paired, *truth));
+}
+
+std::string flagged_sentence(size_t flagged) {
+  return fmt::format("{} {} flagged and left out of means, fits and comparisons; see what went wrong.",
+                     counted(flagged, "run"), flagged == 1 ? "is" : "are");
 }
 
 }  // namespace
@@ -94,8 +105,8 @@ const Law* headline_law(const Sweep& sweep) {
   series.insert(series.end(), sweep.variants.begin(), sweep.variants.end());
   for (const std::string& name : series)
     for (const std::string& form : forms)
-      if (const Law* law = sweep.law(name, form)) return law;
-  return sweep.laws.empty() ? nullptr : &sweep.laws.front();
+      if (const Law* law = sweep.law(name, form); law && !law->no_law) return law;
+  return nullptr;
 }
 
 const Cell* best_cell(const Sweep& sweep) {
@@ -111,7 +122,11 @@ std::vector<std::string> verdict(const Sweep& sweep) {
   else sentences.push_back("No run finished, so there is no loss to report.");
   const ReferenceComparison comparison = compare_with_reference(sweep);
   if (!comparison.summaries.empty()) sentences.push_back(comparison_sentence(comparison));
-  if (const Law* law = headline_law(sweep)) sentences.push_back(law_sentence(*law, sweep.truth));
+  if (const Law* law = headline_law(sweep))
+    sentences.push_back(law_sentence(*law, sweep.law(law->series, law->form, true), sweep.truth));
+  if (const auto flagged = std::count_if(sweep.runs.begin(), sweep.runs.end(),
+                                         [](const Run& run) { return run.done() && !run.sound(); }))
+    sentences.push_back(flagged_sentence(static_cast<size_t>(flagged)));
   if (sweep.planned > sweep.runs.size()) {
     sentences.push_back(
         fmt::format("{} of {} planned runs have no result yet.", sweep.planned - sweep.runs.size(), sweep.planned));

@@ -69,6 +69,9 @@ class PowerSumObjective {
   int num_terms() const { return static_cast<int>(centres_.size()); }
   int num_free() const { return 2 * num_terms() + (floor_is_free_ ? 1 : 0); }
   bool floor_is_free() const { return floor_is_free_; }
+  double log_fixed_floor() const { return log_fixed_floor_; }  ///< where the floor is not free
+  double delta() const { return delta_; }
+  double centre(int term) const { return centres_[term]; }  ///< mean ln x
 
   /// How often each point counts; a bootstrap's resampling. Default: once each.
   /// Cost O(P), as that of new losses O(P log P).

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -11,6 +12,8 @@
 #include "core/error.h"
 #include "scaling/fit_form.h"
 #include "scaling/identifiability.h"
+#include "scaling/isoflop.h"
+#include "scaling/model_comparison.h"
 #include "scaling/power_law.h"
 
 namespace attnscale {
@@ -104,6 +107,64 @@ Form one_variable(const std::string& symbol, std::vector<Point> points, double P
   return form;
 }
 
+double compute_of(const Point& point) { return point.C > 0 ? point.C : 6 * point.N * point.D; }
+
+/// For each variant the points that no cheaper one beats: what a budget can reach.
+std::vector<Point> compute_frontier(std::vector<Point> points) {
+  for (auto& point : points) point.C = compute_of(point);
+  std::stable_sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.C < b.C; });
+  // Seeds of one cell stand or fall together, by their mean.
+  std::map<std::pair<std::string, std::pair<double, double>>, std::pair<double, int>> cells;
+  for (const auto& point : points) {
+    auto& [sum, count] = cells[{point.variant, {point.N, point.D}}];
+    sum += point.L;
+    ++count;
+  }
+  const auto mean_of = [&](const Point& point) {
+    const auto& [sum, count] = cells[{point.variant, {point.N, point.D}}];
+    return sum / count;
+  };
+  std::map<std::string, double> lowest;
+  std::vector<Point> frontier;
+  for (const auto& point : points) {
+    auto& best = lowest.try_emplace(point.variant, std::numeric_limits<double>::infinity()).first->second;
+    if (mean_of(point) > best) continue;
+    best = mean_of(point);
+    frontier.push_back(point);
+  }
+  return frontier;
+}
+
+// Comparing laws fits each of them twice; beyond this it takes longer than the rest of the report.
+constexpr size_t compared_points = 1000;
+
+/// L(C) along the compute frontier, IsoFLOP minima where runs share budgets, and laws against each other.
+template <class TryForm>
+void add_compute_forms(const std::vector<Point>& done, bool floor_is_free, const FitReportOptions& options,
+                       const TryForm& try_form, Json& report) {
+  if (distinct_values(column(done, &Point::N)) > 1 && distinct_values(column(done, &Point::D)) > 1) {
+    auto frontier = compute_frontier(done);
+    Form form{.name = "L(C)",
+              .symbols = {"C"},
+              .exponents = {"alpha"},
+              .x = {column(frontier, &Point::C)},
+              .losses = column(frontier, &Point::L),
+              .points = frontier,
+              .choice = "for each variant, those that no cheaper one beats",
+              .flags = {}};
+    auto check = identify_power_law(form.x[0], floor_is_free, "C");
+    if (check.refusal.empty()) try_form(std::move(form), std::move(check));
+  }
+  if (auto isoflop = isoflop_report(done); !isoflop.is_null()) report["isoflop"] = std::move(isoflop);
+  if (done.size() > compared_points) return;
+  std::vector<double> compute;
+  for (const auto& point : done) compute.push_back(compute_of(point));
+  if (auto laws =
+          compare_laws(candidate_laws(done), column(done, &Point::L), compute, independent_groups(done), options.delta);
+      laws.size() > 1)
+    report["laws"] = std::move(laws);
+}
+
 }  // namespace
 
 Json fit_report(const std::vector<Point>& points, const FitReportOptions& options) {
@@ -177,6 +238,7 @@ Json fit_report(const std::vector<Point>& points, const FitReportOptions& option
     auto check = identify_power_law(form.x[0], floor_is_free, "D");
     try_form(std::move(form), std::move(check));
   }
+  if (has_N && has_D) add_compute_forms(done, floor_is_free, options, try_form, report);
   report["flags"] = flags;
   return report;
 }

@@ -26,13 +26,16 @@ struct FitReportOptions {
 ///
 ///   {"n_points", "n_runs", "n_cells", "forms": {FORM: {...}}, "flags": ["..."]}
 ///
-/// FORM is "L(N,D)", "L(N)" (for each size the points with the most tokens) or "L(D)" (for each
-/// token count the points with the most parameters), and holds E, A, alpha (B, beta), objective,
-/// gradient_norm, n_points, n_cells, starts, points, rms_log_residual, intervals (95 %, from the
+/// FORM is "L(N,D)", "L(N)" (for each size the points with the most tokens), "L(D)" (for each
+/// token count the points with the most parameters) or "L(C)" (those that no cheaper one beats), and holds E, A, alpha
+/// (B, beta), objective, gradient_norm, n_points, n_cells, starts, condition_number, second_opinion (variable
+/// projection), points, rms_log_residual, compute_optimal (of L(N,D): where budgets go best), intervals (95 %, from the
 /// bootstrap), resampling, lack_of_fit (where cells have several seeds), truth (where it is known)
 /// and flags. A form that the points cannot bear is absent, and a flag says why and what to run
 /// next. Points whose status is not "done" are counted and named in a flag; points with flags of their own are counted
 /// and left out. No value is NaN or null.
+///
+/// Beside the forms stand "isoflop" (isoflop_report, where runs share budgets) and "laws" (compare_laws).
 ///
 /// Where the loss does not fall with a variable the form says so under "no_law", and what cannot be known then has no
 /// interval.

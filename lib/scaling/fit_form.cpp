@@ -8,10 +8,12 @@
 #include <fmt/ranges.h>
 
 #include "scaling/bootstrap.h"
+#include "scaling/derived.h"
 #include "scaling/identifiability.h"
 #include "scaling/power_law.h"
 #include "scaling/statistics.h"
 #include "scaling/trend.h"
+#include "scaling/variable_projection.h"
 
 namespace attnscale {
 namespace {
@@ -193,7 +195,7 @@ void add_truth(const Form& form, const FitReportOptions& options, Json& out, Fla
   }
   if (options.validation_error) known["validation_error"] = *options.validation_error;
   out["truth"] = std::move(known);
-  if (form.symbols.size() == 1)
+  if (form.symbols.size() == 1 && form.symbols.front() != "C")
     flags.push_back(fmt::format(
         "E of {} holds what the other variable leaves unlearned: expect it above the true {:.6g}", form.name, truth));
 }
@@ -210,12 +212,56 @@ std::vector<LawQuantity> law_quantities(const std::vector<std::string>& exponent
   return list;
 }
 
+namespace {
+
+// More points make the projection slow, and its opinion no better.
+constexpr size_t second_opinion_points = 2000;
+
+/// Variable projection beside the fit. Should it have found a lower place, the fit goes on from there.
+void ask_second_opinion(PowerSumObjective& objective, const Form& form, LawFit& fit, Json& out, Flags& flags) {
+  if (form.losses.size() > second_opinion_points) return;
+  const auto opinion = project_variables(objective, form.x, form.losses);
+  if (!std::isfinite(opinion.objective)) return;
+  if (opinion.objective < fit.objective - 1e-9) {
+    const auto end = minimise(objective, objective.to_coordinates(opinion.law));
+    if (end.objective < fit.objective) {
+      fit.optimum = end;
+      fit.objective = end.objective;
+      fit.gradient_norm = end.gradient_norm;
+      fit.converged = end.converged;
+      fit.law = objective.from_coordinates(end.at);
+      fit.E = std::exp(fit.law.log_floor);
+    }
+  }
+  const double apart = opinion.objective - fit.objective;
+  out = {{"method", "variable projection"},
+         {"objective", opinion.objective},
+         {"gradient_norm", opinion.gradient_norm},
+         {"starts", opinion.grid},
+         {"agrees", std::abs(apart) <= 1e-9}};
+  if (std::isfinite(opinion.condition_number)) out["condition_number"] = opinion.condition_number;
+  if (apart > 1e-9)
+    flags.push_back(
+        fmt::format("variable projection ended {:.1e} above this optimum: no second opinion confirms it", apart));
+}
+
+double largest_compute(const Form& form) {
+  double largest = 0;
+  for (size_t i = 0; i < form.losses.size(); ++i) largest = std::max(largest, 6 * form.x[0][i] * form.x[1][i]);
+  return largest;
+}
+
+}  // namespace
+
 Json fit_form(const Form& form, const FitReportOptions& options) {
   const auto& losses = form.losses;
   PowerSumObjective objective(form.x, losses, options.delta, options.fixed_E);
   const bool floor_is_free = objective.floor_is_free();
   const auto starts = form.x.size() == 2 ? parametric_starts(floor_is_free) : power_law_starts(floor_is_free);
-  const auto fit = fit_law(objective, starts, form.name);
+  auto fit = fit_law(objective, starts, form.name);
+  Json opinion;
+  Flags doubts;
+  ask_second_opinion(objective, form, fit, opinion, doubts);
   const auto& law = fit.law;
   const double smallest_loss = *std::min_element(losses.begin(), losses.end());
 
@@ -228,6 +274,7 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
   if (!flags.empty() && std::any_of(trends.begin(), trends.end(), [](const Trend& trend) { return !trend.falls; }))
     out["no_law"] = flags.front();
   flags.insert(flags.end(), form.flags.begin(), form.flags.end());
+  flags.insert(flags.end(), doubts.begin(), doubts.end());
   for (const auto& quantity : law_quantities(form.exponents)) {
     const double value = quantity.of(law);
     if (std::isfinite(value)) out[quantity.name] = value;
@@ -243,6 +290,9 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
   const auto design = design_cells(form.x.front(), form.x.size() > 1 ? form.x[1] : zeros);
   out["n_cells"] = 1 + *std::max_element(design.begin(), design.end());
   out["starts"] = fit.starts;
+  if (const double number = condition_number(objective, fit.optimum.at); std::isfinite(number))
+    out["condition_number"] = number;
+  if (!opinion.is_null()) out["second_opinion"] = std::move(opinion);
   out["points"] = form.choice;
 
   std::vector<double> residuals = objective.log_predictions(fit.optimum.at);
@@ -255,15 +305,19 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
   out["rms_log_residual"] = rms;
   flag_optimum(form, law, fit.optimum, smallest_loss, rms, floor_is_free, flags);
   const auto group = independent_groups(form.points);
+  Bootstrap resampled;
   const auto cells = static_cast<size_t>(objective.num_cells());
   if (options.replicates > 0) {
     // Huge tables get fewer replicates, so that 10^5 rows still end within seconds.
     const int affordable = std::max(100, static_cast<int>(2e7 / static_cast<double>(losses.size() + 9 * cells)));
-    const auto resampled =
+    resampled =
         bootstrap(objective, fit.optimum, group, design, {std::min(options.replicates, affordable), options.seed});
     add_intervals(form, resampled, trends, smallest_loss, fit.E, floor_is_free, out, flags);
     if (resampled.method == Resampling::residuals) add_lack_of_fit(residuals, group, objective.num_free(), out, flags);
   }
+  if (form.x.size() == 2 && !out.contains("no_law"))
+    if (auto derived = derived_quantities(law, resampled, largest_compute(form)); !derived.is_null())
+      out["compute_optimal"] = std::move(derived);
   if (options.true_bayes_loss && floor_is_free) add_truth(form, options, out, flags);
   out["flags"] = flags;
   return out;

@@ -59,8 +59,10 @@ PairComparison compare_two(const std::string& a, const std::string& b, const std
       ++result.lost;
       continue;
     }
-    auto& cell = cells.try_emplace(run_a.cell, PairedCell{first, found->second, {}}).first->second;
+    auto& cell = cells.try_emplace(run_a.cell, PairedCell{.run_a = first, .run_b = found->second, .differences = {}})
+                     .first->second;
     cell.differences.push_back(run_a.loss - run_b.loss);
+    cell.loss_b += (run_b.loss - cell.loss_b) / static_cast<double>(cell.differences.size());
     ++result.pairs;
     if (run_a.params > 0 && run_b.params > 0) log_ratios.push_back(std::log(run_a.params / run_b.params));
   }

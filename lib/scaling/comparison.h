@@ -33,6 +33,7 @@ struct Estimate {
 struct PairedCell {
   size_t run_a = 0, run_b = 0;      ///< the first pair, as places in the list of runs
   std::vector<double> differences;  ///< loss of a minus loss of b, one per seed, nats per token
+  double loss_b = 0;                ///< mean over the pairs
 };
 
 /// Two variants over the runs that differ in nothing else.

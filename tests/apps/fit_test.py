@@ -53,6 +53,24 @@ class Fit(ProgramTest):
             self.assertEqual(done.returncode, 65, command)
             self.assertIn("has no rows", done.stderr, command)
 
+    def test_compare_gives_a_sentence_for_each_pair(self):
+        rows = []
+        for variant, gap in (("softmax", 0), ("linear", 0.1), ("window", 0.1)):
+            for width in (8, 16, 32):
+                for seed in (0, 1, 2):
+                    config = {"model": {"depth": 1, "model_dim": width}, "attention": {"variant": variant},
+                              "train": {"seed": seed, "learning_rate": 0.01}}
+                    rows.append({"id": f"{variant}{width}{seed}", "status": "done", "seed": seed, "params": width * width,
+                                 "tokens": 1000, "loss": 2 + 1 / width + gap + 0.001 * ((seed * 7 + width) % 5),
+                                 "config": config})
+        self.write("sweep/results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        done = self.run_here("compare", "sweep")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("softmax is better than linear by 0.1", done.stdout)
+        self.assertIn("linear and window are not shown to differ", done.stdout)
+        report = json.loads(self.run_here("compare", "sweep", "--json").stdout)
+        self.assertEqual([pair["comparisons"] for pair in report["comparisons"]], [3, 3, 3])
+
     def test_a_hundred_thousand_rows_are_fitted_and_found(self):
         random.seed(1)
         lines = ["params,tokens,loss"]

@@ -26,6 +26,7 @@ void add_plan(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_sweep(CLI::App& app, Action& action);
 void add_fit(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);

@@ -1,5 +1,6 @@
 #include "scaling/fit.h"
 
+#include <cmath>
 #include <filesystem>
 
 #include "commands.h"
@@ -14,6 +15,15 @@ struct FitArguments {
   double fixed_E = 0;
   bool json = false;
 };
+
+/// Refuses NaN and infinity, which CLI11's own range checks let through.
+const CLI::Validator finite_number(
+    [](std::string& text) -> std::string {
+      double value = 0;
+      if (CLI::detail::lexical_cast(text, value) && std::isfinite(value)) return "";
+      return "expected a finite number, received " + text;
+    },
+    "");
 
 ExitCode fit(FitArguments arguments, bool has_fixed_E) {
   if (has_fixed_E) arguments.options.fixed_E = arguments.fixed_E;
@@ -32,6 +42,7 @@ void add_fit(CLI::App& app, Action& action) {
   command->add_option("--columns", arguments->columns, "which column is what: N=params,D=tokens,L=loss,run=name")
       ->type_name("ROLE=COLUMN,...");
   command->add_option("--delta", arguments->options.delta, "Huber delta, in ln L")
+      ->check(finite_number)
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--bootstrap", arguments->options.replicates, "bootstrap replicates; 0 leaves the intervals out")
@@ -41,7 +52,10 @@ void add_fit(CLI::App& app, Action& action) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   auto* fixed = command->add_option("--fixed-irreducible", arguments->fixed_E, "known irreducible loss, nats per token")
+                    ->check(finite_number)
                     ->check(CLI::NonNegativeNumber);
+  command->add_flag("--keep-flagged", arguments->options.keep_flagged,
+                    "fit runs too that carry flags (a loss that jumped)");
   command->add_flag("--json", arguments->json, "one JSON document on standard output");
   command->footer(
       "Example: attnscale fit results/quickstart\n"

@@ -65,6 +65,7 @@ int run(int argc, char** argv) {
   add_plan(app, action);
   add_train(app, action);
   add_fit(app, action);
+  add_compare(app, action);
   add_report(app, action);
   add_export(app, action);
   add_list(app, action);

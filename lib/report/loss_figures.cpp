@@ -21,8 +21,9 @@ std::string seeds_sentence(const Sweep& sweep) {
 
 /// The law for a variant: its own, else (with one variant only) the one over all runs.
 const Law* law_for(const Sweep& sweep, const std::string& variant, const std::string& form) {
-  if (const Law* own = sweep.law(variant, form)) return own;
-  return sweep.variants.size() == 1 ? sweep.law("all", form) : nullptr;
+  const Law* law = sweep.law(variant, form);
+  if (!law && sweep.variants.size() == 1) law = sweep.law("all", form);
+  return law && !law->no_law ? law : nullptr;
 }
 
 struct LossPicture {
@@ -163,7 +164,7 @@ Json thin_curves(const Sweep& sweep, const Extent& y) {
   Json rows = Json::array();
   const size_t keep = std::clamp<size_t>(6000 / std::max<size_t>(1, sweep.runs.size()), 6, 60);
   for (const Run& run : sweep.runs) {
-    if (!run.done()) continue;
+    if (!run.sound()) continue;
     const size_t stride = std::max<size_t>(1, run.curve.size() / keep);
     for (size_t i = (run.curve.size() - 1) % stride; i < run.curve.size(); i += stride) {
       const CurvePoint& point = run.curve[i];

@@ -81,6 +81,9 @@ std::string distinct_text(const std::vector<Json>& rows, const std::string& path
 
 std::string status_cell(const Run& run) {
   const bool known = run.status == "done" || run.status == "diverged" || run.status == "failed" || run.status == "oom";
+  if (run.done() && !run.flags.empty())
+    return fmt::format("<td><span class=\"status other\">flagged: {}</span></td>",
+                       html_escape(joined(run.flags, "; ")));
   return fmt::format("<td><span class=\"status {}\">{}</span></td>", known ? run.status : "other",
                      html_escape(run.status));
 }
@@ -118,11 +121,13 @@ std::string fits_section(const Sweep& sweep) {
   if (sweep.laws.empty()) return "";
   std::string body, warnings;
   for (const Law& law : sweep.laws) {
-    body += "<tr>" + text_cell(law.series) + text_cell(law.form) + interval_cell(law, "E", law.irreducible, true) +
-            interval_cell(law, "A", law.a, law.a != 0) + interval_cell(law, "alpha", law.alpha, law.alpha != 0) +
-            interval_cell(law, "B", law.b, law.b != 0) + interval_cell(law, "beta", law.beta, law.beta != 0) + "</tr>";
+    body += "<tr>" + text_cell(law.series) + text_cell(law.form + (law.paired ? ", paired" : "")) +
+            interval_cell(law, "E", law.irreducible, true) + interval_cell(law, "A", law.a, law.a != 0) +
+            interval_cell(law, "alpha", law.alpha, law.alpha != 0) + interval_cell(law, "B", law.b, law.b != 0) +
+            interval_cell(law, "beta", law.beta, law.beta != 0) + "</tr>";
     for (const std::string& flag : law.flags)
-      warnings += "<li><b>" + html_escape(law.series + " " + law.form) + "</b>: " + html_escape(flag) + "</li>";
+      warnings += "<li><b>" + html_escape(law.series + " " + law.form + (law.paired ? ", paired" : "")) +
+                  "</b>: " + html_escape(flag) + "</li>";
   }
   if (!warnings.empty())
     warnings = "<details open><summary>What to doubt in these fits</summary><ul>" + warnings + "</ul></details>";
@@ -135,31 +140,38 @@ std::string fits_section(const Sweep& sweep) {
 }
 
 std::string comparison_section(const Sweep& sweep) {
-  const Comparison comparison = compare_variants(sweep);
+  const ReferenceComparison comparison = compare_with_reference(sweep);
   if (comparison.summaries.empty()) return "";
+  const auto interval_text = [](const std::optional<Estimate>& estimate, double level) {
+    if (!estimate) return std::string("too few to tell");
+    const Interval interval = estimate->interval(level);
+    return fmt::format("{:+.4f} to {:+.4f}", interval.low, interval.high);
+  };
   std::string body;
-  for (const PairedSummary& summary : comparison.summaries) {
-    const std::string interval = summary.half_width
-                                     ? fmt::format("{:+.4f} to {:+.4f}", summary.difference - *summary.half_width,
-                                                   summary.difference + *summary.half_width)
-                                     : "one seed: unknown";
-    body += "<tr>" + text_cell(summary.variant) +
-            number_cell(summary.difference, fmt::format("{:+.4f}", summary.difference)) + "<td class=\"n\">" +
-            html_escape(interval) + "</td>" + whole_cell(static_cast<double>(summary.sizes)) +
-            whole_cell(static_cast<double>(summary.pairs)) + "<td class=\"n\">" +
-            fmt::format("{:.3f} to {:.3f}", summary.params_low, summary.params_high) + "</td></tr>";
+  size_t tested = 1;
+  for (const PairComparison& summary : comparison.summaries) {
+    tested = std::max(tested, summary.comparisons);
+    body +=
+        "<tr>" + text_cell(summary.a) + number_cell(summary.difference, fmt::format("{:+.4f}", *summary.difference)) +
+        "<td class=\"n\">" + html_escape(interval_text(summary.over_sizes, summary.corrected_level())) +
+        "</td><td class=\"n\">" + html_escape(interval_text(summary.at_these_sizes, 0.95)) + "</td>" +
+        whole_cell(static_cast<double>(summary.cells.size())) + whole_cell(static_cast<double>(summary.pairs)) +
+        "<td class=\"n\">" + fmt::format("{:.3f} to {:.3f}", summary.params_low, summary.params_high) + "</td></tr>";
   }
   return fmt::format(
-      "<section class=\"card\" id=\"pairs\"><h2>Differences from {}</h2><p>Mean over sizes of the loss less that of "
-      "{}, "
-      "paired by seed; negative is better. The interval comes from the spread between seeds and holds for these sizes, "
-      "not for others. The learning rate is the same on both sides, tuned for neither unless it was "
-      "swept.</p>{}</section>\n",
-      html_escape(comparison.reference), html_escape(comparison.reference),
+      "<section class=\"card\" id=\"pairs\"><h2>Differences from {0}</h2><p>Mean over sizes of the loss less that of "
+      "{0}, paired by seed; negative is better. The first interval takes the sizes for a sample of sizes like "
+      "these{1}; "
+      "the second comes from the spread between seeds and holds for these sizes only, each by itself at 95 %. The "
+      "learning rate is the same on both sides, tuned for neither unless it was swept.</p>{2}</section>\n",
+      html_escape(comparison.reference),
+      tested == 1 ? std::string(" (95 %)")
+                  : fmt::format(" and is wide enough for all {} comparisons of the sweep together (95 %)", tested),
       table("Paired differences",
             heads({{"attention"},
                    {"difference (nats per token)", true},
-                   {"95 % interval", true},
+                   {"interval, sizes like these", true},
+                   {"interval, these sizes", true},
                    {"settings", true},
                    {"pairs", true},
                    {"parameters, ratio", true}}),
@@ -169,7 +181,7 @@ std::string comparison_section(const Sweep& sweep) {
 std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& notes) {
   std::string body;
   for (const Run& run : sweep.runs) {
-    if (run.status == "done") continue;
+    if (run.status == "done" && run.flags.empty()) continue;
     std::string what = run.message.substr(0, 600);
     if (run.diverged_at)
       what = fmt::format("at step {}{}{}", exact_text(*run.diverged_at), what.empty() ? "" : ": ", what);
@@ -177,18 +189,19 @@ std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& 
             status_cell(run) + text_cell(what) + "<td><code>" + html_escape(run.id) + "</code></td></tr>";
   }
   std::string text =
-      body.empty() ? "<p>Every run finished.</p>"
-                   : "<p>These runs have no final loss. Fits count diverged runs as censored, and no figure shows a "
-                     "number for them.</p>" +
-                         table("Runs that did not finish",
-                               heads({{"attention"},
-                                      {"depth", true},
-                                      {"width", true},
-                                      {"seed", true},
-                                      {"status"},
-                                      {"what happened"},
-                                      {"run"}}),
-                               body);
+      body.empty()
+          ? "<p>Every run finished.</p>"
+          : "<p>These runs have no final loss, or one that their flags make doubtful. Fits leave them out and say so, "
+            "and no figure shows a number for them.</p>" +
+                table("Runs that did not finish, or are flagged",
+                      heads({{"attention"},
+                             {"depth", true},
+                             {"width", true},
+                             {"seed", true},
+                             {"status"},
+                             {"what happened"},
+                             {"run"}}),
+                      body);
   if (sweep.planned > sweep.runs.size())
     text += fmt::format("<p>{} of {} planned runs have no result yet.</p>", sweep.planned - sweep.runs.size(),
                         sweep.planned);

@@ -9,7 +9,8 @@
 
 #include "core/files.h"
 #include "report/text.h"
-#include "scaling/pairing.h"
+#include "scaling/result_rows.h"
+#include "scaling/sweep_rows.h"
 
 namespace attnscale {
 namespace {
@@ -47,28 +48,6 @@ std::map<std::string, std::string> settings_of(const Json& plan) {
   return result;
 }
 
-/// Variant by run: as scaling.json names it, else the method and what distinguishes it from others of its name.
-std::map<std::string, std::string> variant_names(const std::vector<Json>& rows, const Json& scaling) {
-  std::map<std::string, std::string> names;
-  const Json& points = at_path(scaling, "points");
-  if (points.is_array()) {
-    for (const Json& point : points)
-      if (const std::string name = text_at(point, "variant"); !name.empty()) names[text_at(point, "id")] = name;
-  }
-  std::map<std::string, std::map<std::string, std::set<std::string>>> values;  // method -> option -> values
-  for (const Json& row : rows)
-    for (const auto& [key, value] : at_path(row, "config.attention").items())
-      values[text_at(row, "config.attention.variant")][key].insert(value.dump());
-  for (const Json& row : rows) {
-    const std::string method = text_at(row, "config.attention.variant");
-    std::string name = method.empty() ? "(unnamed)" : method;
-    for (const auto& [key, value] : at_path(row, "config.attention").items())
-      if (values[method][key].size() > 1) name += fmt::format(" {}={}", key, text_at(row, "config.attention." + key));
-    names.emplace(text_at(row, "id"), name);
-  }
-  return names;
-}
-
 std::vector<CurvePoint> curve_of(const Json& row) {
   std::vector<CurvePoint> curve;
   const Json& tokens = at_path(row, "curve.tokens");
@@ -99,9 +78,8 @@ Run run_of(const Json& row) {
   run.excess = number_at(row, "excess");
   run.seconds = number_at(row, "timing.seconds");
   run.curve = curve_of(row);
-  Json config = at_path(row, "config");
-  if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
-  run.cell = canonical(config);
+  for (const Json& flag : at_path(row, "flags")) run.flags.push_back(flag.get<std::string>());
+  run.cell = cell_of(at_path(row, "config"));
   return run;
 }
 
@@ -123,7 +101,7 @@ std::vector<Cell> cells_of(const std::vector<Run>& runs) {
   std::vector<Cell> cells;
   for (const auto& group : groups) {
     const Run& first = **std::max_element(group.begin(), group.end(),
-                                          [](const Run* a, const Run* b) { return a->done() < b->done(); });
+                                          [](const Run* a, const Run* b) { return a->sound() < b->sound(); });
     Cell cell{.variant = first.variant,
               .settings = first.settings,
               .depth = first.depth,
@@ -138,8 +116,8 @@ std::vector<Cell> cells_of(const std::vector<Run>& runs) {
     std::vector<double> losses, excesses;
     std::map<std::string, size_t> statuses;
     for (const Run* run : group) {
-      ++statuses[run->status];
-      if (!run->done()) continue;
+      ++statuses[run->done() && !run->flags.empty() ? "flagged" : run->status];
+      if (!run->sound()) continue;
       losses.push_back(*run->loss);
       if (run->excess) excesses.push_back(*run->excess);
     }
@@ -151,31 +129,43 @@ std::vector<Cell> cells_of(const std::vector<Run>& runs) {
   return cells;
 }
 
+/// @param forms  by name, as scaling.json holds them
+void add_laws(const Json& forms, const std::string& series, bool paired, std::vector<Law>& laws) {
+  if (!forms.is_object()) return;
+  for (const auto& [form, values] : forms.items()) {
+    if (!number_at(values, "E")) continue;
+    Law law{.series = series,
+            .form = form,
+            .paired = paired,
+            .no_law = values.contains("no_law"),
+            .irreducible = *number_at(values, "E"),
+            .a = number_at(values, "A").value_or(0),
+            .alpha = number_at(values, "alpha").value_or(0),
+            .b = number_at(values, "B").value_or(0),
+            .beta = number_at(values, "beta").value_or(0),
+            .intervals = {},
+            .flags = {}};
+    for (const auto& [name, interval] : at_path(values, "intervals").items())
+      if (interval.is_array() && interval.size() == 2 && interval[0].is_number() && interval[1].is_number())
+        law.intervals[name] = {interval[0].get<double>(), interval[1].get<double>()};
+    // The interval that the verdict on the truth rests on has the validation tokens' error in it.
+    const Json& widened = at_path(values, "truth.interval");
+    if (law.intervals.count("E") && widened.is_array() && widened.size() == 2 && widened[0].is_number() &&
+        widened[1].is_number())
+      law.intervals["E"] = {widened[0].get<double>(), widened[1].get<double>()};
+    for (const auto& flag : at_path(values, "flags"))
+      if (flag.is_string()) law.flags.push_back(flag.get<std::string>());
+    laws.push_back(std::move(law));
+  }
+}
+
 std::vector<Law> laws_of(const Json& scaling) {
   std::vector<Law> laws;
   const Json& fits = at_path(scaling, "fits");
   if (!fits.is_object()) return laws;
   for (const auto& [series, fit] : fits.items()) {
-    const auto forms = fit.is_object() ? fit.find("forms") : fit.end();
-    if (!fit.is_object() || forms == fit.end() || !forms->is_object()) continue;
-    for (const auto& [form, values] : forms->items()) {
-      if (!number_at(values, "E")) continue;
-      Law law{.series = series,
-              .form = form,
-              .irreducible = *number_at(values, "E"),
-              .a = number_at(values, "A").value_or(0),
-              .alpha = number_at(values, "alpha").value_or(0),
-              .b = number_at(values, "B").value_or(0),
-              .beta = number_at(values, "beta").value_or(0),
-              .intervals = {},
-              .flags = {}};
-      for (const auto& [name, interval] : at_path(values, "intervals").items())
-        if (interval.is_array() && interval.size() == 2 && interval[0].is_number() && interval[1].is_number())
-          law.intervals[name] = {interval[0].get<double>(), interval[1].get<double>()};
-      for (const auto& flag : at_path(values, "flags"))
-        if (flag.is_string()) law.flags.push_back(flag.get<std::string>());
-      laws.push_back(std::move(law));
-    }
+    add_laws(at_path(fit, "forms"), series, false, laws);
+    add_laws(at_path(fit, "paired.forms"), series, true, laws);
   }
   return laws;
 }
@@ -218,53 +208,17 @@ size_t Sweep::count(const std::string& status) const {
       std::count_if(runs.begin(), runs.end(), [&](const Run& run) { return run.status == status; }));
 }
 
-const Law* Sweep::law(const std::string& series, const std::string& form) const {
-  const auto found =
-      std::find_if(laws.begin(), laws.end(), [&](const Law& law) { return law.series == series && law.form == form; });
+const Law* Sweep::law(const std::string& series, const std::string& form, bool paired) const {
+  const auto found = std::find_if(laws.begin(), laws.end(), [&](const Law& law) {
+    return law.series == series && law.form == form && law.paired == paired;
+  });
   return found == laws.end() ? nullptr : &*found;
-}
-
-std::vector<Json> read_rows(const fs::path& folder, std::vector<std::string>& notes) {
-  const fs::path file = folder / "results.jsonl";
-  if (!fs::is_directory(folder)) throw IoError(folder.string() + ": no such folder; expected a sweep's");
-  if (!fs::exists(file)) {
-    throw DataError(
-        fmt::format("{}: there is no results.jsonl; name the folder of a sweep in which at least one run "
-                    "has ended (results/<sweep>)",
-                    folder.string()));
-  }
-  const std::string text = read_file(file);
-  std::vector<Json> rows;
-  std::map<std::string, size_t> index;
-  size_t number = 0;
-  for (size_t start = 0; start < text.size();) {
-    const size_t end = std::min(text.find('\n', start), text.size());
-    const std::string_view line = std::string_view(text).substr(start, end - start);
-    ++number;
-    start = end + 1;
-    if (line.find_first_not_of(" \r\t") == std::string_view::npos) continue;
-    Json row;
-    try {
-      row = parse_json(line, fmt::format("{} line {}", file.string(), number)).value;
-    } catch (const Error& error) {
-      if (end != text.size()) throw DataError(error.what());
-      notes.push_back(
-          fmt::format("Line {} of results.jsonl was cut short while it was written; it is left out.", number));
-      continue;
-    }
-    if (!row.is_object() || text_at(row, "id").empty()) {
-      throw DataError(fmt::format("{} line {}: a result row needs an \"id\"", file.string(), number));
-    }
-    const auto [place, is_new] = index.emplace(text_at(row, "id"), rows.size());
-    if (is_new) rows.push_back(std::move(row));
-    else rows[place->second] = std::move(row);
-  }
-  return rows;
 }
 
 Sweep read_sweep(const fs::path& folder) {
   Sweep sweep;
-  std::vector<Json> rows = read_rows(folder, sweep.notes);
+  auto results = read_result_rows(folder);
+  sweep.notes = std::move(results.notes);
   sweep.spec = read_optional(folder / "spec.json", sweep.notes);
   const Json plan = read_optional(folder / "plan.json", sweep.notes);
   sweep.scaling = read_optional(folder / "scaling.json", sweep.notes);
@@ -273,17 +227,14 @@ Sweep read_sweep(const fs::path& folder) {
   if (sweep.name.empty()) sweep.name = fs::weakly_canonical(folder).filename().string();
   if (at_path(plan, "runs").is_array()) sweep.planned = at_path(plan, "runs").size();
 
-  auto names = variant_names(rows, sweep.scaling);
+  const auto labels = variant_labels(results.rows);
   auto settings = settings_of(plan);
-  const auto pairs = pair_keys(rows);
   std::vector<std::pair<Run, Json>> both;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    Json& row = rows[i];
-    Run run = run_of(row);
-    run.pair = pairs[i];
-    run.variant = names[run.id];
+  for (size_t i = 0; i < results.rows.size(); ++i) {
+    Run run = run_of(results.rows[i]);
+    run.variant = labels[i].empty() ? "(unnamed)" : labels[i];
     run.settings = settings[run.id];
-    both.emplace_back(std::move(run), std::move(row));
+    both.emplace_back(std::move(run), std::move(results.rows[i]));
   }
   std::sort(both.begin(), both.end(),
             [](const auto& a, const auto& b) { return order_of(a.first) < order_of(b.first); });
@@ -293,6 +244,9 @@ Sweep read_sweep(const fs::path& folder) {
     sweep.rows.push_back(std::move(row));
   }
   sweep.cells = cells_of(sweep.runs);
+  std::vector<std::string> names;
+  for (const Run& run : sweep.runs) names.push_back(run.variant);
+  sweep.pairs = paired_runs(sweep.rows, names);
   sweep.laws = laws_of(sweep.scaling);
   sweep.truth = truth_of(sweep.scaling, sweep.rows, sweep.notes);
   return sweep;

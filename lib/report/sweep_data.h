@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "core/json.h"
-#include "report/statistics.h"
+#include "scaling/comparison.h"
+#include "scaling/statistics.h"
 
 namespace attnscale {
 
@@ -19,12 +20,14 @@ struct CurvePoint {
 struct Run {
   std::string id, status, variant, message, settings;
   std::string cell;  ///< equal for runs that differ in nothing but the seed
-  std::string pair;  ///< equal for runs that differ in nothing but the attention (seed equal)
   std::optional<double> depth, model_dim, seed, diverged_at;
   std::optional<double> params, tokens, flops, loss, bayes_loss, excess, seconds;
   std::vector<CurvePoint> curve;
+  std::vector<std::string> flags;  ///< what the trainer found suspicious
 
   bool done() const { return status == "done" && loss; }
+  /// Done and nothing suspicious: what means, fits and comparisons are made of.
+  bool sound() const { return done() && flags.empty(); }
 };
 
 /// Runs that differ in nothing but the seed.
@@ -32,15 +35,17 @@ struct Cell {
   std::string variant, settings;
   std::optional<double> depth, model_dim, params, tokens, flops;
   size_t runs = 0;               ///< finished or not
-  std::optional<Spread> loss;    ///< over the runs that are done
+  std::optional<Spread> loss;    ///< over the runs that are done and carry no flag
   std::optional<Spread> excess;  ///< over those that know their truth
-  std::string trouble;           ///< `1 diverged, 1 failed`; empty when all are done
+  std::string trouble;           ///< `1 diverged, 1 flagged`; empty when all are sound
 };
 
 /// A fitted law, as scaling.json holds it: E + A N^-alpha + B D^-beta; absent terms are 0.
 struct Law {
-  std::string series;  ///< variant, or `all`
-  std::string form;    ///< `L(N)`, `L(N,D)`, ...
+  std::string series;   ///< variant, or `all`
+  std::string form;     ///< `L(N)`, `L(N,D)`, ...
+  bool paired = false;  ///< fitted to the true Bayes loss + paired excess instead of the loss
+  bool no_law = false;  ///< the loss does not fall: nothing to quote
   double irreducible = 0, a = 0, alpha = 0, b = 0, beta = 0;
   std::map<std::string, std::pair<double, double>> intervals;  ///< by the name in the file
   std::vector<std::string> flags;
@@ -64,21 +69,18 @@ struct Sweep {
   std::vector<Cell> cells;
   std::vector<std::string> variants;  ///< softmax first, then by name
   std::vector<Law> laws;
+  std::vector<PairedRun> pairs;  ///< as `runs`, for the comparison
   std::optional<KnownTruth> truth;
   size_t planned = 0;              ///< runs that plan.json names; 0 without it
   std::vector<std::string> notes;  ///< what was missing or unreadable, in sentences
 
   size_t count(const std::string& status) const;
-  const Law* law(const std::string& series, const std::string& form) const;
+  const Law* law(const std::string& series, const std::string& form, bool paired = false) const;
 };
 
-/// Reads spec.json, plan.json, results.jsonl and scaling.json; only results.jsonl must be there. A torn
-/// last line is left out and noted; of two rows with one id the later counts.
-/// @throws DataError without results, or naming the line that is not JSON; IoError
+/// Reads spec.json, plan.json, results.jsonl and scaling.json; only results.jsonl must be there.
+/// @throws as read_result_rows, which reads the results
 Sweep read_sweep(const std::filesystem::path& folder);
-
-/// Rows of results.jsonl in the order of the file. @throws as `read_sweep`
-std::vector<Json> read_rows(const std::filesystem::path& folder, std::vector<std::string>& notes);
 
 /// The value at a dotted path, or null.
 const Json& at_path(const Json& object, const std::string& path);

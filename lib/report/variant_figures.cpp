@@ -13,10 +13,10 @@
 namespace attnscale {
 namespace {
 
-Json difference_rows(const Comparison& comparison, Extent& x, Extent& y) {
+Json difference_rows(const ReferenceComparison& comparison, Extent& x, Extent& y) {
   Json rows = Json::array();
   y.add(0);
-  for (const PairedCell& cell : comparison.cells) {
+  for (const CellDifference& cell : comparison.cells) {
     Json row = {{"kind", "mean"},
                 {"variant", label(cell.variant)},
                 {"x", cell.params},
@@ -36,8 +36,8 @@ Json difference_rows(const Comparison& comparison, Extent& x, Extent& y) {
   return rows;
 }
 
-std::vector<Json> difference_layers(const Sweep& sweep, const Comparison& comparison, const Json& rows, const Extent& x,
-                                    const Extent& y) {
+std::vector<Json> difference_layers(const Sweep& sweep, const ReferenceComparison& comparison, const Json& rows,
+                                    const Extent& x, const Extent& y) {
   const std::string title = fmt::format("loss minus that of {} (nats per token)", label(comparison.reference));
   Json y_axis = loss_y(title, y);
   y_axis["axis"]["format"] = "+.3~f";
@@ -89,7 +89,7 @@ void add_variant_strip(const Sweep& sweep, Figure figure, Figures& figures) {
     loss.add(cell.loss->high);
   }
   for (const Run& run : sweep.runs)
-    if (run.done()) rows.push_back({{"kind", "seed"}, {"variant", label(run.variant)}, {"y", *run.loss}});
+    if (run.sound()) rows.push_back({{"kind", "seed"}, {"variant", label(run.variant)}, {"y", *run.loss}});
   if (sweep.truth) loss.add(sweep.truth->loss);
   Json order = variant_colour(sweep)["scale"]["domain"];
   const Json y = {
@@ -134,7 +134,7 @@ void add_variants(const Sweep& sweep, Figures& figures) {
     if (cell.loss) sizes.insert({cell.depth.value_or(0), cell.model_dim.value_or(0)});
   if (sizes.size() == 1) return add_variant_strip(sweep, std::move(figure), figures);
 
-  const Comparison comparison = compare_variants(sweep);
+  const ReferenceComparison comparison = compare_with_reference(sweep);
   if (comparison.cells.empty()) {
     figures.missing.push_back(
         {figure.id, figure.title,
@@ -169,7 +169,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
       narrowest = std::min(narrowest, interval->second.second - interval->second.first);
   bool cut = false;
   for (const Law& law : sweep.laws) {
-    const std::string name = fmt::format("{}  {}", label(law.series), law.form);
+    const std::string name = fmt::format("{}  {}{}", label(law.series), law.form, law.paired ? ", paired" : "");
     Json row = {{"kind", "fit"}, {"fit", name}, {"y", law.irreducible}};
     loss.add(law.irreducible);
     if (const auto interval = law.intervals.find("E"); interval != law.intervals.end()) {
@@ -219,6 +219,11 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
   }
   figure.caption =
       "The loss that a fitted law says would remain with unlimited parameters (and data), with its 95 % interval. ";
+  if (std::any_of(sweep.laws.begin(), sweep.laws.end(), [](const Law& law) { return law.paired; }))
+    figure.caption +=
+        "Paired fits see the true Bayes loss plus the excess over it on the same tokens: sharper, but they are told "
+        "the "
+        "truth beforehand, so that the verdict is that of the others. ";
   if (cut) figure.caption += "Intervals ten times wider than the narrowest are cut; the table of fits has them whole. ";
   if (sweep.truth)
     figure.caption +=

@@ -43,39 +43,56 @@ std::string best_sentence(const Cell& best) {
                             loss_text(best.loss->high));
 }
 
-std::string comparison_phrase(const PairedSummary& summary) {
-  const std::string name = label(summary.variant);
-  if (!summary.half_width) {
-    return fmt::format("{} differs by {:+.4f} nats per token, and with one seed nobody can say whether that is chance",
-                       name, summary.difference);
+std::string comparison_phrase(const PairComparison& summary) {
+  const std::string name = label(summary.a);
+  if (!summary.over_sizes) {
+    return fmt::format("{} differs by {:+.4f} nats per token, and with one pair nobody can say whether that is chance",
+                       name, *summary.difference);
   }
-  const double low = summary.difference - *summary.half_width, high = summary.difference + *summary.half_width;
-  if (!summary.clear()) {
-    return fmt::format("{} cannot be told apart ({:+.4f}, 95 % interval {:+.4f} to {:+.4f})", name, summary.difference,
-                       low, high);
+  const auto [low, high] = summary.over_sizes->interval(summary.corrected_level());
+  if (!summary.shown()) {
+    return fmt::format("{} cannot be told apart ({:+.4f}, interval {:+.4f} to {:+.4f})", name, *summary.difference, low,
+                       high);
   }
-  return fmt::format("{} is {:.4f} nats per token {} (95 % interval {:.4f} to {:.4f})", name,
-                     std::abs(summary.difference), summary.difference < 0 ? "better" : "worse",
-                     std::min(std::abs(low), std::abs(high)), std::max(std::abs(low), std::abs(high)));
+  return fmt::format("{} is {:.4f} nats per token {} (interval {:.4f} to {:.4f})", name, std::abs(*summary.difference),
+                     *summary.difference < 0 ? "better" : "worse", std::min(std::abs(low), std::abs(high)),
+                     std::max(std::abs(low), std::abs(high)));
 }
 
-std::string comparison_sentence(const Comparison& comparison) {
+std::string comparison_sentence(const ReferenceComparison& comparison) {
   std::vector<std::string> phrases;
-  for (const PairedSummary& summary : comparison.summaries) phrases.push_back(comparison_phrase(summary));
-  return fmt::format("Against {}, run for run with equal depth, width, data and seed: {}.", label(comparison.reference),
-                     joined(phrases, "; "));
+  size_t tested = 1;
+  for (const PairComparison& summary : comparison.summaries) {
+    phrases.push_back(comparison_phrase(summary));
+    tested = std::max(tested, summary.comparisons);
+  }
+  return fmt::format("Against {}, run for run with equal depth, width, data and seed: {}. {}",
+                     label(comparison.reference), joined(phrases, "; "),
+                     tested == 1 ? "Intervals are 95 %."
+                                 : fmt::format("The intervals of the {} comparisons hold together at 95 %.", tested));
 }
 
-std::string law_sentence(const Law& law, const std::optional<KnownTruth>& truth) {
+std::string covers(const Law& law, const KnownTruth& truth) {
+  const auto interval = law.intervals.find("E");
+  if (interval == law.intervals.end()) return "";
+  const auto [low, high] = interval->second;
+  return low <= truth.loss && truth.loss <= high ? ", which the interval covers"
+                                                 : ", which the interval does not cover";
+}
+
+std::string law_sentence(const Law& law, const Law* paired, const std::optional<KnownTruth>& truth) {
   std::string text = fmt::format("The fitted irreducible loss ({}, {}) is {} nats per token", law.form,
                                  law.series == "all" ? "all runs" : label(law.series), irreducible_text(law));
   if (!truth) return text + ".";
-  text += fmt::format("; the true {} is {}", truth->name, loss_text(truth->loss));
-  const auto interval = law.intervals.find("E");
-  if (interval == law.intervals.end()) return text + ".";
-  const auto [low, high] = interval->second;
-  const bool covered = low <= truth->loss && truth->loss <= high;
-  return text + (covered ? ", which the interval covers." : ", which the interval does not cover.");
+  text += fmt::format("; the true {} is {}{}.", truth->name, loss_text(truth->loss), covers(law, *truth));
+  if (!paired) return text;
+  return text + fmt::format(" The sharper fit of the paired excess gives {}{}.", irreducible_text(*paired),
+                            covers(*paired, *truth));
+}
+
+std::string flagged_sentence(size_t flagged) {
+  return fmt::format("{} {} flagged and left out of means, fits and comparisons; see what went wrong.",
+                     counted(flagged, "run"), flagged == 1 ? "is" : "are");
 }
 
 }  // namespace
@@ -88,8 +105,8 @@ const Law* headline_law(const Sweep& sweep) {
   series.insert(series.end(), sweep.variants.begin(), sweep.variants.end());
   for (const std::string& name : series)
     for (const std::string& form : forms)
-      if (const Law* law = sweep.law(name, form)) return law;
-  return sweep.laws.empty() ? nullptr : &sweep.laws.front();
+      if (const Law* law = sweep.law(name, form); law && !law->no_law) return law;
+  return nullptr;
 }
 
 const Cell* best_cell(const Sweep& sweep) {
@@ -103,9 +120,13 @@ std::vector<std::string> verdict(const Sweep& sweep) {
   std::vector<std::string> sentences = {runs_sentence(sweep)};
   if (const Cell* best = best_cell(sweep)) sentences.push_back(best_sentence(*best));
   else sentences.push_back("No run finished, so there is no loss to report.");
-  const Comparison comparison = compare_variants(sweep);
+  const ReferenceComparison comparison = compare_with_reference(sweep);
   if (!comparison.summaries.empty()) sentences.push_back(comparison_sentence(comparison));
-  if (const Law* law = headline_law(sweep)) sentences.push_back(law_sentence(*law, sweep.truth));
+  if (const Law* law = headline_law(sweep))
+    sentences.push_back(law_sentence(*law, sweep.law(law->series, law->form, true), sweep.truth));
+  if (const auto flagged = std::count_if(sweep.runs.begin(), sweep.runs.end(),
+                                         [](const Run& run) { return run.done() && !run.sound(); }))
+    sentences.push_back(flagged_sentence(static_cast<size_t>(flagged)));
   if (sweep.planned > sweep.runs.size()) {
     sentences.push_back(
         fmt::format("{} of {} planned runs have no result yet.", sweep.planned - sweep.runs.size(), sweep.planned));

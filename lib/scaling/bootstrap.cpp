@@ -23,17 +23,35 @@ int draw(std::mt19937_64& random, int count) {
 
 double random_sign(std::mt19937_64& random) { return random() >> 63 ? -1 : 1; }
 
+constexpr int many_cells = 2000;
+// Far from an optimum a gradient is 1e-3 and more. Below this, rounding at worst moves the law by less than is printed.
+constexpr double failed_gradient = 1e-6;
+
+bool is_better(const Minimum& one, const Minimum& other) {
+  return std::isfinite(one.objective) && (!std::isfinite(other.objective) || one.objective < other.objective);
+}
+
 /// Lowest of three walks: a resampled objective can have moved to the next valley.
-PowerSum refit(PowerSumObjective& objective, const Coordinates& optimum) {
+Minimum refit(PowerSumObjective& objective, const Coordinates& optimum) {
+  if (objective.num_cells() > many_cells)
+    return minimise(objective, optimum, {.max_iterations = 2, .gradient_tolerance = 1e-8, .first = Curvature::exact});
   Minimum best;
   for (const double shift : {0.0, -1.0, 1.0}) {
     auto start = optimum;
     if (objective.floor_is_free()) start[0] += 0.05 * shift;  // a known floor stays where it is
     for (int k = 0; k < objective.num_terms(); ++k) start[2 + 2 * k] *= 1 + 0.4 * shift;
     const auto end = minimise(objective, start, {.max_iterations = 120, .gradient_tolerance = 1e-8});
-    if (shift == 0 || end.objective < best.objective) best = end;
+    if (shift == 0 || is_better(end, best)) best = end;
   }
-  return objective.from_coordinates(best.at);
+  if (!(best.gradient_norm < failed_gradient))
+    best = minimise(objective, best.at, {.max_iterations = 1000, .gradient_tolerance = 1e-8});
+  return best;
+}
+
+bool has_failed(const PowerSumObjective& objective, const Minimum& end) {
+  if (!std::isfinite(end.objective) || !std::isfinite(end.gradient_norm)) return true;
+  // A step of a k-step walk is not meant to end at the optimum.
+  return objective.num_cells() <= many_cells && !(end.gradient_norm < failed_gradient);
 }
 
 /// How much of its own loss each group fixes: the trace of its block of the hat matrix, below 1 for
@@ -130,9 +148,32 @@ Bootstrap bootstrap(PowerSumObjective objective, const Minimum& optimum, const s
       for (size_t i = 0; i < points; ++i) values[i] = shift[group[i]];
       objective.set_weights(values);
     }
-    result.laws.push_back(refit(objective, optimum.at));
+    const auto end = refit(objective, optimum.at);
+    if (has_failed(objective, end)) ++result.failed;
+    else result.laws.push_back(objective.from_coordinates(end.at));
   }
   return result;
+}
+
+std::optional<Interval> replicate_interval(std::vector<double> values, int failed, double level) {
+  const auto is_nan = [](double value) { return std::isnan(value); };
+  const auto end = std::remove_if(values.begin(), values.end(), is_nan);
+  const double lost = failed + static_cast<double>(values.end() - end);
+  values.erase(end, values.end());
+  std::sort(values.begin(), values.end());
+  const double last = static_cast<double>(values.size()) - 1;
+  // Places among all replicates, those that are lost put first for the lower end and last for the upper one.
+  const double place = (1 - level) / 2 * (last + lost);
+  const double low = place - lost, high = last + lost - place;
+  if (low < 0 || high > last) return std::nullopt;
+  const auto at = [&](double where) {
+    const auto below = static_cast<size_t>(where);
+    const double part = where - static_cast<double>(below);
+    return part == 0 ? values[below] : values[below] + part * (values[below + 1] - values[below]);
+  };
+  const Interval interval{at(low), at(high)};
+  if (!std::isfinite(interval.low) || !std::isfinite(interval.high)) return std::nullopt;
+  return interval;
 }
 
 }  // namespace attnscale

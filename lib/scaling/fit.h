@@ -17,19 +17,34 @@ struct FitReportOptions {
   int replicates = 1000;                                 ///< of the bootstrap; 0 leaves the intervals out
   uint64_t seed = 0;                                     ///< of the bootstrap
   std::optional<double> true_bayes_loss = std::nullopt;  ///< where the source knows its truth, nats per token
+  /// Standard error of the validation tokens' own Bayes loss as an estimate of the true one, where it is recorded.
+  std::optional<double> validation_error = std::nullopt;
+  bool keep_flagged = false;  ///< fit points with flags too
 };
 
 /// All laws that the points can bear, as JSON:
 ///
 ///   {"n_points", "n_runs", "n_cells", "forms": {FORM: {...}}, "flags": ["..."]}
 ///
-/// FORM is "L(N,D)", "L(N)" (for each size the points with the most tokens) or "L(D)" (for each
-/// token count the points with the most parameters), and holds E, A, alpha (B, beta), objective,
-/// gradient_norm, n_points, n_cells, starts, points, rms_log_residual, intervals (95 %, from the
+/// FORM is "L(N,D)", "L(N)" (for each size the points with the most tokens), "L(D)" (for each
+/// token count the points with the most parameters) or "L(C)" (those that no cheaper one beats), and holds E, A, alpha
+/// (B, beta), objective, gradient_norm, n_points, n_cells, starts, condition_number, second_opinion (variable
+/// projection), points, rms_log_residual, compute_optimal (of L(N,D): where budgets go best), intervals (95 %, from the
 /// bootstrap), resampling, lack_of_fit (where cells have several seeds), truth (where it is known)
 /// and flags. A form that the points cannot bear is absent, and a flag says why and what to run
-/// next. Points whose status is not "done" are counted and named in a flag. No value is NaN or null.
-/// @throws NumericsError if a fit has no finite start
+/// next. Points whose status is not "done" are counted and named in a flag; points with flags of their own are counted
+/// and left out. No value is NaN or null.
+///
+/// Beside the forms stand "isoflop" (isoflop_report, where runs share budgets) and "laws" (compare_laws).
+///
+/// Where the loss does not fall with a variable the form says so under "no_law", and what cannot be known then has no
+/// interval.
+///
+/// Where every point has a paired loss, "paired": {"forms"} holds the same fits of that loss. The sampling noise of the
+/// validation tokens cancels in it, so that its E is sharper; the verdict on E ("truth": {"covered"}) is that of the
+/// raw loss all the same, because the paired one knows the truth beforehand, and stands beside it as "truth":
+/// {"paired"}.
+/// @throws NumericsError if a fit has no finite start; ConfigError for a fixed E that a run has beaten
 Json fit_report(const std::vector<Point>& points, const FitReportOptions& options = {});
 
 /// The report as a table for the terminal, ending with a line

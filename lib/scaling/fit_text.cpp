@@ -23,6 +23,27 @@ void add_flags(const Json& of, std::string& text, const std::string& indent) {
   for (const auto& flag : of["flags"]) text += fmt::format("{}! {}\n", indent, flag.get<std::string>());
 }
 
+/// `irreducible loss: fitted x [lo, hi] / true y (covered)`, and what the paired fit says where there is one.
+std::string floor_line(const std::string& name, const Json& form) {
+  auto line = "irreducible loss: fitted " + with_interval(form, "E");
+  const auto verdict = [](const Json& truth) -> std::string {
+    if (!truth.contains("covered")) return "";
+    return truth["covered"].get<bool>() ? " (covered)" : " (NOT covered)";
+  };
+  if (const auto truth = form.find("truth"); truth != form.end()) {
+    line += fmt::format(" / true {:.5g}", (*truth)["bayes_loss"].get<double>()) + verdict(*truth);
+    if (const auto paired = truth->find("paired"); paired != truth->end() && paired->contains("E")) {
+      line += fmt::format("; sharper, from the paired excess: {:.5g}", (*paired)["E"].get<double>());
+      if (paired->contains("interval"))
+        line += fmt::format(" [{:.4g}, {:.4g}]", (*paired)["interval"][0].get<double>(),
+                            (*paired)["interval"][1].get<double>());
+      line += verdict(*paired);
+    }
+  }
+  if (name != "L(N,D)") line += fmt::format("; from {} alone", name);
+  return line;
+}
+
 }  // namespace
 
 std::string fit_text(const Json& fit) {
@@ -42,15 +63,8 @@ std::string fit_text(const Json& fit) {
                         form["rms_log_residual"].get<double>(), form["starts"].get<int64_t>());
     add_flags(form, text, "  ");
     // The first form is the one with the fewest unlearned remainders: L(N,D) where it exists.
-    if (floor.empty() && form.contains("E") && !form.contains("E_fixed")) {
-      floor = "irreducible loss: fitted " + with_interval(form, "E");
-      if (form.contains("truth")) {
-        floor += fmt::format(" / true {:.5g}", form["truth"]["bayes_loss"].get<double>());
-        if (form["truth"].contains("covered"))
-          floor += form["truth"]["covered"].get<bool>() ? " (covered)" : " (NOT covered)";
-      }
-      if (name != "L(N,D)") floor += fmt::format("; from {} alone", name);
-    }
+    if (floor.empty() && form.contains("E") && !form.contains("E_fixed") && !form.contains("no_law"))
+      floor = floor_line(name, form);
   }
   if (!floor.empty()) text += "\n" + floor + "\n";
   return text;

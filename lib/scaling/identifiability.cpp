@@ -16,6 +16,7 @@ namespace {
 constexpr double short_span = 8;
 
 std::string more_of(const std::string& symbol) {
+  if (symbol == "C") return "add runs so that C spans at least 100x";
   return symbol == "N" ? "add depths or widths so that N spans at least 16x"
                        : "add runs with other numbers of steps so that D spans at least 16x";
 }

@@ -14,7 +14,8 @@ using Vector = Eigen::Matrix<double, Eigen::Dynamic, 1, 0, max_parameters, 1>;
 
 constexpr int screening_iterations = 10;
 constexpr int polished_starts = 24;
-constexpr int screening_points = 2000;
+constexpr int screening_cells = 500;
+constexpr int finished_starts = 3;
 
 /// Newton step with the diagonal raised by `damping`; false when the matrix is not positive definite.
 bool damped_step(const Derivatives& here, double damping, Vector& step) {
@@ -49,7 +50,7 @@ bool is_progress(const Derivatives& before, const Derivatives& after) {
 
 Minimum minimise(PowerSumObjective& objective, const Coordinates& start, const DescentOptions& options) {
   Coordinates at = start;
-  auto curvature = Curvature::reweighted;
+  auto curvature = options.first;
   auto here = objective.evaluate(at, curvature);
   double damping = 1e-3;
   int iteration = 0;
@@ -92,31 +93,48 @@ Minimum minimise(PowerSumObjective& objective, const Coordinates& start, const D
           .converged = norm < options.gradient_tolerance};
 }
 
-Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSum>& starts) {
-  PowerSumObjective screen = objective;
-  if (const int points = objective.num_points(); points > screening_points) {
-    std::vector<double> weights(points, 0.0);
-    for (int i = 0; i < screening_points; ++i) weights[static_cast<size_t>(i) * points / screening_points] = 1;
-    screen.set_weights(std::move(weights));
-  }
-  std::vector<Minimum> walked;
-  for (const auto& start : starts)
-    walked.push_back(minimise(screen, objective.to_coordinates(start), {.max_iterations = screening_iterations}));
+namespace {
+
+/// The walks' ends from the lowest up, those that still differ, at most `count`.
+std::vector<Minimum> distinct_ends(std::vector<Minimum> walked, int coordinates, size_t count) {
   std::stable_sort(walked.begin(), walked.end(),
                    [](const Minimum& a, const Minimum& b) { return a.objective < b.objective; });
-
-  // Most starts are by now on their way to the same optimum; polish only places that still differ.
-  Search search{.best = {}, .starts = static_cast<int>(starts.size()), .polished = 0};
   std::vector<Minimum> chosen;
   for (const auto& candidate : walked) {
-    if (static_cast<int>(chosen.size()) >= polished_starts) break;
+    if (chosen.size() >= count) break;
     const bool repeated = std::any_of(chosen.begin(), chosen.end(), [&](const Minimum& other) {
-      for (int i = 0; i < 1 + 2 * objective.num_terms(); ++i)
+      for (int i = 0; i < coordinates; ++i)
         if (!(std::abs(candidate.at[i] - other.at[i]) < 1e-4) && candidate.at[i] != other.at[i]) return false;
       return true;
     });
     if (!repeated && std::isfinite(candidate.objective)) chosen.push_back(candidate);
   }
+  return chosen;
+}
+
+}  // namespace
+
+Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSum>& starts) {
+  PowerSumObjective screen = objective;
+  const bool sampled = objective.num_cells() > screening_cells;
+  if (sampled) {
+    const auto points = static_cast<size_t>(objective.num_points());
+    std::vector<double> weights(points, 0.0);
+    for (size_t i = 0; i < screening_cells; ++i) weights[i * points / screening_cells] = 1;
+    screen.set_weights(std::move(weights));
+    screen.drop_weightless();
+  }
+  std::vector<Minimum> walked;
+  for (const auto& start : starts)
+    walked.push_back(minimise(screen, objective.to_coordinates(start), {.max_iterations = screening_iterations}));
+  // Most starts are by now on their way to the same optimum; polish only places that still differ.
+  const int coordinates = 1 + 2 * objective.num_terms();
+  auto chosen = distinct_ends(std::move(walked), coordinates, polished_starts);
+  if (sampled) {
+    for (auto& candidate : chosen) candidate = minimise(screen, candidate.at);
+    chosen = distinct_ends(std::move(chosen), coordinates, finished_starts);
+  }
+  Search search{.best = {}, .starts = static_cast<int>(starts.size()), .polished = 0};
   for (const auto& candidate : chosen) {
     const auto end = minimise(objective, candidate.at);
     // A converged end is preferred to one that only rounding places lower.

@@ -17,7 +17,8 @@ struct Minimum {
 
 struct DescentOptions {
   int max_iterations = 500;
-  double gradient_tolerance = 1e-9;  ///< the promise is 1e-8; one digit in hand
+  double gradient_tolerance = 1e-9;         ///< the promise is 1e-8; one digit in hand
+  Curvature first = Curvature::reweighted;  ///< what the walk begins with; exact near an optimum
 };
 
 /// Damped Newton walk from one start: reweighted curvature far away, exact curvature near by, the
@@ -34,7 +35,7 @@ struct Search {
 };
 
 /// Walks a few steps from every start, then goes on from the best of them until they converge; the
-/// lowest objective wins. With more than 2,000 points the first steps see an even subsample.
+/// lowest objective wins. With more than 2,000 cells the first steps see an even subsample.
 Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSum>& starts);
 
 }  // namespace attnscale

@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "core/error.h"
-
 namespace attnscale {
 
 std::vector<PowerSum> parametric_starts(bool floor_is_free) {
@@ -24,20 +22,12 @@ std::vector<PowerSum> parametric_starts(bool floor_is_free) {
 ParametricFit fit_parametric(const std::vector<double>& N, const std::vector<double>& D, const std::vector<double>& L,
                              const FitOptions& options) {
   PowerSumObjective objective({N, D}, L, options.delta, options.fixed_E);
-  const auto search = minimise_from_all(objective, parametric_starts(objective.floor_is_free()));
-  if (search.polished == 0) throw NumericsError("L(N, D): no start has a finite objective; check the table's values");
-  const auto law = objective.from_coordinates(search.best.at);
-  return {.E = std::exp(law.log_floor),
-          .A = std::exp(law.terms[0].log_coefficient),
-          .B = std::exp(law.terms[1].log_coefficient),
-          .alpha = law.terms[0].exponent,
-          .beta = law.terms[1].exponent,
-          .objective = search.best.objective,
-          .gradient_norm = search.best.gradient_norm,
-          .converged = search.best.gradient_norm < 1e-8,
-          .starts = search.starts,
-          .polished = search.polished,
-          .law = law};
+  ParametricFit fit{fit_law(objective, parametric_starts(objective.floor_is_free()), "L(N, D)")};
+  fit.A = std::exp(fit.law.terms[0].log_coefficient);
+  fit.B = std::exp(fit.law.terms[1].log_coefficient);
+  fit.alpha = fit.law.terms[0].exponent;
+  fit.beta = fit.law.terms[1].exponent;
+  return fit;
 }
 
 }  // namespace attnscale

@@ -1,25 +1,14 @@
 #pragma once
 
-#include <optional>
 #include <vector>
 
-#include "scaling/minimise.h"
+#include "scaling/law_fit.h"
 
 namespace attnscale {
 
 /// L(N, D) = E + A N^-alpha + B D^-beta, fitted.
-struct ParametricFit {
-  double E = 0, A = 0, B = 0, alpha = 0, beta = 0;
-  double objective = 0;      ///< sum of Huber losses of the log residuals
-  double gradient_norm = 0;  ///< max-norm with respect to (ln E, ln A, alpha, ln B, beta)
-  bool converged = false;    ///< gradient_norm below 1e-8
-  int starts = 0, polished = 0;
-  PowerSum law;
-};
-
-struct FitOptions {
-  double delta = 1e-3;                           ///< Huber's, in ln L
-  std::optional<double> fixed_E = std::nullopt;  ///< a known irreducible loss, nats per token; 0 for none
+struct ParametricFit : LawFit {
+  double A = 0, B = 0, alpha = 0, beta = 0;
 };
 
 /// The 4,500 starts of Hoffmann et al.: alpha, beta in {0, .5, 1, 1.5, 2}, ln E in {-1, -.5, 0, .5, 1},

@@ -3,8 +3,6 @@
 #include <cmath>
 #include <map>
 
-#include "core/error.h"
-
 namespace attnscale {
 namespace {
 
@@ -37,18 +35,10 @@ std::vector<PowerSum> power_law_starts(bool floor_is_free) {
 
 PowerLawFit fit_power_law(const std::vector<double>& x, const std::vector<double>& L, const FitOptions& options) {
   PowerSumObjective objective({x}, L, options.delta, options.fixed_E);
-  const auto search = minimise_from_all(objective, power_law_starts(objective.floor_is_free()));
-  if (search.polished == 0) throw NumericsError("L(x): no start has a finite objective; check the table's values");
-  const auto law = objective.from_coordinates(search.best.at);
-  return {.E = std::exp(law.log_floor),
-          .A = std::exp(law.terms[0].log_coefficient),
-          .alpha = law.terms[0].exponent,
-          .objective = search.best.objective,
-          .gradient_norm = search.best.gradient_norm,
-          .converged = search.best.gradient_norm < 1e-8,
-          .starts = search.starts,
-          .polished = search.polished,
-          .law = law};
+  PowerLawFit fit{fit_law(objective, power_law_starts(objective.floor_is_free()), "L(x)")};
+  fit.A = std::exp(fit.law.terms[0].log_coefficient);
+  fit.alpha = fit.law.terms[0].exponent;
+  return fit;
 }
 
 std::vector<Point> largest_tokens_of_each_size(const std::vector<Point>& points) {

@@ -8,13 +8,8 @@
 namespace attnscale {
 
 /// L(x) = E + A x^-alpha, fitted.
-struct PowerLawFit {
-  double E = 0, A = 0, alpha = 0;
-  double objective = 0;      ///< sum of Huber losses of the log residuals
-  double gradient_norm = 0;  ///< max-norm with respect to (ln E, ln A, alpha)
-  bool converged = false;    ///< gradient_norm below 1e-8
-  int starts = 0, polished = 0;
-  PowerSum law;
+struct PowerLawFit : LawFit {
+  double A = 0, alpha = 0;
 };
 
 /// 150 starts: the one-variable part of `parametric_starts`. With E fixed, the 30 that differ.

@@ -41,7 +41,7 @@ Json identity(const Json& row, const Point& point) {
 
 Json point_of(const Json& row, const Point& point) {
   auto result = identity(row, point);
-  for (const char* key : {"params", "parameters", "tokens", "flops", "loss", "bayes_loss", "excess", "seed"})
+  for (const char* key : {"params", "parameters", "tokens", "flops", "loss", "bayes_loss", "excess", "seed", "flags"})
     copy_if_present(row, key, result);
   result["status"] = point.status;
   copy_if_present(row, "diverged_at", result);
@@ -55,10 +55,15 @@ Json curve_of(const Json& row, const Point& point) {
   return result;
 }
 
+void know_truth(const SweepRows& sweep, FitReportOptions& options) {
+  options.true_bayes_loss = (*sweep.truth)["bayes_loss"].get<double>();
+  if (sweep.validation) options.validation_error = sweep.validation->standard_error;
+}
+
 }  // namespace
 
 Json scaling_of_sweep(const std::filesystem::path& folder, FitReportOptions options) {
-  const auto sweep = read_sweep_rows(folder);
+  const auto sweep = read_sweep_rows(folder, {}, options.keep_flagged);
   auto name = std::filesystem::absolute(folder).lexically_normal();
   if (!name.has_filename()) name = name.parent_path();
   Json document = {{"schema", "attnscale.scaling/1"}, {"version", version}, {"sweep", name.filename().string()}};
@@ -70,7 +75,8 @@ Json scaling_of_sweep(const std::filesystem::path& folder, FitReportOptions opti
   }
   if (sweep.truth) {
     document["truth"] = *sweep.truth;
-    options.true_bayes_loss = (*sweep.truth)["bayes_loss"].get<double>();
+    if (sweep.validation) document["truth"]["validation"] = sweep.validation->to_json();
+    know_truth(sweep, options);
   }
   document["fits"]["all"] = fit_report(sweep.points, options);
   for (const auto& variant : variants_of(sweep.points))
@@ -78,8 +84,10 @@ Json scaling_of_sweep(const std::filesystem::path& folder, FitReportOptions opti
   document["comparison"] = compare_variants(sweep.pairs);
   auto notes = sweep.notes;
   if (const auto count = document["comparison"].size(); count > 1)
-    notes.push_back(fmt::format("{} comparisons at 95 % each: about {:.2g} would show a difference where there is none",
-                                count, 0.05 * static_cast<double>(count)));
+    notes.push_back(
+        fmt::format("verdicts of the {} comparisons hold together at 95 % (Holm); an `interval` holds by "
+                    "itself, a `corrected_interval` together with the others (Bonferroni)",
+                    count));
   document["notes"] = notes;
   return document;
 }
@@ -88,10 +96,10 @@ Json fit_of_path(const std::filesystem::path& path, const ColumnMap& columns, Fi
   std::vector<Point> points;
   std::vector<std::string> notes;
   if (std::filesystem::is_directory(path)) {
-    auto sweep = read_sweep_rows(path, columns);
+    auto sweep = read_sweep_rows(path, columns, options.keep_flagged);
     points = std::move(sweep.points);
     notes = std::move(sweep.notes);
-    if (sweep.truth && !options.true_bayes_loss) options.true_bayes_loss = (*sweep.truth)["bayes_loss"].get<double>();
+    if (sweep.truth && !options.true_bayes_loss) know_truth(sweep, options);
   } else {
     points = read_points(path, columns);
   }

@@ -12,9 +12,10 @@ namespace attnscale {
 ///
 ///   {"schema", "version", "sweep", "points", "curves", "truth"?, "fits": {"all", VARIANT...}, "comparison", "notes"}
 ///
-/// Where every finished run knows its excess over one and the same true Bayes loss, the fits see
-/// that Bayes loss plus the excess instead of the raw loss: both are measured on the same tokens, so
-/// that the sampling noise of the validation set, which no resampling of runs can see, cancels.
+/// Fits see the raw loss; where every finished run knows its excess over one and the same true Bayes loss, each fit
+/// has a "paired" one beside it, of that Bayes loss plus the excess: both are measured on the same tokens, so that the
+/// sampling noise of the validation set, which no resampling of runs can see, cancels. "truth" says under "validation"
+/// how far those tokens are from the source.
 /// A variant that occurs with several option sets is split: `sliding_window window=16`.
 /// @throws DataError without results.jsonl or with damaged rows, IoError
 Json scaling_of_sweep(const std::filesystem::path& folder, FitReportOptions options = {});

@@ -55,6 +55,16 @@ double standard_deviation(const std::vector<double>& values) {
   return std::sqrt(sum / static_cast<double>(values.size() - 1));
 }
 
+Spread spread_of(const std::vector<double>& values) {
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  Spread spread{.count = values.size(), .mean = mean(values), .low = *low, .high = *high};
+  if (spread.count < 2) return spread;
+  const auto count = static_cast<double>(spread.count);
+  spread.deviation = standard_deviation(values);
+  spread.half_width = student_t_quantile(0.975, count - 1) * spread.deviation / std::sqrt(count);
+  return spread;
+}
+
 double quantile(std::vector<double> values, double p) {
   std::sort(values.begin(), values.end());
   const double place = p * static_cast<double>(values.size() - 1);
@@ -69,6 +79,10 @@ Interval percentile_interval(const std::vector<double>& values, double level) {
 
 double f_upper_tail(double f, double numerator, double denominator) {
   return incomplete_beta(denominator / 2, numerator / 2, denominator / (denominator + numerator * f));
+}
+
+double student_t_two_sided(double t, double freedom) {
+  return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t));
 }
 
 double student_t_quantile(double p, double freedom) {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "scaling/pairing.h"
+#include "scaling/result_rows.h"
 
 namespace attnscale {
 namespace {
@@ -17,31 +18,6 @@ std::string attention_name(const Json& row) {
   const auto attention = config->find("attention");
   if (attention == config->end() || !attention->is_object()) return "";
   return attention->value("variant", "");
-}
-
-/// Names of the variants; one that occurs with several option sets gets those options behind its
-/// name in which the sets differ. [R]
-std::vector<std::string> variant_labels(const std::vector<Json>& rows) {
-  std::map<std::string, std::map<std::string, std::set<std::string>>> values;  // variant -> option -> values seen
-  for (const auto& row : rows)
-    if (const auto name = attention_name(row); !name.empty())
-      for (const auto& [option, value] : row["config"]["attention"].items()) values[name][option].insert(value.dump());
-  std::vector<std::string> labels;
-  for (const auto& row : rows) {
-    auto label = attention_name(row);
-    if (!label.empty())
-      for (const auto& [option, seen] : values[label])
-        if (seen.size() > 1)
-          label += fmt::format(" {}={}", option, row["config"]["attention"].value(option, Json("default")).dump());
-    labels.push_back(std::move(label));
-  }
-  return labels;
-}
-
-/// The config without what seeds of one cell may differ in.
-std::string cell_of(Json config) {
-  if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
-  return canonical(config);
 }
 
 std::optional<Json> common_truth(const std::vector<Json>& rows, std::vector<std::string>& notes) {
@@ -61,70 +37,128 @@ std::optional<Json> common_truth(const std::vector<Json>& rows, std::vector<std:
   return truth;
 }
 
-/// Replaces losses by true Bayes loss + paired excess where every finished row has one.
+/// Gives each finished point its true Bayes loss + paired excess, where all have one.
 bool pair_losses(SweepRows& sweep) {
   if (!sweep.truth) return false;
-  double noise = 0;
-  int count = 0;
+  const double truth = (*sweep.truth)["bayes_loss"];
+  std::vector<double> paired(sweep.rows.size(), 0.0);
   for (size_t i = 0; i < sweep.rows.size(); ++i) {
     if (!sweep.points[i].done()) continue;
     if (!sweep.rows[i].contains("excess")) return false;
-    noise += sweep.rows[i]["loss"].get<double>() - sweep.rows[i]["excess"].get<double>();
-    ++count;
+    paired[i] = truth + sweep.rows[i]["excess"].get<double>();
+    if (!(paired[i] > 0) || !std::isfinite(paired[i])) return false;
   }
-  const double truth = (*sweep.truth)["bayes_loss"];
-  for (size_t i = 0; i < sweep.rows.size(); ++i) {
-    if (!sweep.points[i].done()) continue;
-    const double paired = truth + sweep.rows[i]["excess"].get<double>();
-    if (!(paired > 0) || !std::isfinite(paired)) return false;
-    sweep.points[i].L = paired;
-  }
-  if (count > 0)
-    sweep.notes.push_back(
-        fmt::format("fits see true Bayes loss + paired excess: the validation tokens' own Bayes loss is "
-                    "{:.6g}, {:+.2g} from the true {:.6g}, and this sampling noise cancels",
-                    noise / count, noise / count - truth, truth));
+  for (size_t i = 0; i < paired.size(); ++i) sweep.points[i].paired_L = paired[i];
   return true;
+}
+
+/// The validation set furthest from the truth: runs of one sweep may have sets of several sizes.
+std::optional<ValidationCheck> check_validation(const SweepRows& sweep) {
+  if (!sweep.truth) return std::nullopt;
+  const double truth = (*sweep.truth)["bayes_loss"];
+  const auto truth_error = sweep.truth->find("bayes_loss_error");
+  std::optional<ValidationCheck> worst;
+  bool all_have_errors = true;
+  for (size_t i = 0; i < sweep.rows.size(); ++i) {
+    const auto& row = sweep.rows[i];
+    if (!sweep.points[i].done() || !row.contains("bayes_loss")) continue;
+    ValidationCheck check{.bayes_loss = row["bayes_loss"].get<double>(), .deviation = 0, .standard_error = {}};
+    check.deviation = check.bayes_loss - truth;
+    if (const auto error = row.find("bayes_loss_error"); error != row.end())
+      check.standard_error =
+          std::hypot(error->get<double>(),
+                     truth_error != sweep.truth->end() && truth_error->is_number() ? truth_error->get<double>() : 0.0);
+    else all_have_errors = false;
+    if (!worst || std::abs(check.deviation) > std::abs(worst->deviation)) worst = check;
+  }
+  if (worst && !all_have_errors) worst->standard_error.reset();
+  return worst;
 }
 
 }  // namespace
 
-SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns) {
-  SweepRows sweep;
-  const auto file = folder / "results.jsonl";
-  if (!std::filesystem::is_directory(folder)) throw IoError(folder.string() + ": no such folder; expected a sweep's");
-  if (!std::filesystem::exists(file))
-    throw DataError(fmt::format("{}: is a folder without results.jsonl; expected a sweep's folder", folder.string()));
-  std::vector<std::pair<std::string, Json>> kept;
-  std::map<std::string, size_t> place_of_id;
-  for (auto& [place, row] : read_jsonl(file, true)) {
-    const auto id = row.contains("id") ? row["id"].dump() : place;
-    const auto [found, is_new] = place_of_id.emplace(id, kept.size());
-    if (is_new) kept.emplace_back(std::move(place), std::move(row));
-    else kept[found->second] = {std::move(place), std::move(row)};
+std::vector<std::string> variant_labels(const std::vector<Json>& rows) {
+  std::map<std::string, std::map<std::string, std::set<std::string>>> values;  // variant -> option -> values seen
+  for (const auto& row : rows)
+    if (const auto name = attention_name(row); !name.empty())
+      for (const auto& [option, value] : row["config"]["attention"].items()) values[name][option].insert(value.dump());
+  std::vector<std::string> labels;
+  for (const auto& row : rows) {
+    auto label = attention_name(row);
+    if (!label.empty())
+      for (const auto& [option, seen] : values[label])
+        if (seen.size() > 1)
+          label += fmt::format(" {}={}", option, row["config"]["attention"].value(option, Json("default")).dump());
+    labels.push_back(std::move(label));
   }
-  sweep.points = points_of_rows(kept, columns, file.string());
+  return labels;
+}
+
+std::string cell_of(Json config) {
+  if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
+  return canonical(config);
+}
+
+std::string ValidationCheck::text() const {
+  auto text = fmt::format("the validation tokens' own Bayes loss is {:.6g}, {:+.2g} from the true {:.6g}", bayes_loss,
+                          deviation, bayes_loss - deviation);
+  if (!standard_error) text += "; its standard error is not recorded, so that nobody can say whether that is chance";
+  else if (*standard_error > 0 && std::abs(deviation) <= 3 * *standard_error)
+    text += fmt::format(" or {:.1f} standard errors, as chance allows", std::abs(deviation) / *standard_error);
+  else if (std::abs(deviation) > 1e-9)
+    text += fmt::format(
+        " with a standard error of {:.2g}, MORE THAN CHANCE EXPLAINS: the source's truth or its ideal predictor is "
+        "wrong",
+        *standard_error);
+  return text + "; fits of the raw loss carry this error, those of the paired excess do not";
+}
+
+Json ValidationCheck::to_json() const {
+  Json json = {{"bayes_loss", bayes_loss}, {"deviation", deviation}};
+  if (standard_error) json["standard_error"] = *standard_error;
+  return json;
+}
+
+std::vector<PairedRun> paired_runs(const std::vector<Json>& rows, const std::vector<std::string>& labels,
+                                   bool keep_flagged) {
+  const auto keys = pair_keys(rows);
+  std::vector<PairedRun> runs;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const bool done = rows[i].value("status", "done") == "done" && rows[i].contains("loss") &&
+                      (keep_flagged || !rows[i].contains("flags") || rows[i]["flags"].empty());
+    runs.push_back({.variant = labels[i],
+                    .key = keys[i],
+                    .done = done,
+                    .loss = done ? rows[i]["loss"].get<double>() : 0,
+                    .params = rows[i].value("params", 0.0),
+                    .cell = keys[i].empty() ? "" : cell_of(Json::parse(keys[i]))});
+  }
+  return runs;
+}
+
+SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns, bool keep_flagged) {
+  auto results = read_result_rows(folder);
+  SweepRows sweep;
+  sweep.notes = std::move(results.notes);
+  std::vector<std::pair<std::string, Json>> kept;
+  for (size_t i = 0; i < results.rows.size(); ++i)
+    kept.emplace_back(std::move(results.places[i]), std::move(results.rows[i]));
+  sweep.points = points_of_rows(kept, columns, (folder / "results.jsonl").string());
   for (auto& [place, row] : kept) sweep.rows.push_back(std::move(row));
 
   const auto labels = variant_labels(sweep.rows);
-  const auto keys = pair_keys(sweep.rows);
   for (size_t i = 0; i < sweep.rows.size(); ++i) {
     auto& point = sweep.points[i];
     if (!labels[i].empty() && !columns.columns.count("variant")) point.variant = labels[i];
-    const auto config = sweep.rows[i].find("config");
-    if (config == sweep.rows[i].end() || !config->is_object()) continue;
-    point.cell = cell_of(*config);
-    sweep.pairs.push_back({.variant = point.variant,
-                           .key = keys[i],
-                           .done = point.done(),
-                           .loss = point.L,
-                           .params = point.N,
-                           .cell = cell_of(Json::parse(keys[i]))});
+    if (sweep.rows[i].contains("config")) point.cell = cell_of(sweep.rows[i]["config"]);
   }
   // Someone who names a loss column wants that column.
   if (columns.columns.count("L")) return sweep;
+  sweep.pairs = paired_runs(sweep.rows, labels, keep_flagged);
   sweep.truth = common_truth(sweep.rows, sweep.notes);
   sweep.paired = pair_losses(sweep);
+  sweep.validation = check_validation(sweep);
+  if (sweep.validation) sweep.notes.push_back(sweep.validation->text());
   return sweep;
 }
 

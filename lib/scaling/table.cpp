@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/nearest.h"
 #include "scaling/csv.h"
+#include "scaling/result_rows.h"
 
 namespace attnscale {
 namespace {
@@ -62,6 +63,7 @@ class PointReader {
       explicit_[role] = given != map.columns.end();
       names_[role] = explicit_[role] ? std::vector<std::string>{given->second} : ColumnMap::defaults(role);
     }
+    keep_roles_apart(map);
   }
 
   const std::vector<std::string>& names(const std::string& role) const { return names_.at(role); }
@@ -72,9 +74,11 @@ class PointReader {
   void saw_role(const std::string& role) { found_.insert(role); }
 
   /// @param cells  by role; a role whose column the record lacks is absent
-  void add(const std::map<std::string, Cell>& cells, const std::string& place) {
+  /// @param flags  what the record's own flags say
+  void add(const std::map<std::string, Cell>& cells, const std::string& place, std::vector<std::string> flags = {}) {
     Point point;
     point.place = place;
+    point.flags = std::move(flags);
     const auto text = [&](const char* role) {
       const auto found = cells.find(role);
       return found == cells.end() || found->second.value.is_null() ? std::string() : text_of(found->second);
@@ -133,6 +137,22 @@ class PointReader {
   }
 
  private:
+  /// A column that the map gives one role is not taken for another by default. Numbers are missed, so that they are
+  /// asked for; a name that is missing is not.
+  void keep_roles_apart(const ColumnMap& map) {
+    for (const auto& [role, column] : map.columns)
+      for (const auto& other : ColumnMap::roles()) {
+        auto& tried = names_.at(other);
+        if (explicit_.at(other) || std::find(tried.begin(), tried.end(), column) == tried.end()) continue;
+        if (other.size() == 1)
+          throw ConfigError(
+              fmt::format("--columns: column \"{0}\" is given for {1}, and is by default the one for {2}; name another "
+                          "column for {2} ({2}=...)",
+                          column, role, other));
+        std::erase(tried, column);
+      }
+  }
+
   std::string hint(const std::string& name, const std::string& role) const {
     const auto near = nearest_name(name, order_);
     if (!near.empty()) return fmt::format("; did you mean \"{}\"?", near);
@@ -179,6 +199,15 @@ const Json* member(const Json& object, const std::string& name) {
   return nullptr;
 }
 
+/// The texts of a record's list `flags`, as the trainer writes it.
+std::vector<std::string> flags_of(const Json& row) {
+  std::vector<std::string> flags;
+  if (const auto found = row.find("flags"); found != row.end() && found->is_array())
+    for (const auto& flag : *found)
+      if (flag.is_string()) flags.push_back(flag.get<std::string>());
+  return flags;
+}
+
 std::vector<Point> points_of_csv(std::string_view text, const ColumnMap& map, const std::string& source) {
   CsvReader csv(text, source);
   std::vector<std::string> header, record;
@@ -221,9 +250,8 @@ void check_is_text(std::string_view text, const std::string& source) {
   }
 }
 
-std::vector<std::pair<std::string, Json>> rows_of_jsonl(std::string_view text, const std::string& source,
-                                                        bool may_be_torn) {
-  std::vector<std::pair<std::string, Json>> rows;
+JsonLines rows_of_jsonl(std::string_view text, const std::string& source, bool may_be_torn) {
+  JsonLines lines;
   int64_t line = 0;
   while (!text.empty()) {
     const auto end = text.find('\n');
@@ -236,15 +264,20 @@ std::vector<std::pair<std::string, Json>> rows_of_jsonl(std::string_view text, c
     try {
       value = parse_json(row, place).value;
     } catch (const ConfigError& error) {
-      if (may_be_torn && end == std::string_view::npos) break;
-      // parse_json counts lines from the row's beginning: its ":1:" is the row's column.
-      throw DataError(error.what());
+      if (may_be_torn && end == std::string_view::npos) {
+        lines.torn_line = line;
+        break;
+      }
+      // parse_json counts lines from the row's beginning; the row is one line.
+      std::string message = error.what();
+      if (const auto first = place + ":1:"; message.rfind(first, 0) == 0) message.replace(0, first.size(), place + ":");
+      throw DataError(message);
     }
     if (!value.is_object())
       throw DataError(fmt::format("{}: holds {}; expected one JSON object per line", place, describe_value(value)));
-    rows.emplace_back(place, std::move(value));
+    lines.rows.emplace_back(place, std::move(value));
   }
-  return rows;
+  return lines;
 }
 
 std::vector<std::pair<std::string, Json>> rows_of_json(std::string_view text, const std::string& source) {
@@ -304,7 +337,12 @@ ColumnMap ColumnMap::parse(const std::string& text) {
     const auto role = trimmed(item.substr(0, equals));
     if (std::find(roles().begin(), roles().end(), role) == roles().end())
       throw ConfigError(fmt::format("--columns: \"{}\" is not a role; roles: {}", role, fmt::join(roles(), ", ")));
-    if (!map.columns.emplace(role, trimmed(item.substr(equals + 1))).second)
+    const auto column = trimmed(item.substr(equals + 1));
+    for (const auto& [other, taken] : map.columns)
+      if (other != role && taken == column)
+        throw ConfigError(fmt::format("--columns: column \"{}\" is given for {} and for {}; a column has one role",
+                                      column, other, role));
+    if (!map.columns.emplace(role, column).second)
       throw ConfigError(fmt::format("--columns: {} is given twice; keep one of them", role));
   }
   return map;
@@ -322,12 +360,12 @@ std::vector<Point> points_of_rows(const std::vector<std::pair<std::string, Json>
           cells[role] = {*value, false};
           break;
         }
-    reader.add(cells, place);
+    reader.add(cells, place, flags_of(row));
   }
   return reader.finish();
 }
 
-std::vector<std::pair<std::string, Json>> read_jsonl(const std::filesystem::path& file, bool may_be_torn) {
+JsonLines read_jsonl(const std::filesystem::path& file, bool may_be_torn) {
   const auto text = read_file(file);
   check_is_text(text, file.string());
   return rows_of_jsonl(text, file.string(), may_be_torn);
@@ -335,11 +373,11 @@ std::vector<std::pair<std::string, Json>> read_jsonl(const std::filesystem::path
 
 std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMap& columns) {
   if (std::filesystem::is_directory(path)) {
-    const auto results = path / "results.jsonl";
-    if (!std::filesystem::exists(results))
-      throw DataError(
-          fmt::format("{}: is a folder without results.jsonl; expected a sweep's folder or a table", path.string()));
-    return points_of_rows(read_jsonl(results, true), columns, results.string());
+    auto results = read_result_rows(path);
+    std::vector<std::pair<std::string, Json>> rows;
+    for (size_t i = 0; i < results.rows.size(); ++i)
+      rows.emplace_back(std::move(results.places[i]), std::move(results.rows[i]));
+    return points_of_rows(rows, columns, (path / "results.jsonl").string());
   }
   const auto text = read_file(path);
   const auto source = path.string();
@@ -350,7 +388,8 @@ std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMa
   const bool is_csv = extension == ".csv" || extension == ".tsv" || (text[first] != '[' && text[first] != '{');
   if (is_csv) return points_of_csv(text, columns, source);
   const bool is_jsonl = extension != ".json" && text[first] == '{';
-  return points_of_rows(is_jsonl ? rows_of_jsonl(text, source, false) : rows_of_json(text, source), columns, source);
+  return points_of_rows(is_jsonl ? rows_of_jsonl(text, source, false).rows : rows_of_json(text, source), columns,
+                        source);
 }
 
 std::vector<int> independent_groups(const std::vector<Point>& points) {

@@ -19,9 +19,11 @@ struct Point {
   double D = 0;         ///< training tokens; 0 when the table has no such column
   double C = 0;         ///< training FLOPs; 0 when the table has no such column
   double L = 0;         ///< loss, nats per token; 0 unless the status is `done`
+  double paired_L = 0;  ///< true Bayes loss + excess over the Bayes-optimal prediction of the same tokens; 0: not known
   int64_t seed = 0;
-  std::string status = "done";  ///< anything else is counted and named, and not fitted
-  std::string place;            ///< `file:line`
+  std::vector<std::string> flags;  ///< what the trainer found suspicious about a run that is done
+  std::string status = "done";     ///< anything else is counted and named, and not fitted
+  std::string place;               ///< `file:line`
   bool done() const { return status == "done"; }
 };
 
@@ -45,9 +47,15 @@ struct ColumnMap {
 ///         belongs, NaN, infinite, zero or negative values, a binary file, an empty table
 std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMap& columns);
 
-/// The objects of a JSONL file with their places. With `may_be_torn`, a last line without newline
-/// that is not JSON (a writer was killed) is left out.
-std::vector<std::pair<std::string, Json>> read_jsonl(const std::filesystem::path& file, bool may_be_torn);
+/// The objects of a JSONL file with their places.
+struct JsonLines {
+  std::vector<std::pair<std::string, Json>> rows;  ///< `file:line`, object
+  int64_t torn_line = 0;                           ///< the last line, if it was left out; else 0
+};
+
+/// With `may_be_torn`, a last line without newline that is not JSON (a writer was killed) is left out.
+/// @throws DataError naming the line, IoError
+JsonLines read_jsonl(const std::filesystem::path& file, bool may_be_torn);
 
 /// Points of JSON rows, read by the same rules. @param source  name for messages
 std::vector<Point> points_of_rows(const std::vector<std::pair<std::string, Json>>& rows, const ColumnMap& columns,

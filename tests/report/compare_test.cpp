@@ -4,46 +4,45 @@
 #include "report/compare.h"
 #include "report/verdict.h"
 #include "sample_sweep.h"
+#include "scaling/scaling.h"
 
 using namespace attnscale;
 using Catch::Approx;
 
-TEST_CASE("spread_of: three values by hand") {
-  // mean 2, deviation 1, t(2) = 4.303: half width 4.303 / sqrt(3)
-  const Spread spread = spread_of({1, 2, 3});
-  CHECK(spread.mean == 2);
-  CHECK(spread.deviation == 1);
-  CHECK(spread.half_width == Approx(4.303 / std::sqrt(3.0)));
-  CHECK(spread_of({5}).half_width == 0);
-}
-
-TEST_CASE("compare_variants: pairs agree in seed and size, and an unpaired run does not count") {
+TEST_CASE("report: the differences it shows are those that scaling.json holds, reference second") {
   sample::Folder folder;
   sample::Options options{.depths = {1, 2}, .widths = {16}, .seeds = {1, 2}, .one_diverged_one_failed = false};
   auto rows = sample::rows(options);
-  // Differences window - softmax: depth 1: +.1, +.3; depth 2: +.2, +.2 ... by seed, whatever the level.
-  const double loss[] = {2.0, 3.0, 1.5, 2.5, 2.1, 3.3, 1.7, 2.7};
+  // Differences window - softmax: depth 1: +.1, +.3; depth 2: +.24, +.24 by seed, whatever the level.
+  const double loss[] = {2.0, 3.0, 1.5, 2.5, 2.1, 3.3, 1.74, 2.74};
   for (size_t i = 0; i < rows.size(); ++i) rows[i]["loss"] = loss[i];
   sample::write_rows(folder.path(), rows);
-  const Comparison comparison = compare_variants(read_sweep(folder.path()));
+  const auto comparison = compare_with_reference(read_sweep(folder.path()));
   REQUIRE(comparison.summaries.size() == 1);
-  const PairedSummary& summary = comparison.summaries.front();
+  const PairComparison& summary = comparison.summaries.front();
+  CHECK(summary.a == "sliding_window");
+  CHECK(summary.b == "softmax");
   CHECK(summary.pairs == 4);
-  CHECK(summary.sizes == 2);
-  CHECK(summary.difference == Approx(0.2));
-  // Variance of the mean over sizes: (.02/2 + 0/2) / 2^2 = .0025; two degrees of freedom.
-  CHECK(*summary.half_width == Approx(4.303 * std::sqrt(0.01) / 2));
-  CHECK_FALSE(summary.clear());
+  CHECK(summary.cells.size() == 2);
+  CHECK(*summary.difference == Approx(0.22));
+  // Pooled over seeds: squares .02 with two degrees of freedom, so variance .01, of a mean of four .01 / 4; and
+  // t(2) = 4.302653.
+  const auto interval = summary.at_these_sizes->interval(0.95);
+  CHECK(interval.high - interval.low == Approx(2 * 4.302653 * std::sqrt(0.01 / 4)));
+  CHECK_FALSE(summary.shown());
+  const Json document = scaling_of_sweep(folder.path(), {.replicates = 0})["comparison"][0];
+  CHECK(document["mean_difference"].get<double>() == Approx(-*summary.difference));
+  CHECK(document["at_these_sizes"]["interval"][1].get<double>() == Approx(-interval.low));
 
   rows.back()["seed"] = 9;  // no partner any more
   rows.back()["config"]["train"]["seed"] = 9;
   sample::write_rows(folder.path(), rows);
-  CHECK(compare_variants(read_sweep(folder.path())).summaries.front().pairs == 3);
+  CHECK(compare_with_reference(read_sweep(folder.path())).summaries.front().pairs == 3);
 }
 
 TEST_CASE("verdict: says when an interval does not cover the truth, and when one seed cannot tell") {
   sample::Folder folder;
-  sample::write(folder.path(), {.seeds = {1}});
+  sample::write(folder.path(), {.depths = {1}, .widths = {16}, .seeds = {1}, .one_diverged_one_failed = false});
   Json scaling = sample::scaling({});
   scaling["fits"]["all"]["forms"]["L(N)"]["intervals"]["E"] = {1.72, 1.78};  // the truth is 1.7
   write_file_atomically(folder.path() / "scaling.json", scaling.dump());
@@ -51,5 +50,5 @@ TEST_CASE("verdict: says when an interval does not cover the truth, and when one
   for (const auto& sentence : verdict(read_sweep(folder.path()))) text += sentence;
   CHECK(text.find("does not cover") != std::string::npos);
   CHECK(text.find("nobody can say whether that is chance") != std::string::npos);
-  CHECK(text.find("18 runs of 2 attention variants") != std::string::npos);
+  CHECK(text.find("2 runs of 2 attention variants") != std::string::npos);
 }

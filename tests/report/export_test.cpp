@@ -122,3 +122,12 @@ TEST_CASE("results_table: every line fits 80 columns, however long the names") {
   CHECK(text.find("1 diverged") != std::string::npos);
   CHECK(text.find("1 failed") != std::string::npos);
 }
+
+TEST_CASE("export: results without a row, or with a wrong type, are refused by name") {
+  sample::Folder folder;
+  write_file_atomically(folder.path() / "results.jsonl", "");
+  CHECK_THROWS_AS(export_rows(folder.path(), "csv"), DataError);
+  write_file_atomically(folder.path() / "results.jsonl", "{\"id\":\"a\",\"status\":1}\n");
+  CHECK_THROWS_AS(export_rows(folder.path(), "csv"), DataError);
+  CHECK_THROWS_AS(write_report(folder.path()), DataError);
+}

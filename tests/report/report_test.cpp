@@ -170,3 +170,40 @@ TEST_CASE("report: a torn last line is left out and said, a broken line inside i
   std::filesystem::remove(folder.path() / "results.jsonl");
   CHECK_THROWS_AS(write_report(folder.path()), DataError);
 }
+
+TEST_CASE("report: a flagged run is shown as flagged and is in no mean, and a law that is none is not quoted") {
+  sample::Folder folder;
+  sample::Options options{.variants = {"softmax"}, .one_diverged_one_failed = false};
+  auto rows = sample::rows(options);
+  rows[0]["flags"] = {"finite divergence"};
+  rows[0]["loss"] = 77.0;
+  sample::write_rows(folder.path(), rows);
+  auto scaling = sample::scaling(options);
+  for (const char* form : {"L(N)", "L(N,D)"})
+    for (const char* series : {"all", "softmax"}) scaling["fits"][series]["forms"][form]["no_law"] = "the loss rises";
+  write_file_atomically(folder.path() / "scaling.json", scaling.dump());
+  const Sweep sweep = read_sweep(folder.path());
+  CHECK(sweep.cells.front().trouble == "1 flagged");
+  CHECK(sweep.cells.front().loss->count == 2);
+  CHECK(sweep.cells.front().loss->high < 10);
+  const std::string page = checked_report(folder.path());
+  CHECK(page.find("flagged: finite divergence") != std::string::npos);
+  CHECK(page.find("1 run is flagged and left out") != std::string::npos);
+  CHECK(page.find("The fitted irreducible loss") == std::string::npos);
+  CHECK(results_table(folder.path()).find("1 flagged") != std::string::npos);
+}
+
+TEST_CASE("report: the verdict on the truth is that of the raw fit, and the paired one is named") {
+  sample::Folder folder;
+  sample::write(folder.path(), {.variants = {"softmax"}});
+  auto scaling = sample::scaling({.variants = {"softmax"}});
+  auto paired = scaling["fits"]["all"];
+  scaling["fits"]["all"]["forms"]["L(N)"]["intervals"]["E"] = {1.74, 1.79};
+  paired["forms"]["L(N)"]["E"] = 1.701;
+  scaling["fits"]["all"]["paired"] = {{"forms", paired["forms"]}};
+  write_file_atomically(folder.path() / "scaling.json", scaling.dump());
+  const std::string page = checked_report(folder.path());
+  CHECK(page.find("which the interval does not cover. The sharper fit of the paired excess gives 1.7010") !=
+        std::string::npos);
+  CHECK(page.find("L(N), paired") != std::string::npos);
+}

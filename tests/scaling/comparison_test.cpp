@@ -1,5 +1,6 @@
 #include "scaling/comparison.h"
 
+#include <algorithm>
 #include <random>
 
 #include <catch2/catch_test_macros.hpp>
@@ -78,4 +79,33 @@ TEST_CASE("comparison: many seeds of two sizes that disagree are two observation
   CHECK(result["cells"] == 2);
   CHECK(result["sign_changes_with_size"] == true);
   CHECK(result["verdict"] == "no difference shown");
+}
+
+TEST_CASE(
+    "comparison: of six pairs of four equal variants, one shows a difference in one sweep of twenty, not of four") {
+  std::mt19937_64 random(7);
+  std::normal_distribution<double> normal(2.0, 0.004);
+  int sweeps = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    std::vector<PairedRun> runs;
+    for (int i = 0; i < 6; ++i)
+      for (const char* variant : {"a", "b", "c", "d"}) runs.push_back(run(variant, std::to_string(i), normal(random)));
+    const auto result = compare_all(runs);
+    REQUIRE(result.size() == 6);
+    sweeps += std::any_of(result.begin(), result.end(), [](const PairComparison& each) { return each.shown(); });
+  }
+  // At most 15 of 300 expected, standard deviation 3.8: three of them above. Uncorrected it would be about 60.
+  CHECK(sweeps <= 26);
+}
+
+TEST_CASE("comparison: Holm's correction by hand, and each seed's scatter within two sizes") {
+  // Three variants, two seeds at one size. a - b: -.1, -.3: mean -.2, t = 2, p = .2952 (Cauchy: 1 - 2 atan(2) / pi).
+  const auto result = compare_all({run("a", "1", 1.0), run("b", "1", 1.1), run("c", "1", 1.0), run("a", "2", 1.0),
+                                   run("b", "2", 1.3), run("c", "2", 1.0)});
+  CHECK_THAT(result[0].over_sizes->p_value(), WithinAbs(0.2951672353, 1e-9));
+  // a - c is 0 without scatter: p = 1. Both others have the smallest p, which counts three times.
+  CHECK_THAT(*result[0].corrected_p, WithinAbs(3 * 0.2951672353, 1e-9));
+  CHECK(*result[1].corrected_p == 1);
+  CHECK(result[0].comparisons == 3);
+  CHECK_THAT(result[0].corrected_level(), WithinAbs(1 - 0.05 / 3, 1e-15));
 }

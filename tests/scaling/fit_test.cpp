@@ -167,3 +167,90 @@ TEST_CASE("fit_report: a doubtful fit carries its doubt in words") {
     CHECK_THAT(flags_of(points, "L(N,D)"), ContainsSubstring("lack of fit"));
   }
 }
+
+TEST_CASE("fit_report: a loss that rises, or is the same everywhere, is said in words and gets no interval") {
+  const auto check_no_law = [](const std::vector<Point>& points, const char* words) {
+    const auto report = fit_report(points, quick);
+    check_no_null(report);
+    REQUIRE(report["forms"].contains("L(N)"));
+    const auto& form = report["forms"]["L(N)"];
+    INFO(form.dump(1));
+    CHECK_THAT(form["no_law"].get<std::string>(), ContainsSubstring(words));
+    CHECK_THAT(form["flags"][0].get<std::string>(), ContainsSubstring(words));
+    CHECK_FALSE(form.contains("intervals"));
+    CHECK_THAT(fit_text(report), !ContainsSubstring("irreducible loss: fitted"));
+  };
+  const std::vector<double> sizes = {1e3, 2e3, 4e3, 8e3, 1.6e4, 3.2e4};
+  auto points = grid_points(surface, sizes, {1e5}, 3, no_noise);
+  SECTION("rising") {
+    for (auto& point : points) point.L = 1.5 + 0.05 * std::log(point.N) + 0.001 * static_cast<double>(point.seed);
+    check_no_law(points, "THE LOSS RISES WITH N");
+  }
+  SECTION("constant") {
+    for (auto& point : points) point.L = 1.7;
+    check_no_law(points, "THE LOSS IS CONSTANT in N");
+  }
+  SECTION("constant but for the seeds") {
+    std::mt19937_64 random(3);
+    std::normal_distribution<double> normal(1.7, 0.004);
+    for (auto& point : points) point.L = normal(random);
+    check_no_law(points, "NOT SHOWN TO FALL WITH N");
+  }
+}
+
+TEST_CASE("fit_report: a loss that rises again at the largest sizes is told, with what to do") {
+  auto points = grid_points(surface, {1e3, 2e3, 4e3, 8e3, 1.6e4, 3.2e4}, {1e5}, 2, no_noise);
+  for (auto& point : points)
+    if (point.N > 3e4) point.L += 0.1;
+  CHECK_THAT(all_flags(fit_report(points, quick)["forms"]["L(N)"]), ContainsSubstring("rises again beyond N = 16000"));
+}
+
+TEST_CASE("fit_report: a fixed E that a run has reached is refused with the run and the value") {
+  auto points = noisy(0.002);
+  points[3].place = "table.csv:5";
+  points[3].L = 1.69;
+  auto options = quick;
+  for (const double E : {1.69, 1.8}) {
+    options.fixed_E = E;
+    CHECK_THROWS_WITH(fit_report(points, options),
+                      ContainsSubstring("is not below the lowest loss 1.69 (table.csv:5)"));
+  }
+}
+
+TEST_CASE("fit_report: points with flags are left out, counted by reason, and kept on request") {
+  auto points = noisy(0.002);
+  points[0].flags = {"finite divergence"};
+  points[7].flags = {"finite divergence"};
+  points[0].L = 40;
+  const auto report = fit_report(points, quick);
+  CHECK(report["n_points"] == 34);
+  CHECK_THAT(all_flags(report), ContainsSubstring("2 of 36 points carry flags (finite divergence: 2)") &&
+                                    ContainsSubstring("--keep-flagged"));
+  auto keeping = quick;
+  keeping.keep_flagged = true;
+  CHECK(fit_report(points, keeping)["n_points"] == 36);
+}
+
+TEST_CASE("fit_report: the verdict on E is that of the raw loss, with the paired fit beside it") {
+  auto points = noisy(0.002);
+  for (auto& point : points) {
+    point.paired_L = point.L;
+    point.L += 0.03;  // what these validation tokens are above the source
+  }
+  auto options = quick;
+  options.true_bayes_loss = 1.7;
+  const auto report = fit_report(points, options);
+  const auto& truth = report["forms"]["L(N,D)"]["truth"];
+  CHECK(truth["covered"] == false);
+  CHECK(truth["paired"]["covered"] == true);
+  CHECK(report["paired"]["forms"]["L(N,D)"]["E"] == truth["paired"]["E"]);
+  CHECK_THAT(fit_text(report),
+             ContainsSubstring("(NOT covered); sharper, from the paired excess: 1.") && ContainsSubstring("(covered)"));
+  // Where the error of the validation tokens is recorded, the interval of the source's E holds it.
+  options.validation_error = 0.03;
+  const auto wider = fit_report(points, options)["forms"]["L(N,D)"]["truth"];
+  CHECK(wider["covered"] == true);
+  const double low = wider["interval"][0], narrow = truth["interval"][0], E = report["forms"]["L(N,D)"]["E"];
+  CHECK_THAT(E - low, WithinRel(std::hypot(E - narrow, 1.959963984540054 * 0.03), 1e-12));
+  CHECK(wider["paired"]["interval"] == truth["paired"]["interval"]);
+}

@@ -6,6 +6,7 @@
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
 
 #include "core/error.h"
+#include "scaling/variable_projection.h"
 #include "support.h"
 
 using namespace attnscale;
@@ -111,5 +112,12 @@ TEST_CASE("parametric: reproduces the published Gemstones fits, the objective fi
     CHECK_THAT(found.alpha, WithinAbs(published.alpha, 5e-5));
     CHECK_THAT(found.beta, WithinAbs(published.beta, 5e-5));
     CHECK_THAT(std::log(found.E), WithinAbs(published.ln_E, 5e-5));
+    // Variable projection, which shares no start and no path with this walk, ends at the same optimum.
+    const std::vector<std::vector<double>> x = {column(points, &Point::N), column(points, &Point::D)};
+    const auto losses = column(points, &Point::L);
+    const auto second = project_variables(PowerSumObjective(x, losses, 1e-3), x, losses);
+    CHECK_THAT(second.objective, WithinAbs(found.objective, 1e-9));
+    CHECK_THAT(second.law.terms[0].exponent, WithinAbs(found.alpha, 1e-5));
+    CHECK(second.gradient_norm < 1e-8);
   }
 }

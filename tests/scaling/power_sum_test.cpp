@@ -94,3 +94,33 @@ TEST_CASE("power_sum: the Jacobian is the derivative of the log prediction") {
     for (size_t p = 0; p < rows.size(); ++p) CHECK_THAT(rows[p][i], WithinAbs((above[p] - below[p]) / (2 * h), 1e-9));
   }
 }
+
+TEST_CASE("power_sum: points of one x are summed together, and the sum is that of the paper's formula point by point") {
+  // 3 cells of 1, 4 and 40 points; residuals on both sides of delta and beyond; weights with a zero.
+  std::vector<double> x, losses, weights;
+  for (int i = 0; i < 45; ++i) {
+    x.push_back(i == 0 ? 2.0 : i < 5 ? 8.0 : 32.0);
+    losses.push_back(1.6 + 0.3 * std::sin(7.0 * i));
+    weights.push_back(i % 4);
+  }
+  const double delta = 0.05;
+  PowerSumObjective objective({x}, losses, delta);
+  objective.set_weights(weights);
+  CHECK(objective.num_cells() == 3);
+  const PowerSum law{.log_floor = 0.2, .terms = {{0.4, 0.3}}};
+  const auto naive = [&](const std::vector<double>& values) {
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double r = std::abs(std::log(law.at({x[i]})) - std::log(values[i]));
+      sum += weights[i] * (r <= delta ? r * r / 2 : delta * (r - delta / 2));
+    }
+    return sum;
+  };
+  const auto value = [&] { return objective.evaluate(objective.to_coordinates(law), Curvature::exact).value; };
+  CHECK_THAT(value(), WithinAbs(naive(losses), 1e-13));  // rounding of 45 terms of .01
+  for (size_t i = 0; i < losses.size(); ++i) losses[i] = 1.7 + 0.2 * std::cos(5.0 * static_cast<double>(i));
+  std::vector<double> logs;
+  for (const double loss : losses) logs.push_back(std::log(loss));
+  objective.set_log_losses(logs);
+  CHECK_THAT(value(), WithinAbs(naive(losses), 1e-13));
+}

@@ -79,9 +79,13 @@ TEST_CASE("scaling_of_sweep: points, curves, truth, fits per variant and the com
   CHECK(document["fits"]["softmax"]["n_points"] == 54);
   const auto& form = document["fits"]["softmax"]["forms"]["L(N,D)"];
   // The raw losses lie validation_offset above the truth; the paired excess takes that away.
-  CHECK(form["truth"]["covered"] == true);
-  CHECK_THAT(form["E"].get<double>(), WithinAbs(true_loss, 0.02));
-  CHECK_THAT(document["notes"][0].get<std::string>(), ContainsSubstring("paired excess"));
+  const auto& paired = document["fits"]["softmax"]["paired"]["forms"]["L(N,D)"];
+  CHECK_THAT(form["E"].get<double>(), WithinAbs(true_loss + validation_offset, 0.02));
+  CHECK_THAT(paired["E"].get<double>(), WithinAbs(true_loss, 0.02));
+  CHECK(paired["truth"]["covered"] == true);
+  CHECK(form["truth"]["paired"]["covered"] == true);
+  CHECK_THAT(document["truth"]["validation"]["deviation"].get<double>(), WithinAbs(validation_offset, 1e-12));
+  CHECK_THAT(document["notes"][0].get<std::string>(), ContainsSubstring("standard error is not recorded"));
   REQUIRE(document["comparison"].size() == 1);
   CHECK(document["comparison"][0]["pairs"] == 54);
   // 54 differences of two noises of .003: standard error .0006.
@@ -141,8 +145,48 @@ TEST_CASE("fit_of_path: a folder gives the fits of all and of each variant; a na
   CHECK(report["variants"].contains("linear"));
   CHECK_THAT(fit_text_of_path(report),
              ContainsSubstring("--- softmax ---") && ContainsSubstring("irreducible loss: fitted"));
-  const auto raw = fit_of_path(folder.path(), ColumnMap::parse("L=loss"), quick_fit);
-  CHECK_THAT(raw["forms"]["L(N,D)"]["E"].get<double>() - report["forms"]["L(N,D)"]["E"].get<double>(),
+  CHECK_THAT(report["forms"]["L(N,D)"]["E"].get<double>() - report["paired"]["forms"]["L(N,D)"]["E"].get<double>(),
              WithinAbs(validation_offset, 0.01));
+  CHECK_FALSE(fit_of_path(folder.path(), ColumnMap::parse("L=loss"), quick_fit).contains("paired"));
   CHECK_THROWS_AS(fit_of_path(folder.path() / "none", {}, quick_fit), IoError);
+}
+
+TEST_CASE(
+    "scaling_of_sweep: the validation tokens' Bayes loss is held against its standard error where rows have one") {
+  const auto note_of = [](double standard_error) {
+    TemporaryFolder folder;
+    std::string text;
+    for (int i = 0; i < 5; ++i) {
+      auto row = result_row("softmax", 1, 8 << i, 100000, 0, std::pow(4.0, -i));
+      row["bayes_loss_error"] = standard_error;
+      text += row.dump() + "\n";
+    }
+    folder.write("results.jsonl", text);
+    const auto document = scaling_of_sweep(folder.path(), quick_fit);
+    CHECK(document["truth"]["validation"]["standard_error"] == standard_error);
+    CHECK(document["fits"]["all"]["forms"]["L(N)"]["truth"]["validation_error"] == standard_error);
+    return document["notes"][0].get<std::string>();
+  };
+  CHECK_THAT(note_of(0.02), ContainsSubstring("+0.03 from the true 1.7 or 1.5 standard errors, as chance allows"));
+  CHECK_THAT(note_of(0.005), ContainsSubstring("MORE THAN CHANCE EXPLAINS"));
+}
+
+TEST_CASE("scaling_of_sweep: a flagged run is in no fit and no pair, and the document keeps its flags") {
+  TemporaryFolder folder;
+  std::string text;
+  for (const char* variant : {"softmax", "linear"})
+    for (int i = 0; i < 5; ++i) {
+      auto row = result_row(variant, 1, 8 << i, 100000, 0, std::pow(4.0, -i));
+      if (i == 2 && variant == std::string("linear")) row["flags"] = {"finite divergence"};
+      text += row.dump() + "\n";
+    }
+  folder.write("results.jsonl", text);
+  const auto document = scaling_of_sweep(folder.path(), quick_fit);
+  CHECK(document["fits"]["all"]["n_points"] == 9);
+  CHECK(document["fits"]["linear"]["n_points"] == 4);
+  CHECK(document["points"][7]["flags"][0] == "finite divergence");
+  CHECK(document["comparison"][0]["lost_pairs"] == 1);
+  auto keeping = quick_fit;
+  keeping.keep_flagged = true;
+  CHECK(scaling_of_sweep(folder.path(), keeping)["comparison"][0]["pairs"] == 5);
 }

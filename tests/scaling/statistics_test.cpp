@@ -33,3 +33,22 @@ TEST_CASE("quantile: interpolates between order statistics and ignores the order
   CHECK(quantile({7}, 0.3) == 7);
   CHECK_THAT(quantile({10, 20, 30, 40, 50}, 0.1), WithinAbs(14, 1e-12));
 }
+
+TEST_CASE("spread_of: three values by hand, and no jump of the interval between few and many") {
+  // Mean 2, deviation 1, t(2) = 4.302653: half width 4.302653 / sqrt 3.
+  const Spread spread = spread_of({1, 2, 3});
+  CHECK(spread.mean == 2);
+  CHECK(spread.deviation == 1);
+  CHECK_THAT(spread.half_width, WithinAbs(4.302652729911275 / std::sqrt(3.0), 1e-9));
+  CHECK(spread_of({5}).half_width == 0);
+  // t(0.975, 31) = 2.0395 as tables print it; a normal quantile from 31 degrees on would be 4 % narrower.
+  std::vector<double> values(32);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(i % 2);
+  const Spread many = spread_of(values);
+  CHECK_THAT(many.half_width / many.deviation * std::sqrt(32.0), WithinAbs(2.0395, 5e-5));
+}
+
+TEST_CASE("student_t_two_sided: is 5 % at the quantile of 97.5 %") {
+  for (const double freedom : {1.0, 7.0, 40.0})
+    CHECK_THAT(student_t_two_sided(-student_t_quantile(0.975, freedom), freedom), WithinAbs(0.05, 1e-10));
+}

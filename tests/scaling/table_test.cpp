@@ -3,6 +3,7 @@
 #include <functional>
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "core/error.h"
@@ -146,6 +147,16 @@ TEST_CASE("table: column maps with an unknown, repeated or empty role are refuse
   for (const char* text : {"M=params", "N=a,N=b", "N", "N=", "N=a,,L=b"})
     CHECK_THROWS_AS(ColumnMap::parse(text), ConfigError);
   CHECK(ColumnMap::parse("N = params , L=loss").columns.at("N") == "params");
+}
+
+TEST_CASE("table: one column cannot have two roles, neither both by name nor one of them by default") {
+  CHECK_THROWS_AS(ColumnMap::parse("N=params,D=params"), ConfigError);
+  TemporaryFolder folder;
+  const auto file = folder.write("t.csv", "id,params,tokens,loss\nx,1,2,3\n");
+  CHECK_THROWS_WITH(read_points(file, ColumnMap::parse("N=tokens")),
+                    ContainsSubstring("is given for N, and is by default the one for D"));
+  // A name is not missed: the column goes where it was asked for.
+  CHECK(read_points(file, ColumnMap::parse("variant=id"))[0].run.empty());
 }
 
 TEST_CASE("table: rows of one run and seeds of one cell are one group, and what they link") {

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "scaling/fit.h"
+
+namespace attnscale {
+
+/// A quantity of a law by the name that the JSON gives it.
+struct LawQuantity {
+  std::string name;
+  std::function<double(const PowerSum&)> of;
+};
+
+/// E, then the coefficients A, B, .., then the exponents by their names.
+std::vector<LawQuantity> law_quantities(const std::vector<std::string>& exponents);
+
+/// One law to be fitted: its variables with their names, and the points.
+struct Form {
+  std::string name;
+  std::vector<std::string> symbols, exponents;  ///< {"N", "D"}, {"alpha", "beta"}
+  std::vector<std::vector<double>> x;           ///< one column per variable
+  std::vector<double> losses;                   ///< what is fitted, nats per token
+  std::vector<Point> points;
+  std::string choice;  ///< which points, in words
+  std::vector<std::string> flags;
+};
+
+/// The form's law with everything that fit_report says about it.
+/// @throws NumericsError if no start has a finite objective
+Json fit_form(const Form& form, const FitReportOptions& options);
+
+}  // namespace attnscale

@@ -1,0 +1,246 @@
+#include "scaling/variant_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/error.h"
+#include "scaling/sweep_rows.h"
+
+namespace attnscale {
+namespace {
+
+constexpr double matched = 0.02;  // parameters within 2 % count as matched: widths come in steps
+
+std::optional<double> learning_rate(const Json& row) {
+  if (!row.contains("config") || !row["config"].contains("train")) return std::nullopt;
+  const auto& train = row["config"]["train"];
+  const auto found = train.find("learning_rate");
+  if (found == train.end() || !found->is_number()) return std::nullopt;
+  return found->get<double>();
+}
+
+bool is_sound(const Json& row, bool keep_flagged) {
+  return row.value("status", "done") == "done" && row.contains("loss") &&
+         (keep_flagged || !row.contains("flags") || row["flags"].empty());
+}
+
+struct BestRate {
+  double rate = 0;
+  bool at_edge = false;
+};
+
+/// Best rate of each variant among those at which all its sizes have a finished run.
+std::map<std::string, BestRate> best_rates(const SweepRows& sweep, bool keep_flagged) {
+  struct Seen {
+    std::map<std::string, std::vector<double>> losses;  // by size
+  };
+  std::map<std::string, std::map<double, Seen>> variants;
+  std::map<std::string, std::set<std::string>> sizes;
+  for (size_t i = 0; i < sweep.rows.size(); ++i) {
+    const auto rate = learning_rate(sweep.rows[i]);
+    if (!rate) continue;
+    const auto& variant = sweep.points[i].variant;
+    auto& seen = variants[variant][*rate];
+    if (!is_sound(sweep.rows[i], keep_flagged)) continue;
+    Json config = sweep.rows[i]["config"];
+    config["train"].erase("learning_rate");
+    config.erase("attention");
+    const auto size = cell_of(config);
+    seen.losses[size].push_back(sweep.rows[i]["loss"].get<double>());
+    sizes[variant].insert(size);
+  }
+  std::map<std::string, BestRate> best;
+  for (const auto& [variant, rates] : variants) {
+    double lowest = std::numeric_limits<double>::infinity();
+    for (const auto& [rate, seen] : rates) {
+      if (seen.losses.size() < sizes[variant].size()) continue;
+      double sum = 0;
+      for (const auto& [size, losses] : seen.losses) sum += mean(losses);
+      if (sum >= lowest) continue;
+      lowest = sum;
+      best[variant] = {rate, rates.size() > 1 && (rate == rates.begin()->first || rate == rates.rbegin()->first)};
+    }
+  }
+  return best;
+}
+
+/// The rows at each variant's best rate, without the rate, so that runs of different rates can be pairs.
+std::vector<PairedRun> runs_at_best(const SweepRows& sweep, const std::map<std::string, BestRate>& best,
+                                    bool keep_flagged) {
+  std::vector<Json> rows;
+  std::vector<std::string> labels;
+  for (size_t i = 0; i < sweep.rows.size(); ++i) {
+    const auto rate = learning_rate(sweep.rows[i]);
+    const auto found = best.find(sweep.points[i].variant);
+    if (!rate || found == best.end() || *rate != found->second.rate) continue;
+    rows.push_back(sweep.rows[i]);
+    rows.back()["config"]["train"].erase("learning_rate");
+    labels.push_back(sweep.points[i].variant);
+  }
+  return paired_runs(rows, labels, keep_flagged);
+}
+
+/// Mean over sizes of the better variant's loss.
+double better_loss(const PairComparison& pair) {
+  std::vector<double> losses;
+  for (const auto& cell : pair.cells) losses.push_back(cell.loss_b);
+  return mean(losses) + std::min(0.0, *pair.difference);
+}
+
+/// The multiplier with the interval of the difference carried through, E and alpha taken as given.
+std::optional<Json> multiplier_of(const PairComparison& pair, const Json& fits) {
+  const bool a_is_worse = *pair.difference > 0;
+  const auto& worse = a_is_worse ? pair.a : pair.b;
+  if (!fits.contains(worse)) return std::nullopt;
+  const auto& forms = fits[worse]["forms"];
+  const auto law = forms.find("L(C)");
+  if (law == forms.end() || law->contains("no_law") || !law->contains("alpha") || !law->contains("E"))
+    return std::nullopt;
+  const double E = (*law)["E"], alpha = (*law)["alpha"];
+  const double better = better_loss(pair), gap = std::abs(*pair.difference);
+  const auto at = [&](double difference) { return compute_multiplier(better + difference, better, E, alpha); };
+  if (!(alpha > 0) || !(better > E) || !std::isfinite(at(gap))) return std::nullopt;
+  Json json = {{"value", at(gap)}, {"E", E}, {"alpha", alpha}, {"law", "L(C) of " + worse}};
+  if (pair.over_sizes) {
+    const auto interval = pair.over_sizes->interval(pair.corrected_level());
+    const double low = a_is_worse ? interval.low : -interval.high, high = a_is_worse ? interval.high : -interval.low;
+    // Below E no compute reaches; a difference of the other sign divides.
+    const double lowest = better + low > E ? compute_multiplier(better + low, better, E, alpha) : 0;
+    if (std::isfinite(at(high))) json["interval"] = {lowest, at(high)};
+  }
+  return json;
+}
+
+std::string sentence_of(const PairComparison& pair, const Json& entry, const std::map<std::string, BestRate>& best) {
+  for (const auto& name : {pair.a, pair.b})
+    if (const auto found = best.find(name); found != best.end() && found->second.at_edge)
+      return fmt::format(
+          "{} against {}: no evidence, because the best learning rate of {} ({:.3g}) is at the end of the "
+          "swept range; sweep further",
+          pair.a, pair.b, name, found->second.rate);
+  if (!pair.over_sizes) return fmt::format("{} against {}: {}", pair.a, pair.b, verdict_of(pair));
+  const auto interval = pair.over_sizes->interval(pair.corrected_level());
+  std::string text;
+  if (pair.shown()) {
+    const bool a_wins = *pair.difference < 0;
+    text = fmt::format("{} is better than {} by {:.4g} nats per token (interval {:.4g} to {:.4g})",
+                       a_wins ? pair.a : pair.b, a_wins ? pair.b : pair.a, std::abs(*pair.difference),
+                       std::min(std::abs(interval.low), std::abs(interval.high)),
+                       std::max(std::abs(interval.low), std::abs(interval.high)));
+    if (entry.contains("compute_multiplier"))
+      text += fmt::format(", worth {:.3g}x the compute", entry["compute_multiplier"]["value"].get<double>());
+  } else {
+    text = fmt::format("{} and {} are not shown to differ ({:+.4g} nats per token, interval {:+.4g} to {:+.4g})",
+                       pair.a, pair.b, *pair.difference, interval.low, interval.high);
+    if (entry.contains("seeds_needed"))
+      text += fmt::format("; at these sizes {} seeds each would show a difference of that size",
+                          entry["seeds_needed"].get<int>());
+  }
+  if (!entry["matched_parameters"].get<bool>())
+    text += fmt::format("; parameters are NOT matched ({} has {:.3g} to {:.3g} times those of {})", pair.a,
+                        pair.params_low, pair.params_high, pair.b);
+  if (pair.lost > 0) text += fmt::format("; {} pairs are lost to runs that did not finish", pair.lost);
+  return text;
+}
+
+double seed_deviation(const PairComparison& pair) {
+  double inverse = 0;
+  for (const auto& cell : pair.cells) inverse += 1 / static_cast<double>(cell.differences.size());
+  return pair.at_these_sizes->standard_error * static_cast<double>(pair.cells.size()) / std::sqrt(inverse);
+}
+
+}  // namespace
+
+int seeds_needed(double effect, double deviation, size_t sizes, double level) {
+  const auto count = static_cast<double>(sizes);
+  const auto enough = [&](double seeds) {
+    const double freedom = count * (seeds - 1);
+    const double reach = student_t_quantile(0.5 + level / 2, freedom) + student_t_quantile(0.8, freedom);
+    return reach * deviation / std::sqrt(count * seeds) <= std::abs(effect);
+  };
+  int high = 2;
+  while (!enough(high)) {
+    if (high >= 1000000) return 0;
+    high *= 2;
+  }
+  int low = std::max(1, high / 2);  // not enough, or the fewest that can be
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (enough(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+double compute_multiplier(double worse, double better, double E, double alpha) {
+  if (!(better > E)) return std::numeric_limits<double>::infinity();
+  return std::pow((worse - E) / (better - E), 1 / alpha);
+}
+
+Json variant_report(const std::filesystem::path& folder, const FitReportOptions& options) {
+  const auto sweep = read_sweep_rows(folder, {}, options.keep_flagged);
+  const auto best = best_rates(sweep, options.keep_flagged);
+  std::set<double> rates;
+  for (const auto& row : sweep.rows)
+    if (const auto rate = learning_rate(row)) rates.insert(*rate);
+  const bool swept = rates.size() > 1;
+  const auto runs = swept ? runs_at_best(sweep, best, options.keep_flagged) : sweep.pairs;
+  const auto comparisons = compare_all(runs);
+  if (comparisons.empty())
+    throw DataError(fmt::format("{}: has fewer than two variants to compare; sweep attention over two or more",
+                                (folder / "results.jsonl").string()));
+
+  Json fits = Json::object();
+  std::map<std::string, std::vector<Point>> by_variant;
+  for (const auto& point : sweep.points) by_variant[point.variant].push_back(point);
+  auto quick = options;
+  quick.replicates = 0;
+  for (const auto& [variant, points] : by_variant) fits[variant] = fit_report(points, quick);
+
+  Json report = {{"schema", "attnscale.compare/1"}, {"sweep", folder.filename().string()}};
+  report["learning_rate"] = {{"swept", swept}, {"best", Json::array()}};
+  if (swept)
+    for (const auto& [variant, rate] : best)
+      report["learning_rate"]["best"].push_back({{"variant", variant}, {"rate", rate.rate}, {"at_edge", rate.at_edge}});
+  report["comparisons"] = compare_variants(runs);
+  for (size_t i = 0; i < comparisons.size(); ++i) {
+    const auto& pair = comparisons[i];
+    auto& entry = report["comparisons"][i];
+    if (pair.params_ratio > 0) {
+      entry["params_low"] = pair.params_low;
+      entry["params_high"] = pair.params_high;
+    }
+    entry["matched_parameters"] = pair.params_low > 1 - matched && pair.params_high < 1 + matched;
+    if (pair.difference)
+      if (auto multiplier = multiplier_of(pair, fits)) entry["compute_multiplier"] = std::move(*multiplier);
+    if (pair.at_these_sizes && *pair.difference != 0)
+      if (const int seeds =
+              seeds_needed(*pair.difference, seed_deviation(pair), pair.cells.size(), pair.corrected_level()))
+        entry["seeds_needed"] = seeds;
+    entry["sentence"] = sentence_of(pair, entry, swept ? best : std::map<std::string, BestRate>());
+  }
+  auto notes = sweep.notes;
+  if (!swept)
+    notes.push_back("all runs have one learning rate, tuned for no variant: a variant that wants another one loses");
+  if (comparisons.front().comparisons > 1)
+    notes.push_back(
+        fmt::format("{} comparisons: verdicts by Holm's and intervals by Bonferroni's correction hold together "
+                    "at 95 %",
+                    comparisons.front().comparisons));
+  report["notes"] = notes;
+  return report;
+}
+
+std::string variant_text(const Json& report) {
+  std::string text;
+  for (const auto& entry : report["comparisons"]) text += entry["sentence"].get<std::string>() + ".\n";
+  for (const auto& note : report["notes"]) text += "note: " + note.get<std::string>() + "\n";
+  return text;
+}
+
+}  // namespace attnscale

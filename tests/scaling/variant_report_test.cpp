@@ -1,0 +1,128 @@
+#include "scaling/variant_report.h"
+
+#include <cmath>
+#include <random>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_floating_point.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "core/error.h"
+#include "support.h"
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::WithinAbs;
+
+namespace {
+
+Json variant_row(const std::string& variant, int width, int64_t tokens, int seed, double rate, double loss,
+                 double params_factor = 1) {
+  const double params = 12.0 * width * width;
+  Json row = {{"status", "done"}, {"loss", loss}, {"seed", seed}, {"tokens", tokens}};
+  row["params"] = std::round(params * params_factor);
+  row["id"] = variant + std::to_string(width) + "-" + std::to_string(tokens) + "-" + std::to_string(seed) + "-" +
+              std::to_string(rate);
+  row["config"] = {{"model", {{"depth", 1}, {"model_dim", width}}},
+                   {"attention", {{"variant", variant}}},
+                   {"train", {{"steps", tokens / 1000}, {"seed", seed}, {"learning_rate", rate}}}};
+  return row;
+}
+
+double loss_at(int width, int64_t tokens) {
+  return 1.7 + 11 * std::pow(12.0 * width * width, -0.5) + 400 * std::pow(static_cast<double>(tokens), -0.6);
+}
+
+/// 3 widths x 3 token counts x 3 seeds x 2 variants; `linear` is worse by `gap`; each has `rates`.
+std::string variant_sweep(double gap, double params_factor = 1) {
+  std::mt19937_64 random(4);
+  std::normal_distribution<double> noise(0, 0.003);
+  std::string text;
+  for (const char* variant : {"softmax", "linear"})
+    for (const int width : {8, 16, 32})
+      for (const int64_t tokens : {100000, 400000, 1600000})
+        for (int seed = 0; seed < 3; ++seed) {
+          const bool is_linear = variant == std::string("linear");
+          const double loss = loss_at(width, tokens) + noise(random) + (is_linear ? gap : 0.0);
+          text += variant_row(variant, width, tokens, seed, 0.01, loss, is_linear ? params_factor : 1).dump() + "\n";
+        }
+  return text;
+}
+
+Json report_of(const std::string& rows) {
+  TemporaryFolder folder;
+  folder.write("results.jsonl", rows);
+  return variant_report(folder.path());
+}
+
+}  // namespace
+
+TEST_CASE("compute_multiplier: twice the gap at exponent one half is four times the compute") {
+  CHECK_THAT(compute_multiplier(1.4, 1.2, 1.0, 0.5), WithinAbs(4, 1e-12));
+  CHECK(std::isinf(compute_multiplier(1.4, 1.0, 1.0, 0.5)));
+}
+
+TEST_CASE("seeds_needed: approaches the normal rule for many sizes, and is the fewest that suffice") {
+  // (1.96 + .8416)^2 (s / d)^2 / sizes = 7.849 * 100 / 10 = 78.5 seeds; Student's quantiles hardly matter at 780
+  // degrees.
+  const int seeds = seeds_needed(0.1, 1.0, 10, 0.95);
+  CHECK(seeds >= 78);
+  CHECK(seeds <= 80);
+  CHECK(seeds_needed(1.0, 0.01, 1, 0.95) == 2);
+  CHECK(seeds_needed(1e-9, 1.0, 1, 0.95) == 0);
+}
+
+TEST_CASE("variant_report: names the better variant, by how much, and what that is worth in compute") {
+  const auto report = report_of(variant_sweep(0.05));
+  REQUIRE(report["comparisons"].size() == 1);
+  const auto& entry = report["comparisons"][0];
+  CHECK_THAT(entry["sentence"].get<std::string>(),
+             ContainsSubstring("softmax is better than linear by 0.0") && ContainsSubstring("x the compute"));
+  CHECK(entry["matched_parameters"] == true);
+  const auto& multiplier = entry["compute_multiplier"];
+  CHECK(multiplier["value"].get<double>() > 1);
+  CHECK(multiplier["interval"][0].get<double>() < multiplier["value"].get<double>());
+  CHECK(multiplier["interval"][1].get<double>() > multiplier["value"].get<double>());
+  CHECK_THAT(variant_text(report), ContainsSubstring("note: all runs have one learning rate"));
+}
+
+TEST_CASE("variant_report: equal variants are not shown to differ, and how many seeds would tell is said") {
+  const auto report = report_of(variant_sweep(0));
+  const auto& entry = report["comparisons"][0];
+  CHECK_THAT(entry["sentence"].get<std::string>(), ContainsSubstring("are not shown to differ"));
+  CHECK(entry["seeds_needed"].get<int>() > 3);
+}
+
+TEST_CASE("variant_report: parameters that are not matched are said") {
+  const auto report = report_of(variant_sweep(0.05, 1.2));
+  CHECK(report["comparisons"][0]["matched_parameters"] == false);
+  CHECK_THAT(report["comparisons"][0]["sentence"].get<std::string>(), ContainsSubstring("parameters are NOT matched"));
+}
+
+TEST_CASE("variant_report: each variant is taken at its own best rate, and a best rate at the edge is no evidence") {
+  // softmax likes .01, linear .03; at any common rate softmax would look worse by .1 or better by .1.
+  const auto rows_with = [](double linear_best) {
+    std::string text;
+    for (const char* variant : {"softmax", "linear"})
+      for (const int width : {8, 16})
+        for (int seed = 0; seed < 2; ++seed)
+          for (const double rate : {0.003, 0.01, 0.03, 0.1}) {
+            const double best = variant == std::string("linear") ? linear_best : 0.01;
+            const double loss = loss_at(width, 100000) + 0.1 * std::abs(std::log(rate / best)) +
+                                0.001 * std::sin(seed + width + std::string(variant).size());
+            text += variant_row(variant, width, 100000, seed, rate, loss).dump() + "\n";
+          }
+    return text;
+  };
+  const auto inside = report_of(rows_with(0.03));
+  CHECK(inside["learning_rate"]["swept"] == true);
+  CHECK(inside["comparisons"][0]["pairs"] == 4);
+  CHECK(std::abs(inside["comparisons"][0]["mean_difference"].get<double>()) < 0.003);
+  const auto edge = report_of(rows_with(0.1));
+  CHECK_THAT(edge["comparisons"][0]["sentence"].get<std::string>(),
+             ContainsSubstring("no evidence") && ContainsSubstring("linear (0.1) is at the end"));
+}
+
+TEST_CASE("variant_report: one variant cannot be compared") {
+  CHECK_THROWS_AS(report_of(variant_row("softmax", 8, 1000, 0, 0.1, 2.0).dump() + "\n"), DataError);
+}

@@ -72,6 +72,7 @@ int run(int argc, char** argv) {
   add_describe(app, action);
   add_verify(app, action);
   add_generate(app, action);
+  add_inspect(app, action);
   add_bench(app, action);
   add_schema(app, action);
   add_docs(app, action);

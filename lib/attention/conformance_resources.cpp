@@ -36,6 +36,13 @@ std::vector<std::vector<int64_t>> splits(int64_t length) {
   return {cut({}, 1), cut({}, 7), cut({}, length), cut({1, 7}, length)};
 }
 
+/// As if saved and read back: a variant that kept anything elsewhere, or shares memory with its caller, would differ.
+State restored(const State& state) {
+  State copy{.length = state.length, .tensors = {}};
+  for (const auto& [name, tensor] : state.tensors) copy.tensors[name] = tensor.clone();
+  return copy;
+}
+
 void check_decoding(const Case& test, Recorder& record) {
   const torch::NoGradGuard no_gradients;
   constexpr int64_t batch = 2;
@@ -47,6 +54,7 @@ void check_decoding(const Case& test, Recorder& record) {
       auto state = attention->new_state(batch, torch::kFloat64);
       std::vector<Tensor> parts;
       for (int64_t at = 0; const auto size : split) {
+        state = restored(state);
         parts.push_back(attention->decode(chunk(inputs, at, at + size), state));
         at += size;
         if (state.length != at) throw std::runtime_error("decode did not add the new positions to State::length");

@@ -19,6 +19,9 @@ class Block : public torch::nn::Module {
   /// @param x  [B, T, M] @param offset, state  as in Mixer::forward @return [B, T, M]
   Tensor forward(const Tensor& x, int64_t offset, State* state);
 
+  /// What the variant receives when the block gets x [B, T, M] from position 0 on.
+  Inputs attention_inputs(const Tensor& x) { return mixer_->inputs(norm1_->forward(x)); }
+
   Mixer& mixer() { return *mixer_; }
   const Mixer& mixer() const { return *mixer_; }
 

@@ -32,6 +32,9 @@ class Mixer : public torch::nn::Module {
   /// @return        [B, T, M]
   Tensor forward(const Tensor& x, int64_t offset, State* state);
 
+  /// What the variant would receive for x [B, T, M] from position 0 on.
+  Inputs inputs(const Tensor& x) const { return qkv_ ? project(x, 0) : Inputs{.hidden = x.unsqueeze(1)}; }
+
   Attention& attention() { return *attention_; }
   const Attention& attention() const { return *attention_; }
 

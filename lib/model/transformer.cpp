@@ -76,6 +76,20 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
 
 Tensor Transformer::forward(const Tensor& tokens) { return parts_->logits(tokens, 0, nullptr, is_training()); }
 
+void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t, Attention&, const Inputs&)>& look) {
+  const auto without_gradients = [](auto work) {
+    const torch::NoGradGuard guard;
+    return work();
+  };
+  auto x = without_gradients([&] { return parts_->embedding->forward(tokens, 0); });
+  for (size_t layer = 0; layer < parts_->blocks.size(); ++layer) {
+    auto& block = *parts_->blocks[layer];
+    const auto inputs = without_gradients([&] { return block.attention_inputs(x); });
+    look(static_cast<int64_t>(layer), block.mixer().attention(), inputs);
+    x = without_gradients([&] { return block.forward(x, 0, nullptr); });
+  }
+}
+
 Tensor Transformer::take_auxiliary_loss() {
   Tensor total;
   for (const auto& block : parts_->blocks) {

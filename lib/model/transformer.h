@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -46,6 +47,10 @@ class Transformer : public torch::nn::Module {
   /// Appends T tokens to the state. @return logits [B, T, V], equal to the last T of `forward`
   /// @throws ShapeError if the context would be passed
   Tensor decode(const Tensor& tokens, ModelState& state);
+
+  /// Runs `forward` without gradients and shows every layer's variant with what it receives.
+  /// @param look  (layer, variant, inputs), in order of the layers; may run the variant itself
+  void observe(const Tensor& tokens, const std::function<void(int64_t, Attention&, const Inputs&)>& look);
 
   /// The sum of what the layers' variants add to the training loss of the latest `forward` (a scalar);
   /// undefined when none adds anything. Forgotten once taken.

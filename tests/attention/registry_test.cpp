@@ -1,6 +1,8 @@
 #include "attention/registry.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <set>
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
@@ -109,12 +111,27 @@ TEST_CASE("registry: refusals name what does not fit, all together") {
   CHECK_THAT(causal[0], ContainsSubstring("no causal form"));
 }
 
+TEST_CASE("registry: holds one variant for each file in lib/attention/variants, and no other") {
+  std::set<std::string> files, names;
+  const std::filesystem::path folder = std::filesystem::path(ATTNSCALE_SOURCE_DIR) / "lib/attention/variants";
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.path().extension() == ".cpp") files.insert(entry.path().stem().string());
+  for (const auto& variant : all_variants()) {
+    names.insert(variant.name);
+    INFO(variant.name);
+    CHECK_FALSE(variant.source.empty());
+    CHECK_FALSE(variant.equation.empty());
+    CHECK_FALSE(variant.traits.empty());
+  }
+  CHECK(names == files);
+}
+
 TEST_CASE("registry: every trait has its own name") {
   std::set<std::string> names;
-  for (const auto trait :
-       {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental, Trait::grouped_heads})
+  for (const auto trait : {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
+                           Trait::grouped_heads, Trait::owns_projections, Trait::content_dependent})
     names.insert(name_of(trait));
-  CHECK(names.size() == 6);
+  CHECK(names.size() == 8);
   CHECK_FALSE(names.contains(""));
 }
 

@@ -25,10 +25,11 @@ std::vector<std::pair<ModelOptions, AttentionChoice>> combinations() {
       small_options({.position = "none", .norm = "rms_norm", .dropout = 0.1}),
   };
   for (const auto& variant : all_variants())
-    for (const auto& model : options)
-      if (variant.traits.contains(Trait::causal) &&
-          (variant.traits.contains(Trait::grouped_heads) || model.num_kv_heads == model.num_heads))
-        list.emplace_back(model, AttentionChoice{variant.name, variant.resolve(Json::object())});
+    for (const auto& model : options) {
+      const AttentionChoice attention{variant.name, variant.resolve(Json::object())};
+      constexpr int64_t shortest = 8;  // of the contexts below
+      if (model_problems(model, attention, shortest).empty()) list.emplace_back(model, attention);
+    }
   return list;
 }
 

@@ -13,9 +13,12 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/mv.h>
 #include <ATen/ops/rsqrt.h>
+#include <ATen/ops/softmax.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "attention/blocks.h"
@@ -259,8 +262,9 @@ Tensor BucketAttention::oracle(const Inputs& in) const {
     std::vector<Tensor> by_head;
     for (int64_t h = 0; h < heads; ++h) {
       const auto pair = looked_up(at::stack(shared[b][h]));
-      const auto queries = pair.query.unbind(0), keys = pair.key.unbind(0);
-      std::vector<std::vector<int64_t>> bucket;  // [T][r]
+      const auto queries = pair.query.unbind(0);
+      const auto values = at::stack(value[b][h]);  // [T, E]
+      std::vector<std::vector<int64_t>> bucket;    // [T][r]
       for (const auto& row : shared[b][h]) bucket.push_back(oracle_buckets(row.detach(), h));
       std::vector<std::set<int64_t>> seen(static_cast<size_t>(positions));
       for (int64_t round = 0; round < buckets_.rounds; ++round) {
@@ -276,12 +280,14 @@ Tensor BucketAttention::oracle(const Inputs& in) const {
       for (int64_t t = 0; t < positions; ++t) {
         auto& set = seen[static_cast<size_t>(t)];
         if (buckets_.self_last && set.size() > 1) set.erase(t);
-        std::vector<Tensor> seen_keys, seen_values;
-        for (const int64_t i : set) {
-          seen_keys.push_back(keys[static_cast<size_t>(i)]);
-          seen_values.push_back(value[b][h][i]);
+        if (set.empty()) {
+          outputs.push_back(at::zeros({geometry_.value_dim}, values.options()));
+          continue;
         }
-        outputs.push_back(attend(queries[static_cast<size_t>(t)], seen_keys, seen_values, geometry_.value_dim));
+        const auto at = torch::tensor(std::vector<int64_t>(set.begin(), set.end()));
+        const auto logits = at::mv(pair.key.index_select(0, at), queries[static_cast<size_t>(t)]);
+        const auto weights = at::softmax(logits / std::sqrt(static_cast<double>(geometry_.head_dim)), 0);
+        outputs.push_back(at::mv(values.index_select(0, at).t(), weights));
       }
       by_head.push_back(at::stack(outputs));
     }

@@ -31,7 +31,7 @@ class Fixed : public Attention {
  public:
   struct Options {
     int64_t block = 128;
-    int64_t summary = 32;
+    int64_t summary = 16;
     static Fields fields() {
       return {field(&Options::block, "block", "positions in a block: the paper's stride l")
                   .between(1, 65536)

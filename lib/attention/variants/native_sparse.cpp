@@ -273,10 +273,13 @@ Tensor NativeSparse::oracle(const Inputs& in) const {
   const auto& o = options_;
   const auto query = rows_of(in.query), key = rows_of(in.key), value = rows_of(in.value);
   const auto gates = rows_of(in.gates.at("branches"));
+  std::vector<std::vector<bool>> real(static_cast<size_t>(in.key.size(0)));  // asked for often
+  for (int64_t b = 0; b < in.key.size(0); ++b)
+    for (int64_t i = 0; i < in.key.size(2); ++i) real[static_cast<size_t>(b)].push_back(is_real(in, b, i));
   const int64_t keys = in.key.size(2), shared = in.query.size(1) / in.key.size(1), width = in.value.size(3);
   const auto any_real = [&](int64_t b, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < std::min(end, keys); ++i)
-      if (is_real(in, b, i)) return true;
+      if (real[b][i]) return true;
     return false;
   };
   // Slots [D] or [E] of each batch row and head.
@@ -291,7 +294,7 @@ Tensor NativeSparse::oracle(const Inputs& in) const {
         for (int64_t j = 0; j * o.compress_stride + o.compress_length <= keys; ++j) {
           auto sum = biases[g];
           for (int64_t i = 0; i < o.compress_length; ++i)
-            if (is_real(in, b, j * o.compress_stride + i))
+            if (real[b][j * o.compress_stride + i])
               sum = sum + at::mv(of_place[i].t(), x[b][g][j * o.compress_stride + i]);
           of_head.push_back(sum);
         }
@@ -306,10 +309,22 @@ Tensor NativeSparse::oracle(const Inputs& in) const {
       if (any_real(b, j * o.compress_stride, j * o.compress_stride + o.compress_length)) list.push_back(j);
     return list;
   };
-  const auto rows_at_places = [](const std::vector<Tensor>& rows, const std::vector<int64_t>& places) {
-    std::vector<Tensor> result;
-    for (const int64_t place : places) result.push_back(rows[static_cast<size_t>(place)]);
+  // By head, [B][G]: matrices to take the rows that a query sees from.
+  const auto stacked = [](const Rows& rows) {
+    std::vector<std::vector<Tensor>> result;
+    for (const auto& of_row : rows) {
+      auto& heads = result.emplace_back();
+      for (const auto& of_head : of_row) heads.push_back(of_head.empty() ? Tensor() : at::stack(of_head));
+    }
     return result;
+  };
+  const auto keys_of = stacked(key), values_of = stacked(value);
+  const auto slot_keys = stacked(key_slots), slot_values = stacked(value_slots);
+  const auto attend_at = [&](const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<int64_t>& places) {
+    if (places.empty()) return at::zeros({width}, q.options());
+    const auto at = torch::tensor(places);
+    const auto logits = at::mv(k.index_select(0, at), q) / std::sqrt(static_cast<double>(q.size(0)));
+    return at::mv(v.index_select(0, at).t(), at::softmax(logits, 0));
   };
   // Blocks that the heads of group g select at t.
   const auto select = [&](int64_t b, int64_t g, int64_t t) {
@@ -317,7 +332,7 @@ Tensor NativeSparse::oracle(const Inputs& in) const {
     std::vector<double> importance(static_cast<size_t>(own + 1), 0.0);
     const auto slots = complete_slots(b, t);
     for (int64_t h = g * shared; !slots.empty() && h < (g + 1) * shared; ++h) {
-      const auto logits = at::mv(at::stack(rows_at_places(key_slots[b][g], slots)), query[b][h][t]).detach();
+      const auto logits = at::mv(slot_keys[b][g].index_select(0, torch::tensor(slots)), query[b][h][t]).detach();
       const auto weights = at::softmax(logits / std::sqrt(static_cast<double>(in.key.size(3))), 0).contiguous();
       const auto* weight = weights.const_data_ptr<double>();
       for (size_t s = 0; s < slots.size(); ++s)
@@ -340,13 +355,12 @@ Tensor NativeSparse::oracle(const Inputs& in) const {
   std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<int64_t>> selected;  // the same for all heads of a group
   return for_each_query(in, [&](int64_t b, int64_t h, int64_t g, int64_t t) {
     const auto slots = complete_slots(b, t);
-    const auto compressed =
-        attend(query[b][h][t], rows_at_places(key_slots[b][g], slots), rows_at_places(value_slots[b][g], slots), width);
+    const auto compressed = attend_at(query[b][h][t], slot_keys[b][g], slot_values[b][g], slots);
     const auto over = [&](const std::function<bool(int64_t)>& seen) {
       std::vector<int64_t> places;
       for (int64_t i = 0; i <= t; ++i)
-        if (seen(i) && is_real(in, b, i)) places.push_back(i);
-      return attend(query[b][h][t], rows_at_places(key[b][g], places), rows_at_places(value[b][g], places), width);
+        if (seen(i) && real[b][i]) places.push_back(i);
+      return attend_at(query[b][h][t], keys_of[b][g], values_of[b][g], places);
     };
     auto& blocks = selected[{b, g, t}];
     if (blocks.empty()) blocks = select(b, g, t);

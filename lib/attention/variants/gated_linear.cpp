@@ -34,14 +34,17 @@ class GatedLinear : public RecurrentAttention {
     double gate_normaliser = 16;
     bool output_norm = true;
     bool output_gate = true;
-    int64_t chunk_length = 64;
+    int64_t chunk_length = 16;
     static Fields fields() {
       return {field(&Options::gate_normaliser, "gate_normaliser",
                     "root that is taken of the gate: the larger, the slower the state forgets")
                   .above(0),
               field(&Options::output_norm, "output_norm", "each head's output is divided by its root mean square"),
               field(&Options::output_gate, "output_gate", "each head's output is multiplied by silu of a gate"),
-              chunk_length_field(&Options::chunk_length)};
+              field(&Options::chunk_length, "chunk_length",
+                    "longest chunk, rounded down to a power of two; changes speed and rounding, not the result")
+                  .between(1, 65536)
+                  .in("positions")};
     }
   };
 
@@ -118,7 +121,7 @@ const Register<GatedLinear> register_gated_linear{{
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
     .time_complexity = "T D E",
     .state_complexity = "D E",
-    .samples = {Json{{"output_norm", false}, {"output_gate", false}, {"chunk_length", 16}, {"gate_normaliser", 0.5}}},
+    .samples = {Json{{"output_norm", false}, {"output_gate", false}, {"chunk_length", 64}, {"gate_normaliser", 0.5}}},
     .equalities = {{.statement = "a constant gate for each head is retention",
                     .options = {{"output_norm", false}, {"output_gate", false}},
                     .other = "retention",

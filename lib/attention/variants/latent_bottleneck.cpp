@@ -4,7 +4,7 @@
 //
 // B batch, H heads, T positions, L latents, M width of the residual stream, D key width, E value width
 //
-// Not here: repeated reading of the sequence, and dropping the latents' norm as ISAB's first version does.
+// Not here: latents that read the sequence again later, as Perceiver's may.
 
 #include <cmath>
 #include <memory>
@@ -69,7 +69,7 @@ class LatentReader : public torch::nn::Module {
 
  private:
   Geometry geometry_;
-  std::shared_ptr<attnscale::Linear> query_, key_, value_, output_;
+  std::shared_ptr<Linear> query_, key_, value_, output_;
 };
 
 /// LayerNorm with weight and bias.
@@ -98,7 +98,7 @@ class LatentFeedForward : public torch::nn::Module {
 
  private:
   std::shared_ptr<LatentNorm> norm_;
-  std::shared_ptr<attnscale::Linear> up_, down_;
+  std::shared_ptr<Linear> up_, down_;
 };
 
 /// z = z_0 + attend(norm z_0 -> x), z = z + feed_forward(norm z); for each latent layer z = z + attend(norm z -> norm

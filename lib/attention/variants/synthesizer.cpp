@@ -4,7 +4,7 @@
 // B batch, H heads, G value heads (G divides H), T positions, C longest context, M width of the residual stream,
 // D hidden width of the dense map, E value width, r rank, W common width for the fused kernel
 //
-// Not here: the full random matrix (r = C gives its span), the factorised dense map, and mixtures.
+// Not here: the full random matrix (rank C spans it), the factorised dense map, and mixtures.
 
 #include <algorithm>
 #include <cmath>
@@ -208,7 +208,7 @@ class Synthesizer : public Attention {
   }
 
   bool dense_;
-  std::shared_ptr<attnscale::Linear> value_, output_, hidden_;
+  std::shared_ptr<Linear> value_, output_, hidden_;
   Tensor rows_, places_, place_bias_;
 };
 

@@ -44,6 +44,64 @@ std::string floor_line(const std::string& name, const Json& form) {
   return line;
 }
 
+/// How sure the optimum itself is: the walk's end, its condition, and whether variable projection ends there too.
+std::string certificate(const Json& form) {
+  auto text = fmt::format("  objective {:.6g}, gradient {:.1e}, rms residual {:.2g} in ln L, {} starts",
+                          form["objective"].get<double>(), form["gradient_norm"].get<double>(),
+                          form["rms_log_residual"].get<double>(), form["starts"].get<int64_t>());
+  if (form.contains("condition_number"))
+    text += fmt::format(", condition {:.1e}", form["condition_number"].get<double>());
+  if (const auto opinion = form.find("second_opinion"); opinion != form.end())
+    text += (*opinion)["agrees"].get<bool>() ? "; variable projection agrees" : "; variable projection DISAGREES";
+  return text + "\n";
+}
+
+std::string best_budgets(const Json& form) {
+  if (!form.contains("compute_optimal")) return "";
+  std::string text;
+  for (const auto& budget : form["compute_optimal"]["budgets"]) {
+    text += fmt::format("  best for C = {:.2g} ({:.3g}x the largest run): N {:.3g}", budget["C"].get<double>(),
+                        budget["extrapolation"].get<double>(), budget["N"].get<double>());
+    const bool bounded = budget.contains("intervals") && budget["intervals"].contains("N");
+    if (bounded)
+      text += fmt::format(" [{:.3g}, {:.3g}]", budget["intervals"]["N"][0].get<double>(),
+                          budget["intervals"]["N"][1].get<double>());
+    text += fmt::format(", D {:.3g}, {:.3g} tokens per parameter, loss {:.4g}\n", budget["D"].get<double>(),
+                        budget["tokens_per_parameter"].get<double>(), budget["loss"].get<double>());
+  }
+  return text;
+}
+
+std::string isoflop_text(const Json& fit) {
+  if (!fit.contains("isoflop")) return "";
+  std::string text = "\nIsoFLOP: best size of each budget\n";
+  for (const auto& [method, found] : fit["isoflop"].items()) {
+    if (found.contains("N")) {
+      const auto& law = found["N"];
+      text += fmt::format("  {:<9} N = {:.3g} C^{:.4g}", method, law["coefficient"].get<double>(),
+                          law["exponent"].get<double>());
+      if (law.contains("exponent_interval"))
+        text += fmt::format(" [{:.3g}, {:.3g}]", law["exponent_interval"][0].get<double>(),
+                            law["exponent_interval"][1].get<double>());
+      text += fmt::format(", {} budgets\n", found["budgets"].size());
+    }
+    add_flags(found, text, "  ");
+  }
+  return text;
+}
+
+std::string laws_text(const Json& fit) {
+  if (!fit.contains("laws")) return "";
+  std::string text = "\nLaws compared (0 is best; held out: rms error in ln L at the largest compute)\n";
+  for (const auto& law : fit["laws"]) {
+    text += fmt::format("  {:<24} BIC +{:<8.3g} AIC +{:<8.3g}", law["law"].get<std::string>(),
+                        law["delta_BIC"].get<double>(), law["delta_AIC"].get<double>());
+    if (law.contains("held_out")) text += fmt::format(" held out {:.2g}", law["held_out"].get<double>());
+    text += "\n";
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string fit_text(const Json& fit) {
@@ -58,14 +116,13 @@ std::string fit_text(const Json& fit) {
       if (form.contains(quantity))
         text += fmt::format("  {:<6} {}{}\n", quantity, with_interval(form, quantity),
                             std::string(quantity) == "E" && form.contains("E_fixed") ? " (fixed)" : "");
-    text += fmt::format("  objective {:.6g}, gradient {:.1e}, rms residual {:.2g} in ln L, {} starts\n",
-                        form["objective"].get<double>(), form["gradient_norm"].get<double>(),
-                        form["rms_log_residual"].get<double>(), form["starts"].get<int64_t>());
+    text += certificate(form) + best_budgets(form);
     add_flags(form, text, "  ");
     // The first form is the one with the fewest unlearned remainders: L(N,D) where it exists.
     if (floor.empty() && form.contains("E") && !form.contains("E_fixed") && !form.contains("no_law"))
       floor = floor_line(name, form);
   }
+  text += isoflop_text(fit) + laws_text(fit);
   if (!floor.empty()) text += "\n" + floor + "\n";
   return text;
 }

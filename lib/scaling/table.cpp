@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numeric>
 #include <optional>
 
 #include <fmt/format.h>
@@ -305,49 +304,6 @@ std::vector<std::pair<std::string, Json>> rows_of_json(std::string_view text, co
 
 }  // namespace
 
-const std::vector<std::string>& ColumnMap::roles() {
-  static const std::vector<std::string> names = {"N", "D", "C", "L", "run", "variant", "seed", "status"};
-  return names;
-}
-
-const std::vector<std::string>& ColumnMap::defaults(const std::string& role) {
-  static const std::map<std::string, std::vector<std::string>> names = {
-      {"N", {"params", "N"}},
-      {"D", {"tokens", "D"}},
-      {"C", {"flops", "C"}},
-      {"L", {"loss", "L"}},
-      {"run", {"id", "run", "run_name"}},
-      {"variant", {"variant", "config.attention.variant"}},
-      {"seed", {"seed"}},
-      {"status", {"status"}}};
-  return names.at(role);
-}
-
-ColumnMap ColumnMap::parse(const std::string& text) {
-  ColumnMap map;
-  size_t begin = 0;
-  while (begin <= text.size() && !text.empty()) {
-    const auto end = std::min(text.find(',', begin), text.size());
-    const auto item = trimmed(text.substr(begin, end - begin));
-    begin = end + 1;
-    const auto equals = item.find('=');
-    if (equals == std::string::npos || equals + 1 == item.size())
-      throw ConfigError(
-          fmt::format("--columns: received \"{}\"; expected ROLE=COLUMN, for example N=params,L=loss", item));
-    const auto role = trimmed(item.substr(0, equals));
-    if (std::find(roles().begin(), roles().end(), role) == roles().end())
-      throw ConfigError(fmt::format("--columns: \"{}\" is not a role; roles: {}", role, fmt::join(roles(), ", ")));
-    const auto column = trimmed(item.substr(equals + 1));
-    for (const auto& [other, taken] : map.columns)
-      if (other != role && taken == column)
-        throw ConfigError(fmt::format("--columns: column \"{}\" is given for {} and for {}; a column has one role",
-                                      column, other, role));
-    if (!map.columns.emplace(role, column).second)
-      throw ConfigError(fmt::format("--columns: {} is given twice; keep one of them", role));
-  }
-  return map;
-}
-
 std::vector<Point> points_of_rows(const std::vector<std::pair<std::string, Json>>& rows, const ColumnMap& columns,
                                   const std::string& source) {
   PointReader reader(columns, source);
@@ -390,30 +346,6 @@ std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMa
   const bool is_jsonl = extension != ".json" && text[first] == '{';
   return points_of_rows(is_jsonl ? rows_of_jsonl(text, source, false).rows : rows_of_json(text, source), columns,
                         source);
-}
-
-std::vector<int> independent_groups(const std::vector<Point>& points) {
-  std::vector<int> parent(points.size());
-  std::iota(parent.begin(), parent.end(), 0);
-  const auto root = [&](int i) {
-    while (parent[i] != i) i = parent[i] = parent[parent[i]];
-    return i;
-  };
-  std::map<std::string, int> first;
-  const auto link = [&](const std::string& key, int i) {
-    const auto [found, is_new] = first.emplace(key, i);
-    if (!is_new) parent[root(i)] = root(found->second);
-  };
-  for (int i = 0; i < static_cast<int>(points.size()); ++i) {
-    const auto& point = points[i];
-    if (!point.run.empty()) link("run " + point.run, i);
-    link(point.cell.empty() ? fmt::format("cell {} {} {}", point.variant, point.N, point.D) : "cell " + point.cell, i);
-  }
-  std::map<int, int> number;
-  std::vector<int> groups;
-  for (int i = 0; i < static_cast<int>(points.size()); ++i)
-    groups.push_back(number.emplace(root(i), static_cast<int>(number.size())).first->second);
-  return groups;
 }
 
 }  // namespace attnscale

@@ -254,3 +254,30 @@ TEST_CASE("fit_report: the verdict on E is that of the raw loss, with the paired
   CHECK_THAT(E - low, WithinRel(std::hypot(E - narrow, 1.959963984540054 * 0.03), 1e-12));
   CHECK(wider["paired"]["interval"] == truth["paired"]["interval"]);
 }
+
+TEST_CASE(
+    "fit_report: an optimum has its condition number and a second opinion, and the text shows all that was found") {
+  const auto report = fit_report(noisy(0.002), quick);
+  for (const char* name : {"L(N,D)", "L(N)", "L(C)"}) {
+    INFO(name);
+    const auto& form = report["forms"][name];
+    CHECK(form["condition_number"].get<double>() > 1);
+    CHECK(form["second_opinion"]["agrees"] == true);
+    CHECK_THAT(form["second_opinion"]["objective"].get<double>(),
+               Catch::Matchers::WithinAbs(form["objective"].get<double>(), 1e-9));
+  }
+  const auto text = fit_text(report);
+  CHECK_THAT(text, ContainsSubstring("variable projection agrees") && ContainsSubstring("best for C = ") &&
+                       ContainsSubstring("tokens per parameter") && ContainsSubstring("Laws compared"));
+  // Budgets that share their compute: 5 sizes at each of 3.
+  std::vector<Point> points;
+  for (const double C : {1e10, 1e11, 1e12})
+    for (const auto& point : grid_points(surface, {1e3, 3e3, 1e4, 3e4, 1e5}, {1}, 1, no_noise)) {
+      points.push_back(point);
+      points.back().D = C / 6 / point.N;
+      points.back().L = surface(point.N, points.back().D);
+    }
+  CHECK_THAT(fit_text(fit_report(points, quick)), ContainsSubstring("IsoFLOP: best size of each budget") &&
+                                                      ContainsSubstring("parabola  N = ") &&
+                                                      ContainsSubstring("akima     N = "));
+}

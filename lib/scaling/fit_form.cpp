@@ -11,6 +11,7 @@
 #include "scaling/derived.h"
 #include "scaling/identifiability.h"
 #include "scaling/power_law.h"
+#include "scaling/profile.h"
 #include "scaling/statistics.h"
 #include "scaling/trend.h"
 #include "scaling/variable_projection.h"
@@ -216,6 +217,7 @@ namespace {
 
 // More points make the projection slow, and its opinion no better.
 constexpr size_t second_opinion_points = 2000;
+constexpr size_t profiled_cells = 1000;
 
 /// Variable projection beside the fit. Should it have found a lower place, the fit goes on from there.
 void ask_second_opinion(PowerSumObjective& objective, const Form& form, LawFit& fit, Json& out, Flags& flags) {
@@ -313,6 +315,15 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
     resampled =
         bootstrap(objective, fit.optimum, group, design, {std::min(options.replicates, affordable), options.seed});
     add_intervals(form, resampled, trends, smallest_loss, fit.E, floor_is_free, out, flags);
+    if (resampled.method == Resampling::residuals && out.contains("intervals") && cells <= profiled_cells) {
+      std::vector<std::string> names = {"E"};
+      names.insert(names.end(), form.exponents.begin(), form.exponents.end());
+      auto profile = profile_intervals(form.x, losses, group, options.fixed_E, law, names);
+      // What has no bootstrap interval for lack of a law has none by its profile either.
+      for (const auto& name : names)
+        if (!out["intervals"].contains(name)) profile.erase(name);
+      if (!profile.empty()) out["profile_intervals"] = std::move(profile);
+    }
     if (resampled.method == Resampling::residuals) add_lack_of_fit(residuals, group, objective.num_free(), out, flags);
   }
   if (form.x.size() == 2 && !out.contains("no_law"))

@@ -266,6 +266,12 @@ TEST_CASE(
     CHECK_THAT(form["second_opinion"]["objective"].get<double>(),
                Catch::Matchers::WithinAbs(form["objective"].get<double>(), 1e-9));
   }
+  // Two ways to an interval that share nothing but the points overlap.
+  const auto& both = report["forms"]["L(N,D)"];
+  for (const char* name : {"E", "alpha", "beta"}) {
+    CHECK(both["profile_intervals"][name][0].get<double>() < both["intervals"][name][1].get<double>());
+    CHECK(both["profile_intervals"][name][1].get<double>() > both["intervals"][name][0].get<double>());
+  }
   const auto text = fit_text(report);
   CHECK_THAT(text, ContainsSubstring("variable projection agrees") && ContainsSubstring("best for C = ") &&
                        ContainsSubstring("tokens per parameter") && ContainsSubstring("Laws compared"));

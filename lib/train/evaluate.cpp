@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <mutex>
 #include <numeric>
 
@@ -65,6 +66,21 @@ ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t toke
   if (scores_.size() == batches_.size())
     bayes_loss_ = sum == 0 ? 0 : -sum / static_cast<double>(num_asked());  // never -0
   else scores_.clear();
+  if (bayes_loss_ && batches_.front().asked.empty()) bayes_loss_error_ = error_over_windows();
+}
+
+double ValidationSet::error_over_windows() const {
+  const auto context = static_cast<double>(batches_.front().context);
+  double sum = 0, squares = 0, count = 0;
+  for (const auto& scores : scores_) {
+    for (auto begin = scores.begin(); begin != scores.end(); begin += batches_.front().context, ++count) {
+      const double mean = -std::accumulate(begin, begin + batches_.front().context, 0.0) / context;
+      sum += mean, squares += mean * mean;
+    }
+  }
+  const double variance =
+      std::max(0.0, squares / count - (sum / count) * (sum / count)) * count / std::max(1.0, count - 1);
+  return std::sqrt(variance / count);
 }
 
 int64_t ValidationSet::tokens() const {
@@ -89,7 +105,8 @@ Evaluation ValidationSet::evaluate(Transformer& model, const std::string& dtype)
   const bool was_training = model.is_training();
   model.eval();
   const auto device = model.parameters().front().device();
-  Evaluation evaluation{.bayes_loss = bayes_loss_, .positions = bins_by_position()};
+  Evaluation evaluation{
+      .bayes_loss = bayes_loss_, .bayes_loss_error = bayes_loss_error_, .positions = bins_by_position()};
   const int64_t context = batches_.front().context, width = evaluation.positions.front().last;
   for (size_t i = 0; i < batches_.size(); ++i) {
     const auto& batch = batches_[i];

@@ -20,11 +20,12 @@ struct Bin {
 };
 
 struct Evaluation {
-  double loss = 0;                   ///< mean over the targets that count, nats per token, summed in float64
-  double accuracy = 0;               ///< share of them that the most probable token hits
-  std::optional<double> bayes_loss;  ///< of the ideal predictor on the same tokens, where the process is known
-  std::vector<Bin> positions;        ///< at most 32, of equal width; those without a target left out
-  std::vector<Bin> distances;        ///< [1, 1], [2, 3], [4, 7], ...; empty where no distance is known
+  double loss = 0;                         ///< mean over the targets that count, nats per token, summed in float64
+  double accuracy = 0;                     ///< share of them that the most probable token hits
+  std::optional<double> bayes_loss;        ///< of the ideal predictor on the same tokens, where the process is known
+  std::optional<double> bayes_loss_error;  ///< its standard error, from the spread of the windows' means
+  std::vector<Bin> positions;              ///< at most 32, of equal width; those without a target left out
+  std::vector<Bin> distances;              ///< [1, 1], [2, 3], [4, 7], ...; empty where no distance is known
 };
 
 /// `{positions: {first, last, count, loss, accuracy, bayes_loss?}, distances: {...}}`, each a list with one entry per
@@ -55,10 +56,11 @@ class ValidationSet {
 
  private:
   std::vector<Bin> bins_by_position() const;
+  double error_over_windows() const;
 
   std::vector<Batch> batches_;
   std::vector<std::vector<double>> scores_;  // ln probability of the ideal predictor, by batch; empty if not known
-  std::optional<double> bayes_loss_;
+  std::optional<double> bayes_loss_, bayes_loss_error_;
 };
 
 /// The set of a run's configuration, made once per process: workers train many runs on the same one.

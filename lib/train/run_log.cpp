@@ -38,6 +38,7 @@ void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t 
     row["bayes_loss"] = *evaluation.bayes_loss;
     row["excess"] = evaluation.loss - *evaluation.bayes_loss;
   }
+  if (in_detail && evaluation.bayes_loss_error) row["bayes_loss_error"] = *evaluation.bayes_loss_error;
   row["accuracy"] = evaluation.accuracy;
   if (in_detail) row.update(details(evaluation));
   append(row);

@@ -1,24 +1,97 @@
 #include "train/evaluate.h"
 
+#include <cmath>
+
+#include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+
+#include "data/registry.h"
+#include "train/stepper.h"
 
 using namespace attnscale;
 
-TEST_CASE("evaluate: a validation set is rounded up to whole windows, and those to whole batches") {
-  // Batches hold about 2,048 tokens: 32 windows of 64.
-  CHECK(ValidationSet::num_windows(64, 1) == 1);
-  CHECK(ValidationSet::num_windows(64, 65) == 2);
-  CHECK(ValidationSet::num_windows(64, 32 * 64) == 32);
-  CHECK(ValidationSet::num_windows(64, 32 * 64 + 1) == 64);
-  CHECK(ValidationSet::num_windows(5000, 5001) == 2);  // a window longer than a batch is a batch
+namespace {
+
+constexpr int64_t context = 20;
+
+std::shared_ptr<const Source> made(const std::string& name, const Json& options) {
+  const auto& info = source_named(name);
+  return info.make(info.resolve(options));
 }
 
-TEST_CASE("evaluate: the most tokens for a number of windows fit, and one more does not") {
-  for (const int64_t context : {1, 7, 64, 1000, 5000})
-    for (const int64_t windows : {1, 2, 31, 32, 33, 4097}) {
-      INFO("context " << context << ", windows " << windows);
-      const int64_t most = ValidationSet::most_tokens(context, windows);
-      CHECK(ValidationSet::num_windows(context, most) <= windows);
-      CHECK(ValidationSet::num_windows(context, most + 1) > windows);
-    }
+Transformer small_model(int64_t vocabulary) {
+  ModelOptions options;
+  options.depth = 1;
+  options.model_dim = 16;
+  options.num_heads = 2;
+  return Transformer(resolved(options, vocabulary), {}, context, 1);
+}
+
+}  // namespace
+
+TEST_CASE("evaluation: only asked targets count, in the loss, the accuracy and every bin") {
+  const auto source = made("induction", {{"alphabet", 5}});
+  auto model = small_model(source->vocab_size());
+  const ValidationSet set(*source, context, 400);
+  const auto evaluation = set.evaluate(model, "float32");
+  CHECK(set.tokens() == 400);
+  CHECK(set.num_asked() == 20);
+
+  // By hand: the last target of each window.
+  double loss = 0, hits = 0;
+  const auto batch = source->batch(Split::validation, 0, 0, 20, context);
+  const torch::NoGradGuard no_gradients;
+  model.eval();
+  const auto logits = model.forward(tokens_of(batch).narrow(1, 0, context)).select(1, context - 1).to(torch::kFloat64);
+  for (int64_t row = 0; row < 20; ++row) {
+    const int64_t answer = batch.tokens[row * (context + 1) + context];
+    loss -= at::log_softmax(logits[row], 0)[answer].item<double>() / 20;
+    hits += logits[row].argmax().item<int64_t>() == answer;
+  }
+  CHECK(evaluation.loss == Catch::Approx(loss).epsilon(1e-5));  // float32 log-softmax there, float64 here
+  CHECK(evaluation.accuracy == Catch::Approx(hits / 20));
+
+  REQUIRE(evaluation.positions.size() == 1);
+  CHECK(evaluation.positions[0].first == context);
+  CHECK(evaluation.positions[0].count == 20);
+  CHECK(evaluation.positions[0].loss == Catch::Approx(evaluation.loss));
+  int64_t by_distance = 0;
+  for (const auto& bin : evaluation.distances) {
+    by_distance += bin.count;
+    CHECK((bin.first & (bin.first - 1)) == 0);
+    CHECK(bin.last == 2 * bin.first - 1);
+  }
+  CHECK(by_distance == 20);
+}
+
+TEST_CASE("evaluation: bins by position add up to the whole, and the Bayes loss has an error") {
+  const auto source = made("dirichlet", Json::object());
+  auto model = small_model(source->vocab_size());
+  const ValidationSet set(*source, context, 4000);
+  const auto evaluation = set.evaluate(model, "float32");
+  REQUIRE(evaluation.positions.size() == context);
+  double loss = 0, bayes = 0;
+  for (const auto& bin : evaluation.positions) loss += bin.loss / context, bayes += bin.bayes_loss / context;
+  CHECK(loss == Catch::Approx(evaluation.loss));
+  CHECK(bayes == Catch::Approx(*evaluation.bayes_loss));
+  CHECK(evaluation.distances.empty());
+  // The truth lies within five standard errors of what the set happens to have.
+  const auto truth = source->truth(context);
+  CHECK(std::abs(*evaluation.bayes_loss - truth->bayes_loss) < 5 * *evaluation.bayes_loss_error);
+  CHECK(*evaluation.bayes_loss_error < 0.05);
+}
+
+TEST_CASE("training: a target that is not asked for has no gradient") {
+  const auto source = made("induction", {{"alphabet", 5}});
+  auto model = small_model(source->vocab_size());
+  auto batch = source->batch(Split::train, 1, 0, 4, context);
+  const auto loss_with = [&](const Tensor& targets_from) {
+    return at::cross_entropy_loss(next_token_logits(model, tokens_of(batch), "float32"),
+                                  targets_of(targets_from, asked_of(batch)), {}, at::Reduction::Mean, not_asked);
+  };
+  auto changed = tokens_of(batch).clone();
+  changed.narrow(1, 1, context - 1).fill_(1);  // every target but the last
+  CHECK(loss_with(tokens_of(batch)).item<double>() == loss_with(changed).item<double>());
+  CHECK(next_token_loss(model, tokens_of(batch), "float32", at::Reduction::Mean, asked_of(batch)).item<double>() ==
+        loss_with(tokens_of(batch)).item<double>());
 }

@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include "commands.h"
@@ -9,6 +10,7 @@
 #include "report/report.h"
 #include "scaling/fit.h"
 #include "scaling/scaling.h"
+#include "sweep/certificate.h"
 
 namespace attnscale {
 
@@ -16,7 +18,16 @@ void write_scaling(const std::filesystem::path& folder) {
   write_file_atomically(folder / "scaling.json", scaling_of_sweep(folder).dump(1) + "\n");
 }
 
+void certify(const std::filesystem::path& folder) {
+  at::set_num_threads(1);  // small tensors: waiting for threads costs more than the work
+  const auto certificate = certificate_for(variants_of_results(folder), [](const std::string& variant) {
+    std::cerr << fmt::format("proving {} (once for this build on this machine)\n", variant);
+  });
+  write_file_atomically(folder / "certificate.json", certificate.dump(1) + "\n");
+}
+
 void finish_sweep(const std::filesystem::path& folder) {
+  certify(folder);
   write_scaling(folder);
   const auto files = write_report(folder);
   for (const auto& note : files.notes) std::cerr << note << "\n";

@@ -4,7 +4,10 @@
 
 namespace attnscale {
 
-/// From a sweep's folder alone: scaling.json, report.html and figures, and a summary on standard output.
+/// Writes certificate.json: the proofs of the variants whose runs are in a results folder.
+void certify(const std::filesystem::path& folder);
+
+/// From a sweep's folder alone: certificate.json, scaling.json, report.html and figures, and a summary on standard output.
 void finish_sweep(const std::filesystem::path& folder);
 
 /// Writes scaling.json of a sweep's folder. Each stage can be done again by itself, years later.

@@ -6,11 +6,13 @@
 #include "attention/conformance.h"
 #include "attention/registry.h"
 #include "commands.h"
+#include "core/files.h"
+#include "sweep/certificate.h"
 
 namespace attnscale {
 namespace {
 
-ExitCode verify(const std::vector<std::string>& names, bool json) {
+ExitCode verify(const std::vector<std::string>& names, bool json, const std::string& out) {
   at::set_num_threads(1);  // small tensors: waiting for threads costs more than the work
   std::vector<const VariantInfo*> chosen;
   for (const auto& name : names) chosen.push_back(&variant_named(name));
@@ -28,7 +30,9 @@ ExitCode verify(const std::vector<std::string>& names, bool json) {
       print(fmt::format("  {} {:<24} measured {:<10.3g} tolerance {:<10.3g}{}\n", check.passed ? "ok  " : "FAIL",
                         check.name, check.measured, check.tolerance, check.detail.empty() ? "" : " " + check.detail));
   }
-  if (json) print_json(to_json(reports));
+  const auto certificate = certificate_of(to_json(reports));
+  if (!out.empty()) write_file_atomically(out, certificate.dump(1) + "\n");
+  if (json) print_json(certificate);
   return passed ? ExitCode::done : ExitCode::run_failed;
 }
 
@@ -41,8 +45,10 @@ void add_verify(CLI::App& app, Action& action) {
   auto json = std::make_shared<bool>(false);
   command->add_option("name", *names, "variants; all when left out");
   command->add_flag("--json", *json, "one JSON document on standard output");
+  auto out = std::make_shared<std::string>();
+  command->add_option("--out", *out, "also write the certificate, as JSON, to this file");
   command->footer("Example: attnscale verify linear softmax");
-  command->callback([=, &action] { action = [=] { return verify(*names, *json); }; });
+  command->callback([=, &action] { action = [=] { return verify(*names, *json, *out); }; });
 }
 
 }  // namespace attnscale

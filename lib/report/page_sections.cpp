@@ -239,6 +239,23 @@ std::string runs_section(const Sweep& sweep) {
          table("All runs", heads(columns, true), body, true) + "</section>\n";
 }
 
+/// One line: which variants are proven, by how many checks, and by which build.
+std::string certificate_facts(const Sweep& sweep) {
+  const Json& variants = at_path(sweep.certificate, "variants");
+  if (!variants.is_array() || variants.empty()) return "";
+  std::string text;
+  for (const Json& variant : variants) {
+    if (!text.empty()) text += ", ";
+    const Json& checks = at_path(variant, "checks");
+    const bool passed = at_path(variant, "passed") == true;
+    text += fmt::format("{} {} ({} checks)", text_at(variant, "name"), passed ? "proven" : "NOT PROVEN",
+                        checks.is_array() ? checks.size() : 0);
+  }
+  const std::string commit = text_at(sweep.certificate, "provenance.commit");
+  return fmt::format("<dt>variants</dt><dd>{}; certificate.json, commit {}</dd>", html_escape(text),
+                     html_escape(commit.empty() ? "unknown" : commit));
+}
+
 std::string provenance_section(const Sweep& sweep) {
   static const std::pair<const char*, const char*> entries[] = {
       {"program", "provenance.version"}, {"commit", "provenance.commit"}, {"compiler", "provenance.compiler"},
@@ -261,6 +278,7 @@ std::string provenance_section(const Sweep& sweep) {
     list +=
         fmt::format("<dt>time</dt><dd>{} to {}</dd>", html_escape(*started.begin()), html_escape(*finished.rbegin()));
   }
+  list += certificate_facts(sweep);
   std::string spec;
   if (!sweep.spec.empty()) {
     for (const char c : sweep.spec.dump(2, ' ', false, Json::error_handler_t::replace)) {

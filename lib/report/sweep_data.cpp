@@ -222,6 +222,13 @@ Sweep read_sweep(const fs::path& folder) {
   sweep.spec = read_optional(folder / "spec.json", sweep.notes);
   const Json plan = read_optional(folder / "plan.json", sweep.notes);
   sweep.scaling = read_optional(folder / "scaling.json", sweep.notes);
+  if (fs::exists(folder / "certificate.json"))
+    sweep.certificate = read_optional(folder / "certificate.json", sweep.notes);
+  for (const Json& variant : at_path(sweep.certificate, "variants"))
+    if (at_path(variant, "passed") == false)
+      sweep.notes.push_back(fmt::format("{} is not proven: checks of its certificate fail (certificate.json), so its "
+                                        "runs may not be what their name says.",
+                                        text_at(variant, "name")));
   sweep.name = text_at(sweep.spec, "name");
   if (sweep.name.empty()) sweep.name = text_at(plan, "name");
   if (sweep.name.empty()) sweep.name = fs::weakly_canonical(folder).filename().string();

@@ -63,7 +63,7 @@ struct KnownTruth {
 /// A sweep folder's files, read once.
 struct Sweep {
   std::string name;
-  Json spec, scaling;
+  Json spec, scaling, certificate;
   std::vector<Json> rows;  ///< of results.jsonl, sorted as `runs`
   std::vector<Run> runs;   ///< by variant, depth, width, tokens, seed
   std::vector<Cell> cells;
@@ -78,7 +78,7 @@ struct Sweep {
   const Law* law(const std::string& series, const std::string& form, bool paired = false) const;
 };
 
-/// Reads spec.json, plan.json, results.jsonl and scaling.json; only results.jsonl must be there.
+/// Reads spec.json, plan.json, results.jsonl, scaling.json and certificate.json; only results.jsonl must be there.
 /// @throws as read_result_rows, which reads the results
 Sweep read_sweep(const std::filesystem::path& folder);
 

@@ -17,6 +17,10 @@ std::string attention_name(const Json& row) {
   if (config == row.end() || !config->is_object()) return "";
   const auto attention = config->find("attention");
   if (attention == config->end() || !attention->is_object()) return "";
+  // A hybrid's row says what it is called; its attention section is that of one of its layers.
+  const auto model = row["config"].find("model");
+  const bool hybrid = model != row["config"].end() && model->is_object() && model->contains("layers");
+  if (hybrid && row.contains("variant") && row["variant"].is_string()) return row["variant"];
   return attention->value("variant", "");
 }
 

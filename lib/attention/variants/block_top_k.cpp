@@ -219,9 +219,9 @@ const Register<BlockTopK> register_block_top_k{{
                     .other = "softmax",
                     .other_causal = false}},
     .deviations = {{"algorithmic_growth",
-                    {1.0,
-                     "the gate's T^2 / block overtakes the attention's T block top_blocks only beyond 2^18 "
-                     "positions"}}},
+                    {0.4,
+                     "from 2^16 to 2^18 positions the gate's T^2 / block is of the size of the attention's T block "
+                     "top_blocks, so that cost grows as T^1.63 to T^1.77 there"}}},
 }};
 
 }  // namespace

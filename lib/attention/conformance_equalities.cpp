@@ -1,6 +1,7 @@
 // Conformance, fifth theme: a variant that must equal another one. A variant's own registration
 // states its equalities (VariantInfo::equalities).
 
+#include <ATen/ops/randn_like.h>
 #include <fmt/format.h>
 
 #include "attention/conformance_case.h"
@@ -10,6 +11,7 @@ namespace {
 
 // Float64 on both sides; what differs is the order of sums over at most a few hundred terms.
 constexpr double equality_tolerance = 1e-10;
+constexpr double equal_gradient_tolerance = 1e-9;
 
 std::vector<Geometry> geometries_for(const Equality& equality) {
   const Geometry base{.num_heads = 2, .num_kv_heads = 2, .head_dim = 8, .value_dim = 8, .context = equality.length};
@@ -17,6 +19,22 @@ std::vector<Geometry> geometries_for(const Equality& equality) {
   unequal.value_dim = 7;
   std::vector<Geometry> result = {base, unequal};
   return result;
+}
+
+/// Gradients to query, key and value (or hidden): to what both sides have, but not to gates, which one side may lack.
+void compare_gradients(const Tensor& output, const std::vector<Leaf>& by, const Tensor& expected,
+                       const std::vector<Leaf>& other_by, const std::string& where, Recorder& record) {
+  torch::manual_seed(8);
+  const auto weight = at::randn_like(expected.detach());
+  const auto slopes = gradients(output, weight, by), other_slopes = gradients(expected, weight, other_by);
+  double scale = 0;  // one for all: a gradient that should vanish is noise
+  for (const auto& slope : other_slopes) scale = std::max(scale, largest(slope));
+  for (size_t i = 0; i < by.size(); ++i)
+    for (size_t j = 0; j < other_by.size(); ++j) {
+      if (by[i].name != other_by[j].name || by[i].name.starts_with("gate ")) continue;
+      record.note("equal_gradients", largest(slopes[i] - other_slopes[j]) / std::max(scale, 1e-300),
+                  equal_gradient_tolerance, where + ", " + by[i].name);
+    }
 }
 
 /// Whether the place was one that both can stand at.
@@ -28,7 +46,6 @@ bool compare(const VariantInfo& variant, const Equality& equality, Geometry geom
   if (!refusals(variant, equality.options, geometry).empty()) return false;
   if (!refusals(other, equality.other_options, other_geometry).empty()) return false;
 
-  const torch::NoGradGuard no_gradients;
   Case left{variant, equality.options, geometry, {equality.length}, {}};
   left.seed = seed;
   Case right{other, equality.other_options, other_geometry, {equality.length}, {}};
@@ -36,16 +53,19 @@ bool compare(const VariantInfo& variant, const Equality& equality, Geometry geom
   constexpr int64_t batch = 2;
   const auto attention = left.make();
   if (equality.prepare) equality.prepare(*attention);
-  auto inputs = left.inputs(batch, equality.length, equality.length);
-  if (equality.inputs) inputs = equality.inputs(inputs);
-  auto output = attention->forward(inputs);  // [B, H, T, E]
-  auto expected = right.make()->forward(right.inputs(batch, equality.length, equality.length));
+  const auto drawn = left.inputs(batch, equality.length, equality.length);
+  auto output = attention->forward(equality.inputs ? equality.inputs(drawn) : drawn);  // [B, H, T, E]
+  const auto other_drawn = right.inputs(batch, equality.length, equality.length);
+  const auto other_attention = right.make();
+  auto expected = other_attention->forward(other_drawn);
   if (equality.newest_only) {
     output = output.select(2, -1);
     expected = expected.select(2, -1);
   }
   record.note("equals_known", distance(output, expected), equality_tolerance,
               fmt::format("{}, {}", equality.statement, left.at(equality.length)));
+  compare_gradients(output, leaves(drawn), expected, leaves(other_drawn),
+                    fmt::format("{}, {}", equality.statement, left.at(equality.length)), record);
   return true;
 }
 

@@ -36,6 +36,7 @@ namespace attnscale {
 /// differ when the same is done again with the same seed | | extreme_logits | non-finite numbers for logits up to 1e4 |
 /// | float32_distance, bfloat16_distance | relative distance of that arithmetic from float64 |
 /// | mixed_precision_distance | the same for float32 parameters and bfloat16 inputs under autocast |
+/// | equal_gradients | the same for gradients to query, key and value |
 /// | equals_known | distance from the variants it must equal (VariantInfo::equalities) |
 struct Check {
   std::string name;

@@ -119,6 +119,17 @@ std::string options_markdown() {
   return text;
 }
 
+std::string families_markdown() {
+  std::string text = "| family | variants |\n|---|---|";
+  std::string family;
+  for (const auto& v : all_variants()) {
+    if (v.family == family) text += fmt::format(", `{}`", v.name);
+    else text += fmt::format("{}\n| {} | `{}`", family.empty() ? "" : " |", v.family, v.name);
+    family = v.family;
+  }
+  return text + " |\n";
+}
+
 std::string variants_markdown() {
   std::string text = "| family | variant | what it does | time | decode state | source |\n|---|---|---|---|---|---|\n";
   for (const auto& v : all_variants())

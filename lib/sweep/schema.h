@@ -17,6 +17,9 @@ std::string options_markdown();
 /// The variants as a Markdown table, by family.
 std::string variants_markdown();
 
+/// One line per family: its variants' names.
+std::string families_markdown();
+
 /// The sources as a Markdown table.
 std::string sources_markdown();
 

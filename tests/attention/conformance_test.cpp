@@ -206,6 +206,7 @@ TEST_CASE("conformance: a sound variant passes every check that its traits ask f
                        "causal_no_leak",
                        "sees_nothing_else",
                        "future_inert",
+                       "prefix_equal",
                        "sees_all_declared",
                        "nothing_ignored",
                        "batch_independence",
@@ -228,12 +229,13 @@ TEST_CASE("conformance: a sound variant passes every check that its traits ask f
 TEST_CASE("conformance: a look at the next position is a leak") {
   // Decoding one by one cannot look ahead, so it disagrees too.
   CHECK(failures(scratch(Fault::sees_one_ahead)) ==
-        Names{"causal_no_leak", "sees_nothing_else", "future_inert", "decode_equals_forward"});
+        Names{"causal_no_leak", "sees_nothing_else", "future_inert", "prefix_equal", "decode_equals_forward"});
 }
 
 TEST_CASE("conformance: a future that decides without a gradient") {
   // The newest key is padded in one row, and seen all the same; when decoding, the newest key is another one.
-  CHECK(failures(scratch(Fault::future_chooses)) == Names{"future_inert", "padding_inert", "decode_equals_forward"});
+  CHECK(failures(scratch(Fault::future_chooses)) ==
+        Names{"future_inert", "prefix_equal", "padding_inert", "decode_equals_forward"});
 }
 
 TEST_CASE("conformance: a window one key wider than declared") {
@@ -390,11 +392,14 @@ TEST_CASE("conformance: an equality with another variant is held to") {
                       }}};
   CHECK(failures(info).empty());
   info.equalities[0].options = {{"window", 8}};
-  CHECK(failures(info) == Names{"equals_known"});
+  CHECK(failures(info) == Names{"equals_known", "equal_gradients"});
   info.equalities[0].newest_only = true;  // the first key is out of its sight too
-  CHECK(failures(info) == Names{"equals_known"});
+  CHECK(failures(info) == Names{"equals_known", "equal_gradients"});
   info.equalities[0].options = {{"window", 9}};
   CHECK(failures(info).empty());
+  auto detached = scratch(Fault::half_detached);
+  detached.equalities = info.equalities;
+  CHECK(failures(detached) == Names{"oracle_gradients", "finite_differences", "equal_gradients"});
 }
 
 TEST_CASE("conformance: JSON holds every check, and no number that is not finite") {

@@ -13,14 +13,14 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-constexpr int64_t context = 24;
+constexpr int64_t text_context = 24;
 
 RunConfig small_config(const std::string& variant) {
   std::vector<Problem> problems;
   auto config =
       RunConfig::from_json({{"model", {{"depth", 2}, {"model_dim", 16}, {"num_heads", 2}}},
                             {"attention", {{"variant", variant}}},
-                            {"data", {{"source", "copy"}, {"alphabet", 6}, {"context", context}}},
+                            {"data", {{"source", "copy"}, {"alphabet", 6}, {"context", text_context}}},
                             {"train", {{"steps", 3}, {"warmup_steps", 1}, {"batch_size", 2}, {"eval_tokens", 64}}}},
                            problems);
   REQUIRE(problems.empty());
@@ -34,10 +34,10 @@ TEST_CASE("generate: the most probable tokens by the decode state are those of w
                                     "gated_delta", "native_sparse", "segment_recurrent"}) {
     INFO(variant);
     const auto config = small_config(variant);
-    Transformer model(config.model, config.attention, context, 5);
+    Transformer model(config.model, config.attention, text_context, 5);
     model.eval();
     const std::vector<int64_t> prompt = {1, 4, 2};
-    const auto made = generate(model, config.attention, context, prompt, {.count = context - 2, .temperature = 0});
+    const auto made = generate(model, config.attention, text_context, prompt, {.count = text_context - 2, .temperature = 0});
     CHECK(made.with_state);
     CHECK(made.state_bytes > 0);
     const torch::NoGradGuard no_gradients;
@@ -48,39 +48,39 @@ TEST_CASE("generate: the most probable tokens by the decode state are those of w
       CHECK(logits.max().item<float>() - logits[token].item<float>() < 1e-5f);
       text.push_back(token);
     }
-    CHECK(made.tokens.size() == context - 2);
+    CHECK(made.tokens.size() == text_context - 2);
   }
 }
 
 TEST_CASE("generate: a seed gives the same text, another one another, and top_k 1 is the most probable") {
   const auto config = small_config("softmax");
-  Transformer model(config.model, config.attention, context, 5);
+  Transformer model(config.model, config.attention, text_context, 5);
   model.eval();
   const auto with = [&](GenerateOptions options) {
     options.count = 20;
-    return generate(model, config.attention, context, {1}, options).tokens;
+    return generate(model, config.attention, text_context, {1}, options).tokens;
   };
   CHECK(with({.seed = 1}) == with({.seed = 1}));
   CHECK(with({.seed = 1}) != with({.seed = 2}));
   CHECK(with({.temperature = 3, .top_k = 1}) == with({.temperature = 0}));
-  CHECK_THROWS_WITH(generate(model, config.attention, context, {1, 2}, {.count = context}),
+  CHECK_THROWS_WITH(generate(model, config.attention, text_context, {1, 2}, {.count = text_context}),
                     ContainsSubstring("ask for at most 23"));
-  CHECK_THROWS_AS(generate(model, config.attention, context, {}, {.count = 1}), DataError);
+  CHECK_THROWS_AS(generate(model, config.attention, text_context, {}, {.count = 1}), DataError);
 }
 
 TEST_CASE("trained model: weights of a checkpoint come back, and what is not a run is refused by name") {
   const ScratchFolder folder;
   const auto config = small_config("linear");
-  train_run(config, {.folder = folder.path() / "runs" / "one"});
-  const auto trained = load_trained_model(folder.path());
+  train_run(config, {.folder = folder.path / "runs" / "one"});
+  const auto trained = load_trained_model(folder.path);
   CHECK(trained.step == 3);
   CHECK(trained.config.id() == config.id());
   CHECK_FALSE(trained.model->is_training());
-  Transformer fresh(config.model, config.attention, context, 0);
+  Transformer fresh(config.model, config.attention, text_context, 0);
   CHECK_FALSE(at::equal(trained.model->parameters().front(), fresh.parameters().front()));
-  CHECK(load_trained_model(folder.path() / "runs" / "one" / "checkpoint").step == 3);
+  CHECK(load_trained_model(folder.path / "runs" / "one" / "checkpoint").step == 3);
 
-  train_run(small_config("softmax"), {.folder = folder.path() / "runs" / "two"});
-  CHECK_THROWS_WITH(load_trained_model(folder.path()), ContainsSubstring("holds 2 runs"));
+  train_run(small_config("softmax"), {.folder = folder.path / "runs" / "two"});
+  CHECK_THROWS_WITH(load_trained_model(folder.path), ContainsSubstring("holds 2 runs"));
   CHECK_THROWS_WITH(load_trained_model("/nowhere/at/all"), ContainsSubstring("no run is here"));
 }

@@ -22,22 +22,27 @@ namespace attnscale {
 /// | finite_differences | relative distance of gradients from central differences |
 /// | causal_no_leak | largest gradient of an output to an input after it; must be exactly zero |
 /// | sees_nothing_else | largest gradient to a key or value that `sees` hides; must be exactly zero |
-/// | future_inert | change of outputs when all later inputs are replaced: leaks through sorting or membership have no
-/// gradient | | sees_all_declared | pairs that `sees` declares and that have no influence | | positions_interact |
-/// where content decides: how much fewer than half of the outputs depend on another position | | nothing_ignored |
-/// inputs, gates and parameters without influence at full context | | batch_independence | change of a row when its
-/// mates change, leave or trade places | | padding_inert | change of real positions when padded ones change | |
-/// all_padded_finite | non-finite numbers in outputs and gradients of rows without real keys | | decode_equals_forward
-/// | distance of decoding, in chunks of 1, 7 and more, from one forward pass | | state_bytes | difference of measured
-/// and claimed bytes, after every chunk | | executed_flops | difference of FLOPs that the dispatcher saw and `cost`
-/// claims | | algorithmic_growth | difference of the exponents of T that `cost` and `time_complexity` say | |
-/// parameter_count | difference of counted and claimed parameters | | options_round_trip | options that JSON does not
-/// give back | | bounds_enforced | illegal option values that are accepted | | deterministic | tensors whose bits
-/// differ when the same is done again with the same seed | | extreme_logits | non-finite numbers for logits up to 1e4 |
+/// | future_inert | change of outputs when all later inputs are replaced, which sees leaks without gradients |
+/// | prefix_equal | distance of the first positions alone from the same positions of the whole, causal |
+/// | sees_all_declared | pairs that `sees` declares and that have no influence |
+/// | positions_interact | content-dependent: how much fewer than half of the outputs depend on another place |
+/// | nothing_ignored | inputs, gates and parameters without influence at full context |
+/// | batch_independence | change of a row when its mates change, leave or trade places |
+/// | padding_inert | change of real positions when padded ones change |
+/// | all_padded_finite | non-finite numbers in outputs and gradients of rows without real keys |
+/// | decode_equals_forward | distance of decoding, in chunks of 1, 7 and more, from one forward pass |
+/// | state_bytes | difference of measured and claimed bytes, after every chunk |
+/// | executed_flops | difference of FLOPs that the dispatcher saw and `cost` claims |
+/// | algorithmic_growth | difference of the exponents of T that `cost` and `time_complexity` say |
+/// | parameter_count | difference of counted and claimed parameters |
+/// | options_round_trip | options that JSON does not give back |
+/// | bounds_enforced | illegal option values that are accepted |
+/// | deterministic | tensors whose bits differ when the same is done again with the same seed |
+/// | extreme_logits | non-finite numbers for logits up to 1e4 |
 /// | float32_distance, bfloat16_distance | relative distance of that arithmetic from float64 |
 /// | mixed_precision_distance | the same for float32 parameters and bfloat16 inputs under autocast |
-/// | equal_gradients | the same for gradients to query, key and value |
 /// | equals_known | distance from the variants it must equal (VariantInfo::equalities) |
+/// | equal_gradients | the same for gradients to query, key and value |
 struct Check {
   std::string name;
   bool passed = true;

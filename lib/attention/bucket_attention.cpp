@@ -261,8 +261,13 @@ Tensor BucketAttention::oracle(const Inputs& in) const {
   for (int64_t b = 0; b < in.hidden.size(0); ++b) {
     std::vector<Tensor> by_head;
     for (int64_t h = 0; h < heads; ++h) {
-      const auto pair = looked_up(at::stack(shared[b][h]));
-      const auto queries = pair.query.unbind(0);
+      std::vector<Tensor> queries, key_rows;
+      for (const auto& row : shared[b][h]) {
+        const auto pair = oracle_pair(row);
+        queries.push_back(pair.query);
+        key_rows.push_back(pair.key);
+      }
+      const auto keys = at::stack(key_rows);       // [T, D]
       const auto values = at::stack(value[b][h]);  // [T, E]
       std::vector<std::vector<int64_t>> bucket;    // [T][r]
       for (const auto& row : shared[b][h]) bucket.push_back(oracle_buckets(row.detach(), h));
@@ -285,7 +290,7 @@ Tensor BucketAttention::oracle(const Inputs& in) const {
           continue;
         }
         const auto at = torch::tensor(std::vector<int64_t>(set.begin(), set.end()));
-        const auto logits = at::mv(pair.key.index_select(0, at), queries[static_cast<size_t>(t)]);
+        const auto logits = at::mv(keys.index_select(0, at), queries[static_cast<size_t>(t)]);
         const auto weights = at::softmax(logits / std::sqrt(static_cast<double>(geometry_.head_dim)), 0);
         outputs.push_back(at::mv(values.index_select(0, at).t(), weights));
       }

@@ -44,8 +44,11 @@ class BucketAttention : public Attention {
   struct Pair {
     Tensor query, key;
   };
-  /// Queries and keys from the shared projection [.., D]; also what the oracle uses, row by row.
+  /// Queries and keys from the shared projection [.., D].
   virtual Pair looked_up(const Tensor& shared) const = 0;
+
+  /// The same for the oracle by the paper's equation, in float64: shared [D] -> [D] each.
+  virtual Pair oracle_pair(const Tensor& shared) const = 0;
 
   /// Bucket of each position: shared [B, H, T, D] -> int64 [B, H, r, T].
   virtual Tensor assigned(const Tensor& shared) const = 0;

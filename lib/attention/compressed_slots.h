@@ -13,7 +13,7 @@ namespace attnscale {
 struct SlotCompressor {
   int64_t length = 1, stride = 1;  ///< l, d
   torch::Tensor weight;            ///< [G, l W, W]; rows i W .. (i + 1) W take position i of a slot
-  torch::Tensor bias;              ///< [G, W]
+  torch::Tensor bias;              ///< [G W]
 
   static int64_t num_slots(int64_t positions, int64_t length, int64_t stride) {
     return positions < length ? 0 : (positions - length) / stride + 1;
@@ -27,7 +27,7 @@ struct SlotCompressor {
     const auto laid_out =
         x.unfold(2, length, stride).permute({1, 0, 2, 4, 3}).reshape({groups, batch * slots, length * width});
     const auto type = x.scalar_type();
-    return at::baddbmm(bias.to(type).unsqueeze(1), laid_out, weight.to(type))
+    return at::baddbmm(bias.to(type).view({groups, 1, width}), laid_out, weight.to(type))
         .view({groups, batch, slots, width})
         .transpose(0, 1);
   }

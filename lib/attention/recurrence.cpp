@@ -14,17 +14,22 @@
 namespace attnscale {
 namespace {
 
-/// Cumulative log decays by chunk: [B, H, T] -> [B, H, n, c, 1]; padding does not decay.
+/// Cumulative log decays by chunk: [B, H, T, X] -> [B, H, n, c, X]; padding does not decay. In float64, as what is
+/// used is differences: behind a strong decay, float32 would have lost the last digits of the small ones.
 Tensor cumulative_log_decay(const Tensor& log_decay, const Blocks& blocks) {
-  return key_blocks(log_decay.unsqueeze(-1), blocks).cumsum(3);
+  return key_blocks(log_decay, blocks).cumsum(3, torch::kFloat64);
 }
+
+/// The factor of a difference of cumulative log decays, in the dtype of `like`.
+Tensor decayed(const Tensor& log_factor, const Tensor& like) { return log_factor.to(like.scalar_type()).exp(); }
 
 /// exp(g_{i+1} + .. + g_t) for i <= t, 0 above: [.., c, 1] -> [.., c, c]. Hidden before the exponential,
 /// which would overflow there.
-Tensor decay_between(const Tensor& cumulative_decay) {
+Tensor decay_between(const Tensor& cumulative_decay, const Tensor& like) {
   const int64_t c = cumulative_decay.size(-2);
   const auto later = at::ones({c, c}, cumulative_decay.options().dtype(torch::kBool)).triu(1);
-  return (cumulative_decay - cumulative_decay.mT()).masked_fill(later, -std::numeric_limits<double>::infinity()).exp();
+  const auto difference = (cumulative_decay - cumulative_decay.mT()).to(like.scalar_type());
+  return difference.masked_fill(later, -std::numeric_limits<double>::infinity()).exp();
 }
 
 Tensor initial_or_zeros(const ChunkedCall& call, const Tensor& key, const Tensor& value) {
@@ -52,25 +57,25 @@ Recurred scalar_decay(const Tensor& whole_query, const Tensor& whole_key, const 
   const int64_t shared = whole_query.size(1) / key_heads;  // R
   const auto blocks = even_blocks(positions, call.chunk_length);
   const auto [n, c] = blocks;
-  const auto query = query_blocks(whole_query, key_heads, blocks);  // [B, H or 1, n, R c, F]
-  const auto key = key_blocks(whole_key, blocks);                   // [B, H or 1, n, c, F]
-  const auto value = key_blocks(whole_value, blocks);               // [B, H, n, c, E]
-  const auto sum = cumulative_log_decay(log_decay, blocks);         // [B, H, n, c, 1]
+  const auto query = query_blocks(whole_query, key_heads, blocks);         // [B, H or 1, n, R c, F]
+  const auto key = key_blocks(whole_key, blocks);                          // [B, H or 1, n, c, F]
+  const auto value = key_blocks(whole_value, blocks);                      // [B, H, n, c, E]
+  const auto sum = cumulative_log_decay(log_decay.unsqueeze(-1), blocks);  // [B, H, n, c, 1]
 
-  const auto products = at::matmul(query, key.mT()).unflatten(3, {shared, c});      // [B, H or 1, n, R, c, c]
-  const auto weights = (products * decay_between(sum).unsqueeze(3)).flatten(3, 4);  // [B, H, n, R c, c]
-  auto outputs = at::matmul(weights, value);                                        // [B, H, n, R c, E]
+  const auto products = at::matmul(query, key.mT()).unflatten(3, {shared, c});             // [B, H or 1, n, R, c, c]
+  const auto weights = (products * decay_between(sum, value).unsqueeze(3)).flatten(3, 4);  // [B, H, n, R c, c]
+  auto outputs = at::matmul(weights, value);                                               // [B, H, n, R c, E]
   Recurred result;
   const int64_t carried = call.with_state ? n : n - 1;  // chunks whose state somebody needs
   if (n > 1 || call.initial.defined() || call.with_state) {
     const auto last = sum.narrow(3, c - 1, 1);  // [B, H, n, 1, 1]
-    const auto late = value.narrow(2, 0, carried) * (last - sum).narrow(2, 0, carried).exp();
+    const auto late = value.narrow(2, 0, carried) * decayed((last - sum).narrow(2, 0, carried), value);
     const auto made = at::matmul(key.narrow(2, 0, carried).mT(), late);  // [B, H, n - 1 or n, F, E]
-    auto found = found_states(initial_or_zeros(call, key, value), made, last.narrow(2, 0, carried).exp());
+    auto found = found_states(initial_or_zeros(call, key, value), made, decayed(last.narrow(2, 0, carried), value));
     if (call.with_state) result.state = found.back(), found.pop_back();
     if (n > 1 || call.initial.defined()) {
       const auto read = at::matmul(query, at::stack(found, 2)).unflatten(3, {shared, c});  // [B, H, n, R, c, E]
-      outputs = outputs + (read * sum.exp().unsqueeze(3)).flatten(3, 4);
+      outputs = outputs + (read * decayed(sum, value).unsqueeze(3)).flatten(3, 4);
     }
   }
   result.outputs = joined_blocks(outputs, states * shared, positions);
@@ -102,7 +107,7 @@ Recurred diagonal_decay(const Tensor& whole_query, const Tensor& whole_key, cons
   const Blocks blocks{n, c};
   const auto query = key_blocks(whole_query, blocks), key = key_blocks(whole_key, blocks);  // [B, H, n, c, F]
   const auto value = key_blocks(whole_value, blocks);                                       // [B, H, n, c, E]
-  const auto sum = key_blocks(log_decay, blocks).cumsum(3);                                 // [B, H, n, c, F]
+  const auto sum = cumulative_log_decay(log_decay, blocks);                                 // [B, H, n, c, F]
 
   auto outputs = (query * key).sum(-1, true) * value;  // each position meets itself
   for (int64_t half = 1; half < c; half *= 2) {
@@ -110,8 +115,8 @@ Recurred diagonal_decay(const Tensor& whole_query, const Tensor& whole_key, cons
       return x.unflatten(3, {c / (2 * half), 2, half}).select(4, side);
     };
     const auto left = part(sum, 0), boundary = left.narrow(-2, half - 1, 1);
-    const auto later = part(query, 1) * (part(sum, 1) - boundary).exp();
-    const auto earlier = part(key, 0) * (boundary - left).exp();
+    const auto later = part(query, 1) * decayed(part(sum, 1) - boundary, value);
+    const auto earlier = part(key, 0) * decayed(boundary - left, value);
     const auto met = at::matmul(at::matmul(later, earlier.mT()), part(value, 0));
     outputs = at::stack({part(outputs, 0), part(outputs, 1) + met}, 4).flatten(3, 5);
   }
@@ -119,11 +124,13 @@ Recurred diagonal_decay(const Tensor& whole_query, const Tensor& whole_key, cons
   const int64_t carried = call.with_state ? n : n - 1;
   if (n > 1 || call.initial.defined() || call.with_state) {
     const auto last = sum.narrow(3, c - 1, 1);  // [B, H, n, 1, F]
-    const auto late = key.narrow(2, 0, carried) * (last - sum).narrow(2, 0, carried).exp();
+    const auto late = key.narrow(2, 0, carried) * decayed((last - sum).narrow(2, 0, carried), value);
     const auto made = at::matmul(late.mT(), value.narrow(2, 0, carried));
-    auto found = found_states(initial_or_zeros(call, key, value), made, last.narrow(2, 0, carried).exp().mT());
+    auto found =
+        found_states(initial_or_zeros(call, key, value), made, decayed(last.narrow(2, 0, carried), value).mT());
     if (call.with_state) result.state = found.back(), found.pop_back();
-    if (n > 1 || call.initial.defined()) outputs = outputs + at::matmul(query * sum.exp(), at::stack(found, 2));
+    if (n > 1 || call.initial.defined())
+      outputs = outputs + at::matmul(query * decayed(sum, value), at::stack(found, 2));
   }
   result.outputs = joined_blocks(outputs, whole_query.size(1), positions);
   return result;
@@ -151,22 +158,23 @@ Recurred delta_rule(const Tensor& whole_query, const Tensor& whole_key, const Te
   const auto query = key_blocks(whole_query, blocks), key = key_blocks(whole_key, blocks);  // [B, H, n, c, F]
   const auto value = key_blocks(whole_value, blocks);                                       // [B, H, n, c, E]
   const auto strength = key_blocks(beta.unsqueeze(-1), blocks);                             // [B, H, n, c, 1]
-  const auto sum = log_decay.defined() ? cumulative_log_decay(log_decay, blocks) : at::zeros_like(strength);
-  const auto between = decay_between(sum);  // [B, H, n, c, c]
+  const auto sum = log_decay.defined() ? cumulative_log_decay(log_decay.unsqueeze(-1), blocks)
+                                       : at::zeros_like(strength, strength.options().dtype(torch::kFloat64));
+  const auto between = decay_between(sum, value);  // [B, H, n, c, c]
 
   // A correction d_t = b_t (v_t - a_t S_{t-1}^T k_t) contains the earlier ones of its chunk:
   // d_t + b_t sum_{i<t} (a_{i+1} .. a_t) (k_t . k_i) d_i = b_t v_t - b_t (a_1 .. a_t) S^T k_t, S found by the chunk.
   const auto system = strength * between * at::matmul(key, key.mT());  // the solver reads below the diagonal only
   const bool has_past = n > 1 || call.initial.defined();
   auto right = strength * value;
-  if (has_past) right = at::cat({right, strength * sum.exp() * key}, -1);
+  if (has_past) right = at::cat({right, strength * decayed(sum, value) * key}, -1);
   const auto solved =
       at::linalg_solve_triangular(system, right, /*upper=*/false, /*left=*/true, /*unitriangular=*/true);
   auto corrections = solved.narrow(-1, 0, width);  // [B, H, n, c, E]
 
   const auto weights = between * at::matmul(query, key.mT());  // [B, H, n, c, c]
   const auto last = sum.narrow(3, c - 1, 1);                   // [B, H, n, 1, 1]
-  const auto late = (key * (last - sum).exp()).mT();           // [B, H, n, F, c]
+  const auto late = (key * decayed(last - sum, value)).mT();   // [B, H, n, F, c]
   Recurred result;
   if (!has_past) {
     if (call.with_state) result.state = at::matmul(late.select(2, 0), corrections.select(2, 0));
@@ -174,7 +182,7 @@ Recurred delta_rule(const Tensor& whole_query, const Tensor& whole_key, const Te
     return result;
   }
   const auto from_past = solved.narrow(-1, width, key.size(-1)).unbind(2);  // n x [B, H, c, F]
-  const auto own = corrections.unbind(2), writes = late.unbind(2), left_over = last.exp().unbind(2);
+  const auto own = corrections.unbind(2), writes = late.unbind(2), left_over = decayed(last, value).unbind(2);
   std::vector<Tensor> found, made;
   auto state = initial_or_zeros(call, key, value);
   for (int64_t i = 0; i < n; ++i) {
@@ -183,7 +191,8 @@ Recurred delta_rule(const Tensor& whole_query, const Tensor& whole_key, const Te
     if (i + 1 < n || call.with_state) state = at::addcmul(at::matmul(writes[i], made[i]), left_over[i], state);
   }
   if (call.with_state) result.state = state;
-  const auto outputs = at::matmul(weights, at::stack(made, 2)) + at::matmul(query * sum.exp(), at::stack(found, 2));
+  const auto outputs =
+      at::matmul(weights, at::stack(made, 2)) + at::matmul(query * decayed(sum, value), at::stack(found, 2));
   result.outputs = joined_blocks(outputs, whole_query.size(1), positions);
   return result;
 }

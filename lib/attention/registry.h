@@ -47,6 +47,10 @@ struct VariantInfo {
   std::vector<Json> samples = {};         ///< option objects that the conformance run tries beside the defaults
   std::vector<Equality> equalities = {};  ///< what else it must equal; proven by the conformance run
   std::map<std::string, Deviation> deviations = {};  ///< by the check's name; what it legitimately breaks, and how far
+  /// How many equal parts of a head's query and key rotary positions turn, each by itself: as many as the variant takes
+  /// products of. 0: rotary is refused, for the reason of `no_rotary`.
+  int64_t rotary_parts = 1;
+  std::string no_rotary = {};
 
   // Filled by Register.
   Fields fields = {};

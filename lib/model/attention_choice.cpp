@@ -146,6 +146,24 @@ Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_
           .model_dim = options.model_dim};
 }
 
+namespace {
+
+/// Why a variant's heads cannot be turned by rotary positions, with what would work; empty when they can.
+std::string no_rotary(const VariantInfo& variant, const ModelOptions& options) {
+  if (variant.rotary_parts == 0)
+    return fmt::format("{}; set model.position to \"none\", \"learned\" or \"sinusoidal\"", variant.no_rotary);
+  const int64_t width = options.model_dim / options.num_heads, step = 2 * variant.rotary_parts;
+  if (width % step == 0) return "";
+  return fmt::format(
+      "rotary turns pairs of numbers in each of the {} parts of {}'s heads, so the head width must be a multiple of "
+      "{}, "
+      "and model_dim {} / num_heads {} is {}; the nearest model_dim that works is {}",
+      variant.rotary_parts, variant.name, step, options.model_dim, options.num_heads, width,
+      nearest_multiple(options.model_dim, step * options.num_heads));
+}
+
+}  // namespace
+
 std::vector<Problem> model_problems(const ModelOptions& options, const AttentionChoice& attention, int64_t context) {
   std::vector<Problem> problems;
   const bool rotary = options.position == "rotary";
@@ -194,6 +212,8 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
            fmt::format("{} makes its own queries and keys, which model.position \"rotary\" would not reach; "
                        "set model.position to \"none\", \"learned\" or \"sinusoidal\"",
                        variant->name));
+    else if (const auto reason = rotary ? no_rotary(*variant, options) : ""; !reason.empty())
+      tell("model.position", reason);
     for (const auto& reason : refusals(*variant, choice.options, attention_geometry(options, context, layer)))
       tell(path, reason);
   }

@@ -15,7 +15,7 @@ Tensor by_head(const Tensor& x, int64_t num_heads) {
 
 Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const Geometry& geometry,
              std::shared_ptr<Rotary> rotary, uint64_t seed)
-    : geometry_(geometry), rotary_(std::move(rotary)) {
+    : geometry_(geometry), rotary_parts_(variant_named(choice.variant).rotary_parts), rotary_(std::move(rotary)) {
   const auto& variant = variant_named(choice.variant);
   const int64_t H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
   if (!variant.traits.contains(Trait::owns_projections)) {
@@ -40,7 +40,9 @@ Inputs Mixer::project(const Tensor& x, int64_t offset) const {
   Inputs inputs;
   if (rotary_) {
     const auto parts = projected.split_with_sizes({H + G, G}, 2);
-    const auto turned = rotary_->turn(parts[0], offset).split_with_sizes({H, G}, 2);
+    // Each part of a head is turned as if it were one: [B, T, (H + G) parts, D / parts].
+    const auto apart = parts[0].unflatten(3, {rotary_parts_, D / rotary_parts_}).flatten(2, 3);
+    const auto turned = rotary_->turn(apart, offset).view({x.size(0), x.size(1), H + G, D}).split_with_sizes({H, G}, 2);
     inputs = {.query = turned[0], .key = turned[1], .value = parts[1], .gates = {}, .key_padding = {}};
   } else {
     const auto parts = projected.split_with_sizes({H, G, G}, 2);

@@ -21,7 +21,8 @@ namespace attnscale {
 /// `attention`. Around a variant that owns its projections it holds `attention` alone.
 class Mixer : public torch::nn::Module {
  public:
-  /// @param rotary  null unless positions are rotary; shared by all layers
+  /// @param rotary  null unless positions are rotary; turns one part of a head (VariantInfo::rotary_parts), and is
+  ///                shared by the layers whose parts are equally wide
   /// @param seed    of the variant's own parameters; the projections are set by `initialise`
   Mixer(const ModelOptions& options, const AttentionChoice& choice, const Geometry& geometry,
         std::shared_ptr<Rotary> rotary, uint64_t seed);
@@ -42,6 +43,7 @@ class Mixer : public torch::nn::Module {
   Inputs project(const Tensor& x, int64_t offset) const;
 
   Geometry geometry_;
+  int64_t rotary_parts_;
   std::shared_ptr<Rotary> rotary_;
   std::shared_ptr<Linear> qkv_, output_;
   std::vector<std::pair<std::string, std::shared_ptr<Linear>>> gates_;

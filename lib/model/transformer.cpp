@@ -1,7 +1,10 @@
 #include "model/transformer.h"
 
+#include <map>
+
 #include <fmt/format.h>
 
+#include "attention/registry.h"
 #include "core/hash.h"
 #include "model/attention_choice.h"
 #include "model/block.h"
@@ -38,15 +41,20 @@ Transformer::Transformer(const ModelOptions& options, const AttentionChoice& att
   parts_->options = options;
   parts_->context = context;
   parts_->embedding = register_module("embedding", std::make_shared<Embedding>(options, context));
-  std::shared_ptr<Rotary> rotary;
-  if (options.position == "rotary")
-    rotary = std::make_shared<Rotary>(context, options.model_dim / options.num_heads, options.rotary_base);
+  std::map<int64_t, std::shared_ptr<Rotary>> rotaries;  // by the width that they turn
+  const auto rotary_of = [&](const AttentionChoice& choice) -> std::shared_ptr<Rotary> {
+    if (options.position != "rotary") return nullptr;
+    const int64_t width = options.model_dim / options.num_heads / variant_named(choice.variant).rotary_parts;
+    auto& rotary = rotaries[width];
+    if (!rotary) rotary = std::make_shared<Rotary>(context, width, options.rotary_base);
+    return rotary;
+  };
   auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>("blocks"));
   for (int64_t layer = 0; layer < options.depth; ++layer) {
     const auto name = fmt::format("blocks.{}.mixer.attention", layer);
-    auto mixer =
-        std::make_shared<Mixer>(options, at_layer(attention, layer), attention_geometry(options, context, layer),
-                                rotary, stream_seed(init_seed, name));
+    const auto& choice = at_layer(attention, layer);
+    auto mixer = std::make_shared<Mixer>(options, choice, attention_geometry(options, context, layer),
+                                         rotary_of(choice), stream_seed(init_seed, name));
     parts_->blocks.push_back(
         blocks->register_module(std::to_string(layer), std::make_shared<Block>(options, std::move(mixer))));
   }

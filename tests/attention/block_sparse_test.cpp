@@ -50,4 +50,11 @@ TEST_CASE("block_sparse: a layout that cannot be is refused with what would do")
   CHECK_THAT(refused("local 0"), ContainsSubstring("local 1"));
   CHECK(refused("1000/1110/1110/1111", false).empty());
   CHECK(refused("local 3").empty());
+  CHECK(refused("local 3 global 123456").empty());
+  for (const auto* layout :
+       {"", "local", "local 3 ", "local 3 global", "local 1234567", "global 1", "local 3 global 1 "})
+    CHECK_THAT(refused(layout), ContainsSubstring("expected rows of 0 and 1"));
+  CHECK_THAT(refused("1000/"), ContainsSubstring("row 0 has 4 columns"));
+  // As long as a layout of 1024 blocks: a matcher that recurses over characters runs out of stack.
+  CHECK_THAT(refused(std::string(1 << 20, '1')), ContainsSubstring("row 0 has 1048576 columns"));
 }

@@ -64,7 +64,8 @@ TEST_CASE("memory_compressed: the convolution is that of the library, head by he
   for (int64_t h = 0; h < 2; ++h) {
     // Rows i E .. (i + 1) E of the weight take position i: [c E, E] -> [E out, E in, c].
     const auto kernel = parameters["value_weight"][h].reshape({3, 4, 4}).permute({2, 1, 0});
-    const auto slot = at::conv1d(in.value.select(1, h).mT(), kernel, parameters["value_bias"][h], 3);  // [B, E, 1]
+    const auto slot =
+        at::conv1d(in.value.select(1, h).mT(), kernel, parameters["value_bias"].chunk(2)[h], 3);  // [B, E, 1]
     CHECK(largest_difference(output.select(1, h) * 2, slot.squeeze(-1)) < double_rounding);
   }
 }

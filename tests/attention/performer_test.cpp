@@ -52,3 +52,15 @@ TEST_CASE("performer: long keys, whose features all underflow, are saved by the 
   // Exponents of size 600 are known to 600 * 6e-8 = 4e-5 in float32, a few times over.
   CHECK(largest_difference(low, exact) < 2e-3);
 }
+
+TEST_CASE("performer: the rows of each block of D projections are orthogonal") {
+  const auto attention = performer_case().build();
+  const auto projection = attention->named_buffers()["projection"].to(torch::kFloat64);
+  const auto rows = projection.flatten(0, -2);  // [.., D]
+  for (int64_t first = 0; first + 8 <= rows.size(0); first += 8) {
+    const auto block = rows.narrow(0, first, 8), products = at::matmul(block, block.t());
+    // Lengths are those of normal vectors, about sqrt(8); they are drawn in float32, and 8 products round.
+    CHECK((products - products.diag().diag()).abs().max().item<double>() < 1e-4);
+    CHECK(products.diag().min().item<double>() > 0.01);
+  }
+}

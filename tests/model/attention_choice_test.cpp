@@ -83,6 +83,19 @@ TEST_CASE("model problems: rotary positions need an even head width") {
   CHECK_THAT(only_problem(options).message, ContainsSubstring("that works is 18"));
 }
 
+TEST_CASE("model problems: rotary positions are refused where a variant cannot be turned by them") {
+  auto options = small_options({.position = "rotary"});  // heads of 4
+  const AttentionChoice differential{.variant = "differential", .options = Json::object()};
+  CHECK(model_problems(options, differential, 8).empty());
+  const auto infini = only_problem(options, {.variant = "infini", .options = Json::object()}, 64);
+  CHECK(infini.path == "model.position");
+  CHECK_THAT(infini.message, ContainsSubstring("without positions") && ContainsSubstring("\"learned\""));
+  options.model_dim = 18;  // halves of 3 numbers have no pairs
+  const auto odd = only_problem(options, differential);
+  CHECK(odd.path == "model.position");
+  CHECK_THAT(odd.message, ContainsSubstring("multiple of 4") && ContainsSubstring("that works is 24"));
+}
+
 TEST_CASE("model problems: key-value heads, context, variant and its own refusals") {
   const WithGatedSum scratch;
   auto options = small_options();

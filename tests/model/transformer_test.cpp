@@ -9,9 +9,11 @@
 
 #include <ATen/Functions.h>
 
+#include "attention/registry.h"
 #include "core/error.h"
 #include "model/attention_choice.h"
 #include "model/block.h"
+#include "model/mixer.h"
 #include "model/small_model.h"
 
 using namespace attnscale;
@@ -276,4 +278,27 @@ TEST_CASE("transformer: dropout zeroes its share of both sublayers' outputs and 
     // 24576 draws of probability 1/4: standard error 0.0028; five of them.
     CHECK(std::abs(dropped.to(torch::kFloat64).mean().item<double>() - 0.25) < 0.014);
   }
+}
+
+TEST_CASE("transformer: rotary logits do not change when all positions move on together") {
+  // Positions reach a model through its mixers alone; a fresh state lets the first row stand anywhere.
+  const auto shifted = [](const AttentionChoice& choice, int64_t model_dim) {
+    auto options = small_options({.position = "rotary"});
+    options.model_dim = model_dim;
+    const int64_t T = 6, shift = 5;
+    Mixer mixer(options, choice, attention_geometry(options, 16, 0),
+                std::make_shared<Rotary>(16, model_dim / 3 / variant_named(choice.variant).rotary_parts, 10000.0), 1);
+    const torch::NoGradGuard guard;
+    mixer.to(torch::kFloat64);
+    torch::manual_seed(2);
+    for (auto& parameter : mixer.parameters()) parameter.normal_(0, 0.6);
+    const auto x = at::randn({2, T, model_dim}, torch::kFloat64);
+    auto here = mixer.attention().new_state(2, torch::kFloat64), there = here;
+    const auto early = mixer.forward(x, 0, &here), late = mixer.forward(x, shift, &there);
+    CHECK(largest_magnitude(early) > 0.1);
+    return largest_magnitude(early - late);
+  };
+  // Rounding of angles and of sums of a few dozen float64 numbers.
+  CHECK(shifted({}, 12) < 1e-12);
+  CHECK(shifted({.variant = "differential", .options = Json::object()}, 12) < 1e-12);
 }

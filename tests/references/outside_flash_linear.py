@@ -132,18 +132,19 @@ def rwkv7_fla():
     import torch
 
     query, key, value = inputs()
-    decay, rate, removal, replacement = leaf(2, 3, 37, 8), leaf(2, 3, 37, 8), leaf(3, 8), leaf(3, 8)
+    decay, rate = leaf(2, 3, 37, 8), leaf(2, 3, 37, 8)
+    decay_bias, removal, replacement = leaf(24), leaf(24), leaf(24)
     rates = rate.sigmoid()
-    removed = key * removal.unsqueeze(1)
+    removed = key * removal.view(3, 1, 8)
     removed = removed / (removed.square().sum(-1, keepdim=True) + 1e-6).sqrt()
-    replaced = key * (1 + (rates - 1) * replacement.unsqueeze(1))
+    replaced = key * (1 + (rates - 1) * replacement.view(3, 1, 8))
     theirs, _ = naive("generalized_delta_rule/dplr").dplr_recurrence(
         query * 8**0.5, replaced, value, removed, -rates * removed,
-        -math.exp(-0.5) * decay.sigmoid())  # fmt: skip
+        -math.exp(-0.5) * (decay + decay_bias.view(3, 1, 8)).sigmoid())  # fmt: skip
 
     def ours():
         return attention("rwkv7", query=query, key=key, value=value, causal=True,
                          gates={"decay": decay, "rate": rate},
-                         parameters={"removal": removal, "replacement": replacement})  # fmt: skip
+                         parameters={"decay_bias": decay_bias, "removal": removal, "replacement": replacement})  # fmt: skip
 
-    return theirs, ours, [query, key, value, decay, rate, removal, replacement]
+    return theirs, ours, [query, key, value, decay, rate, decay_bias, removal, replacement]

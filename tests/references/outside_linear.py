@@ -167,7 +167,7 @@ def lightning_minimax():
     def ours():
         q, k, v = (part.transpose(1, 2) for part in module.qkv_proj(x).unflatten(-1, (H, 3 * D)).split(D, 3))
         y = attention("lightning", query=q, key=k, value=v, gates={"output": heads(module.output_gate(x), H)},
-                      parameters={"weight": module.norm.weight.view(H, D)}, causal=True, layer=1, depth=4)  # fmt: skip
+                      parameters={"weight": module.norm.weight}, causal=True, layer=1, depth=4)  # fmt: skip
         return module.out_proj(merged(y))
 
     return module(x, None, None)[0], ours, [x, *module.parameters()]

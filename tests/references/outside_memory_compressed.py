@@ -15,9 +15,9 @@ def memory_compressed_case(causal):
         q = q * (8 / 24) ** 0.5
         convolution = module.compress_fn.conv
         weight = convolution.weight.unflatten(0, (3, 8)).permute(0, 3, 2, 1).flatten(1, 2)  # [head, place and in, out]
-        weights = {"null_key": module.null_k.view(3, 8), "null_value": module.null_v.view(3, 8)}
+        weights = {"null_key": module.null_k.flatten(), "null_value": module.null_v.flatten()}
         for kind in ("key", "value"):
-            weights |= {f"{kind}_weight": weight, f"{kind}_bias": convolution.bias.view(3, 8)}
+            weights |= {f"{kind}_weight": weight, f"{kind}_bias": convolution.bias}
         return module.to_out(merged(attention("memory_compressed", query=q, key=k, value=v, causal=causal,
                                               parameters=weights)))  # fmt: skip
 
@@ -60,7 +60,7 @@ def segment_recurrent_xlnet():
                    (query[:, :, start:end], key[:, :, cached:end], value[:, :, cached:end]))  # fmt: skip
         r = torch.einsum("ibh,hnd->ibnd", encoding, module.r)
         pieces.append(module.rel_attn_core(q, k, v, r, attn_mask=hidden).permute(1, 2, 0, 3))
-    weights = {"content_bias": module.r_w_bias, "position_bias": module.r_r_bias,
+    weights = {"content_bias": module.r_w_bias.flatten(), "position_bias": module.r_r_bias.flatten(),
                "position_weight": module.r.flatten(1).T}  # fmt: skip
 
     def ours():

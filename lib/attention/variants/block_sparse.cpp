@@ -6,7 +6,8 @@
 // Not here: layouts that differ between heads.
 
 #include <algorithm>
-#include <regex>
+#include <charconv>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -26,13 +27,10 @@ namespace {
 class BlockLayout {
  public:
   BlockLayout(const std::string& text, bool causal) : causal_(causal) {
-    static const std::regex named("local ([0-9]{1,6})( global ([0-9]{1,6}))?"), rows("[01]+(/[01]+)*");
-    std::smatch found;
-    if (std::regex_match(text, found, named)) {
-      local_ = std::stoll(found[1]);
-      if (found[3].matched) global_ = std::stoll(found[3]);
+    // By hand: std::regex recurses once per character, and a layout for a long context has many.
+    if (named(text)) {
       if (local_ < 1) throw ConfigError(R"(layout "local 0": a block reads itself at least; write "local 1")");
-    } else if (std::regex_match(text, rows)) {
+    } else if (!text.empty() && text.find_first_not_of("01/") == std::string::npos) {
       for (size_t at = 0; at <= text.size();) {
         const auto end = std::min(text.find('/', at), text.size());
         rows_.push_back(text.substr(at, end - at));
@@ -66,6 +64,20 @@ class BlockLayout {
   int64_t most_blocks() const { return std::ssize(rows_); }
 
  private:
+  /// Reads "local N" or "local N global M", numbers of up to six digits; false for any other text.
+  bool named(std::string_view text) {
+    const auto number = [&](std::string_view word, int64_t& value) {
+      if (!text.starts_with(word)) return false;
+      text.remove_prefix(word.size());
+      const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
+      if (digits < 1 || digits > 6) return false;
+      std::from_chars(text.data(), text.data() + digits, value);
+      text.remove_prefix(digits);
+      return true;
+    };
+    return number("local ", local_) && (text.empty() || (number(" global ", global_) && text.empty()));
+  }
+
   void check_rows() const {
     for (size_t i = 0; i < rows_.size(); ++i) {
       if (rows_[i].size() != rows_.size())

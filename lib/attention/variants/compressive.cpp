@@ -65,7 +65,7 @@ class CompressiveAttention : public Attention {
         return (at::rand(sizes) * 2 - 1) / std::sqrt(static_cast<double>(fan_in));
       };
       return Compression{register_parameter(name + "_weight", uniform({groups, fan_in, width})),
-                         register_parameter(name + "_bias", uniform({groups, width}))};
+                         register_parameter(name + "_bias", uniform({groups * width}))};
     };
     key_ = made("key", geometry.head_dim);
     value_ = made("value", geometry.value_dim);
@@ -151,7 +151,7 @@ class CompressiveAttention : public Attention {
       std::vector<Tensor> bias;
     };
     const auto parts_of = [&](const Compression& compression) {
-      Parts parts{{}, in_double(compression.bias).unbind(0)};
+      Parts parts{{}, in_double(compression.bias).chunk(compression.weight.size(0))};
       for (const auto& weight : in_double(compression.weight).unbind(0))
         parts.weight.push_back(weight.reshape({r, weight.size(1), weight.size(1)}).unbind(0));
       return parts;
@@ -239,7 +239,7 @@ class CompressiveAttention : public Attention {
   /// What shortens keys or values of width W.
   struct Compression {
     Tensor weight;  // [G, r W, W]; rows i W .. (i + 1) W take position i of a slot
-    Tensor bias;    // [G, W]
+    Tensor bias;    // [G W]
   };
 
   struct Plan {
@@ -262,7 +262,8 @@ class CompressiveAttention : public Attention {
                           .reshape({batch, groups, slots, r * width})
                           .transpose(0, 1)
                           .reshape({groups, batch * slots, r * width});
-    return at::baddbmm(compression.bias.unsqueeze(1).to(x.scalar_type()), rows, compression.weight.to(x.scalar_type()))
+    return at::baddbmm(compression.bias.view({groups, 1, width}).to(x.scalar_type()), rows,
+                       compression.weight.to(x.scalar_type()))
         .reshape({groups, batch, slots, width})
         .transpose(0, 1);
   }

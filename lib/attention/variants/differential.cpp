@@ -166,6 +166,7 @@ const Register<DifferentialAttention> register_differential{{
                Trait::grouped_heads},
     .time_complexity = "T^2",
     .state_complexity = "T",
+    .rotary_parts = 2,  // q_1 meets k_1 alone, q_2 meets k_2
 }};
 
 }  // namespace

@@ -127,7 +127,8 @@ class ForgettingAttention : public Attention {
 const Register<ForgettingAttention> register_forgetting{{
     .name = "forgetting",
     .family = "full",
-    .summary = "softmax whose logits fade by a data-dependent forget gate at every step",
+    .summary = "softmax whose logits fade by a data-dependent forget gate at every step; the attention alone, "
+               "without the Pro block around it",
     .equation = "y_t = sum_{s<=t} softmax_s(q_t . k_s / sqrt(D) + sum_{s<l<=t} ln f_l) v_s, f = sigmoid(gate)",
     .source = "Lin et al. 2025, arXiv:2503.02130, section 3",
     .traits = {Trait::causal, Trait::padding, Trait::incremental, Trait::grouped_heads},

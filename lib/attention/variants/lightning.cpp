@@ -39,7 +39,7 @@ class Lightning : public RecurrentAttention {
 
   Lightning(const Options& options, const Geometry& geometry)
       : RecurrentAttention("lightning", options.chunk_length, geometry),
-        weight_(register_parameter("weight", at::ones({geometry.num_heads, geometry.value_dim}))) {}
+        weight_(register_parameter("weight", at::ones({geometry.num_heads * geometry.value_dim}))) {}
 
   Tensor oracle(const Inputs& in) const override {
     const auto silu = [](const Tensor& x) { return x / (1 + x.neg().exp()); };
@@ -54,7 +54,7 @@ class Lightning : public RecurrentAttention {
         [](const Tensor& sum) { return at::ones_like(sum); });
     const auto scale = ((outputs * outputs).mean({1, 3}, true) + lightning_epsilon).sqrt();
     const auto gate = 1 / (1 + oracle::in_double(in.gates.at("output")).neg().exp());
-    return outputs / scale * oracle::in_double(weight_).unsqueeze(1) * gate;
+    return outputs / scale * oracle::in_double(weight_).view({geometry_.num_heads, 1, -1}) * gate;
   }
 
   static std::vector<Gate> gates(const Options&, const Geometry& geometry) { return {{"output", geometry.value_dim}}; }
@@ -77,8 +77,8 @@ class Lightning : public RecurrentAttention {
   }
 
   Tensor finished(const Inputs& in, const Recurrence&, const Tensor& outputs) const override {
-    return rms_normalised(outputs, lightning_epsilon, {1, 3}) * weight_.to(outputs.dtype()).unsqueeze(1) *
-           at::sigmoid(in.gates.at("output"));
+    return rms_normalised(outputs, lightning_epsilon, {1, 3}) *
+           weight_.to(outputs.dtype()).view({geometry_.num_heads, 1, -1}) * at::sigmoid(in.gates.at("output"));
   }
 
  private:
@@ -88,7 +88,7 @@ class Lightning : public RecurrentAttention {
     return std::pow(2.0, -8.0 * static_cast<double>(head + 1) / heads) * fade;
   }
 
-  Tensor weight_;
+  Tensor weight_;  // [H E]
 };
 
 const Register<Lightning> register_lightning{{

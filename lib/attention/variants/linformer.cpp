@@ -357,7 +357,8 @@ const Register<Linformer> register_linformer{{
     .source = "Wang et al. 2020, arXiv:2006.04768, section 4, equation 7; the causal form is ours",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
-    .time_complexity = "T projected_length; causal: T^2 projected_length / context",
+    .time_complexity = "T projected_length (by default context / 4, so a quarter of the square at full context); "
+                       "causal: T^2 projected_length / context",
     .state_complexity = "T projected_length / context + block_length",
     .samples = {Json{{"projected_length", 8}}, Json{{"projected_length", 20}, {"block_length", 7}}},
     .equalities = {{.statement = "identity projections give softmax",

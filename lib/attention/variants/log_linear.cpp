@@ -203,7 +203,9 @@ class LogLinear : public Attention {
     const auto query = key_blocks(x.query, blocks), key = key_blocks(x.key, blocks);  // [B, H, n, c, D]
     const auto value = key_blocks(x.value, blocks);                                   // [B, H, n, c, E]
     const auto log_decay = key_blocks(x.log_decay, blocks), lambda = key_blocks(x.levels, blocks);
-    const auto sum = log_decay.cumsum(3);  // [B, H, n, c, 1]
+    // In float64, as only differences are used: float32 would lose small decays behind a strong one.
+    const auto sum = log_decay.cumsum(3, torch::kFloat64);  // [B, H, n, c, 1]
+    const auto factor = [&](const Tensor& log) { return log.to(x.value.scalar_type()).exp(); };
 
     // Inside a chunk: levels by the positions' bits below c.
     const auto place = at::arange(c, x.query.options().dtype(torch::kInt64));
@@ -213,13 +215,13 @@ class LogLinear : public Attention {
     const auto index =
         torch::tensor(level, place.options()).view({c, c}).expand({lambda.size(0), lambda.size(1), n, c, c});
     const auto later = at::ones({c, c}, place.options().dtype(torch::kBool)).triu(1);
-    const auto between = (sum - sum.mT()).masked_fill(later, -std::numeric_limits<double>::infinity()).exp();
+    const auto between = factor((sum - sum.mT()).masked_fill(later, -std::numeric_limits<double>::infinity()));
     auto outputs = at::matmul(at::matmul(query, key.mT()) * between * lambda.gather(-1, index), value);
     if (n == 1) return joined_blocks(outputs, x.query.size(1), positions);
 
     // Above: the state of each block, decayed to its end, and what is left of it at each position of the next block.
     const auto last = sum.narrow(3, c - 1, 1);
-    auto states = at::matmul((key * (last - sum).exp()).mT(), value);  // [B, H, blocks, D, E]
+    auto states = at::matmul((key * factor(last - sum)).mT(), value);  // [B, H, blocks, D, E]
     auto ends = last;                                                  // [B, H, blocks, 1, 1]
     const auto whole = [](const Tensor& y) { return y.flatten(2, 3); };
     auto all = whole(outputs);  // [B, H, n c, E]
@@ -230,10 +232,10 @@ class LogLinear : public Attention {
       };
       const auto pairs = [](const Tensor& y, int64_t side) { return y.unflatten(2, {-1, 2}).select(3, side); };
       const auto weight =
-          part(flat_lambda, 1).narrow(-1, fenwick_level(half, 0), 1) * part(flat_decay, 1).cumsum(3).exp();
+          part(flat_lambda, 1).narrow(-1, fenwick_level(half, 0), 1) * factor(part(flat_decay, 1).cumsum(3));
       const auto met = at::matmul(part(flat_query, 1), pairs(states, 0)) * weight;
       all = at::stack({part(all, 0), part(all, 1) + met}, 3).flatten(2, 4);
-      states = pairs(states, 1) + pairs(ends, 1).exp() * pairs(states, 0);
+      states = pairs(states, 1) + factor(pairs(ends, 1)) * pairs(states, 0);
       ends = pairs(ends, 0) + pairs(ends, 1);
     }
     return all.narrow(2, 0, positions);

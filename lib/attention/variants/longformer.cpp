@@ -167,7 +167,8 @@ class Longformer : public Attention {
 const Register<Longformer> register_longformer{{
     .name = "longformer",
     .family = "sparse",
-    .summary = "softmax over a window and a few global positions, which see everything",
+    .summary = "softmax over a window and a few global positions, which see everything; global positions have no "
+               "projections of their own",
     .equation = "y_t = sum_i softmax_i(q_t . k_i / sqrt(D)) v_i over t - window < i <= t, and all i where i or t is "
                 "among the first global_positions; causal: i <= t",
     .source = "Beltagy et al. 2020, arXiv:2004.05150, section 3.1",

@@ -10,6 +10,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/dot.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mv.h>
 #include <ATen/ops/randn.h>
@@ -82,6 +83,11 @@ class Lsh : public BucketAttention {
  protected:
   Pair looked_up(const Tensor& shared) const override { return {shared, unit_rows(shared)}; }
 
+  /// A zero vector, which has no direction, has none as a key either: 1e-12 under the root, far below any other's.
+  Pair oracle_pair(const Tensor& shared) const override {
+    return {shared, shared / (at::dot(shared, shared) + 1e-12).sqrt()};
+  }
+
   Tensor assigned(const Tensor& shared) const override {
     const int64_t batch = shared.size(0), heads = shared.size(1), positions = shared.size(2);
     if (!directions_.defined())
@@ -115,7 +121,8 @@ class Lsh : public BucketAttention {
 const Register<Lsh> register_lsh{{
     .name = "lsh",
     .family = "sparse",
-    .summary = "softmax inside hash buckets, queries and keys shared; several hashes united",
+    .summary = "softmax inside hash buckets, queries and keys shared; several hashes united; decoding "
+               "sorts the whole cache again at each step",
     .equation = "y_t = sum_i softmax_i(q_t . k_i / sqrt(D)) v_i, k_i = q_i / |q_i|, over the union of r rounds of the "
                 "latest `window` members of t's bucket, argmax [q R ; -q R]; t itself only when alone",
     .source = "Kitaev et al. 2020, arXiv:2001.04451, section 2; windows inside buckets in place of chunks, so that the "

@@ -52,8 +52,8 @@ class MemoryCompressed : public Attention {
         return (torch::rand(sizes) * 2 - 1) / std::sqrt(static_cast<double>(fan_in));
       };
       return Memory{register_parameter(name + "_weight", uniform({groups, fan_in, width})),
-                    register_parameter(name + "_bias", uniform({groups, width})),
-                    register_parameter("null_" + name, torch::zeros({groups, width}))};
+                    register_parameter(name + "_bias", uniform({groups * width})),
+                    register_parameter("null_" + name, torch::zeros({groups * width}))};
     };
     key_ = made("key", geometry.head_dim);
     value_ = made("value", geometry.value_dim);
@@ -112,7 +112,8 @@ class MemoryCompressed : public Attention {
       std::vector<Tensor> bias, null;
     };
     const auto parts_of = [&](const Memory& memory) {
-      Parts parts{{}, in_double(memory.bias).unbind(0), in_double(memory.null).unbind(0)};
+      Parts parts{
+          {}, in_double(memory.bias).chunk(memory.weight.size(0)), in_double(memory.null).chunk(memory.weight.size(0))};
       for (const auto& weight : in_double(memory.weight).unbind(0))
         parts.weight.push_back(weight.reshape({c, weight.size(1), weight.size(1)}).unbind(0));
       return parts;
@@ -188,8 +189,8 @@ class MemoryCompressed : public Attention {
   /// What shortens keys or values of width W.
   struct Memory {
     Tensor weight;  // [G, c W, W]; rows i W .. (i + 1) W take position i of a slot
-    Tensor bias;    // [G, W]
-    Tensor null;    // [G, W]
+    Tensor bias;    // [G W]
+    Tensor null;    // [G W]
   };
 
   static int64_t num_slots(const Options& options, bool causal, int64_t keys) {
@@ -203,7 +204,7 @@ class MemoryCompressed : public Attention {
     const auto blocks = x.reshape({batch, groups, slots, options_.compression * width})
                             .transpose(0, 1)
                             .reshape({groups, batch * slots, options_.compression * width});  // [G, B M, c W]
-    return at::baddbmm(memory.bias.unsqueeze(1), blocks, memory.weight)
+    return at::baddbmm(memory.bias.view({groups, 1, width}), blocks, memory.weight)
         .reshape({groups, batch, slots, width})
         .transpose(0, 1);
   }
@@ -212,7 +213,8 @@ class MemoryCompressed : public Attention {
   Tensor attend(const Tensor& query, const Tensor& key_slots, const Tensor& value_slots, int64_t first,
                 const Tensor& real) const {
     const auto with_null = [](const Memory& memory, const Tensor& slots) {
-      return at::cat({memory.null.unsqueeze(1).expand({slots.size(0), -1, 1, -1}), slots}, 2);  // [B, G, 1 + M, D or E]
+      return at::cat({memory.null.view({slots.size(1), 1, -1}).expand({slots.size(0), -1, 1, -1}), slots},
+                     2);  // [B, G, 1 + M, D or E]
     };
     Tensor visible;
     if (geometry_.causal) {

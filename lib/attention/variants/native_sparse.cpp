@@ -82,7 +82,7 @@ class NativeSparse : public Attention {
       const int64_t groups = geometry.num_kv_heads, l = options_.compress_length;
       const auto mean = (at::eye(width) / static_cast<double>(l)).repeat({groups, l, 1});  // [G, l D, D]
       return SlotCompressor{l, options_.compress_stride, register_parameter("compress_" + name + "_weight", mean),
-                            register_parameter("compress_" + name + "_bias", at::zeros({groups, width}))};
+                            register_parameter("compress_" + name + "_bias", at::zeros({groups * width}))};
     };
     key_ = made("key", geometry.head_dim);
     value_ = made("value", geometry.value_dim);
@@ -284,7 +284,7 @@ Tensor NativeSparse::oracle(const Inputs& in) const {
   };
   // Slots [D] or [E] of each batch row and head.
   const auto slots_of = [&](const Rows& x, const SlotCompressor& by) {
-    const auto weights = in_double(by.weight).unbind(0), biases = in_double(by.bias).unbind(0);
+    const auto weights = in_double(by.weight).unbind(0), biases = in_double(by.bias).chunk(by.weight.size(0));
     Rows result;
     for (int64_t b = 0; b < std::ssize(x); ++b) {
       auto& of_row = result.emplace_back();
@@ -374,7 +374,9 @@ Tensor NativeSparse::oracle(const Inputs& in) const {
 const Register<NativeSparse> register_native_sparse{{
     .name = "native_sparse",
     .family = "sparse",
-    .summary = "gated sum of attention to compressed blocks, to the blocks these select, and to a window",
+    .summary =
+        "gated sum of attention to compressed blocks, to the blocks these select, and to a window; one key and value "
+        "for all three branches, compressed by a linear map",
     .equation =
         "y_t = sigma(g_1) compressed + sigma(g_2) selected + sigma(g_3) window; compressed: softmax over k'_j = "
         "b + sum_{i<l} k_{jd+i} W_i with jd + l - 1 <= t; selected: over the own and the selected_blocks - 1 "

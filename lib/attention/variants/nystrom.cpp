@@ -198,7 +198,8 @@ class Nystrom : public Attention {
 const Register<Nystrom> register_nystrom{{
     .name = "nystrom",
     .family = "low-rank",
-    .summary = "softmax rebuilt from landmarks, the means of segments, through a pseudo-inverse",
+    .summary = "softmax rebuilt from landmarks, the means of segments, through a pseudo-inverse; without the "
+               "depthwise convolution beside it",
     .equation = "y = softmax(q K~^T / sqrt(D)) pinv(softmax(Q~ K~^T / sqrt(D))) softmax(Q~ k^T / sqrt(D)) v, "
                 "Q~ and K~ means of segments",
     .source = "Xiong et al. 2021, arXiv:2102.03902, section 3.2, equations 9 to 13; without the convolution",

@@ -143,7 +143,7 @@ class Performer : public KernelAttention {
 const Register<Performer> register_performer{{
     .name = "performer",
     .family = "linear",
-    .summary = "softmax attention estimated by positive orthogonal random features (FAVOR+)",
+    .summary = "softmax attention estimated by positive orthogonal random features (FAVOR+), drawn once",
     .equation = "y_t = sum_i w_ti v_i / sum_i w_ti, w_ti = phi(q_t) . phi(k_i), "
                 "phi(x) = exp(W x' - |x'|^2 / 2), x' = x / D^(1/4), W random with orthogonal rows",
     .source = "Choromanski et al. 2020, arXiv:2009.14794, sections 2.3 and 2.4; drawn once, stabilised by the largest "

@@ -90,7 +90,8 @@ class Retention : public RecurrentAttention {
 const Register<Retention> register_retention{{
     .name = "retention",
     .family = "linear",
-    .summary = "a state that decays at a constant rate for each head, with RetNet's output norm and gate",
+    .summary = "a state that decays at a constant rate for each head, with RetNet's output norm and gate; RetNet's "
+               "scalings of the state, which the norm cancels up to its epsilon, are left out",
     .equation = "S_t = gamma_h S_{t-1} + k_t v_t^T / sqrt(D), gamma_h = 1 - 2^(-5-h), o_t = S_t^T q_t, "
                 "y_t = o_t / rms(o_t) * silu(gate_t)",
     .source = "Sun et al. 2023, arXiv:2307.08621, section 2",

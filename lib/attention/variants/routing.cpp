@@ -70,6 +70,12 @@ class Routing : public BucketAttention {
     return {normal, normal};
   }
 
+  Pair oracle_pair(const Tensor& shared) const override {
+    const auto centred = shared - shared.mean();
+    const auto normal = centred / (centred.square().mean() + routing_epsilon).sqrt();
+    return {normal, normal};
+  }
+
   Tensor assigned(const Tensor& shared) const override {
     const torch::NoGradGuard choosing_has_no_gradient;
     const auto directions = unit_rows(centroids_.to(shared.scalar_type()));                    // [H, C, D]
@@ -109,7 +115,8 @@ class Routing : public BucketAttention {
 const Register<Routing> register_routing{{
     .name = "routing",
     .family = "sparse",
-    .summary = "softmax inside k-means clusters, queries and keys shared",
+    .summary = "softmax inside k-means clusters, queries and keys shared; decoding assigns the whole cache again "
+               "at each step",
     .equation =
         "y_t = sum_i softmax_i(q_t . q_i / sqrt(D)) v_i over the latest `window` members of t's cluster, argmax_c "
         "mu_c . q_t / |mu_c|; q layer-normalised; loss += mean |q - mu|^2 / D",

@@ -3,9 +3,11 @@
 //
 // B batch, H heads, T positions, n chunks of c positions, D key width, E value width
 
+#include <algorithm>
 #include <cmath>
 
 #include <ATen/ops/addcmul.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_solve_triangular.h>
@@ -28,13 +30,24 @@ namespace {
 /// No dimension decays faster than exp(-exp(-1/2)) = 0.545 a position (the paper's bound).
 const double rwkv7_fastest = std::exp(-0.5);
 
+/// [H D]: the slowest channel first, and slower ones the more the deeper the layer lies.
+Tensor rwkv7_decay_bias(const Geometry& geometry) {
+  const int64_t channels = geometry.num_heads * geometry.head_dim;
+  const double depth =
+      static_cast<double>(geometry.layer) / static_cast<double>(std::max<int64_t>(1, geometry.depth - 1));
+  const auto place = at::arange(channels, torch::kFloat64) / static_cast<double>(std::max<int64_t>(1, channels - 1));
+  return (5 * place.pow(0.85 + std::sqrt(depth)) - 6.5).to(torch::kFloat32);
+}
+
 /// S_t = (diag(w_t) - (a_t * r_t) r_t^T) S_{t-1} + k~_t v_t^T, y_t = S_t^T q_t, with
-/// w_t = exp(-exp(-1/2) sigmoid(decay_t)), a_t = sigmoid(rate_t) (the in-context learning rate),
+/// w_t = exp(-exp(-1/2) sigmoid(decay_bias + decay_t)), a_t = sigmoid(rate_t) (the in-context learning rate),
 /// r_t = k_t * removal at unit norm, k~_t = k_t * (1 + (a_t - 1) * replacement).
 ///
 /// The paper's names: its receptance is our query, kappa is r. The recurrence alone: token shift, value residual,
 /// bonus, group norm and output gate of the block are not here, and gates are full projections, not of low rank.
-/// Holds `removal` (from 0.85) and `replacement` (from 1), [H, D], the authors' initial values.
+/// Holds `decay_bias`, `removal` (from 0.85) and `replacement` (from 1), [H D] each, the authors' initial values:
+/// channel n of C = H D starts with decay_bias = -6.5 + 5 (n / (C - 1))^(0.85 + sqrt(layer / (depth - 1))) (`w0` of
+/// their RWKV_Tmix_x070), half-lives from some 760 positions down to 6.
 ///
 /// By chunks: what removal keys find in a chunk solves one triangular system. Decays of key pairs are products of two
 /// factors taken from the chunk's middle; as decays are bounded, factors of 64 positions stay below exp(20).
@@ -53,8 +66,9 @@ class Rwkv7 : public Attention {
   Rwkv7(const Options& options, const Geometry& geometry)
       : Attention(geometry),
         options_(options),
-        removal_(register_parameter("removal", at::full({geometry.num_heads, geometry.head_dim}, 0.85))),
-        replacement_(register_parameter("replacement", at::ones({geometry.num_heads, geometry.head_dim}))) {}
+        decay_bias_(register_parameter("decay_bias", rwkv7_decay_bias(geometry))),
+        removal_(register_parameter("removal", at::full({geometry.num_heads * geometry.head_dim}, 0.85))),
+        replacement_(register_parameter("replacement", at::ones({geometry.num_heads * geometry.head_dim}))) {}
 
   Tensor forward(const Inputs& in) override {
     const FullPrecision sums_stay_float32;
@@ -80,14 +94,15 @@ class Rwkv7 : public Attention {
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;
-    const auto by_head = [](const Tensor& x) { return in_double(x).unsqueeze(1); };
+    const auto by_head = [&](const Tensor& x) { return in_double(x).view({geometry_.num_heads, 1, -1}); };
     const auto sigmoid = [](const Tensor& x) { return 1 / (1 + x.neg().exp()); };
     const auto keys = in_double(in.key), removed = keys * by_head(removal_);
     const auto rates = sigmoid(in_double(in.gates.at("rate")));
     const auto query = rows_of(in.query), value = rows_of(in.value), rate = rows_of(rates);
     const auto removal = rows_of(removed / (removed.square().sum(-1, true) + 1e-6).sqrt());
     const auto key = rows_of(keys * (1 + (rates - 1) * by_head(replacement_)));
-    const auto decay = rows_of((sigmoid(in_double(in.gates.at("decay"))) * -std::exp(-0.5)).exp());
+    const auto decay =
+        rows_of((sigmoid(in_double(in.gates.at("decay")) + by_head(decay_bias_)) * -std::exp(-0.5)).exp());
     return for_each_state(in, in.key.size(3), [&](int64_t b, int64_t h, int64_t t, Tensor& state) {
       if (is_real(in, b, t)) {
         const auto& r = removal[b][h][t];
@@ -104,7 +119,7 @@ class Rwkv7 : public Attention {
   }
 
   static int64_t parameter_count(const Options&, const Geometry& geometry) {
-    return 2 * geometry.num_heads * geometry.head_dim;
+    return 3 * geometry.num_heads * geometry.head_dim;
   }
 
   static Cost cost(const Options& options, const Geometry& geometry, const Sizes& sizes) {
@@ -112,7 +127,7 @@ class Rwkv7 : public Attention {
     const double n = blocks.count, c = blocks.length, d = geometry.head_dim, e = geometry.value_dim;
     const double heads = static_cast<double>(sizes.batch) * geometry.num_heads;
     Cost cost;
-    cost.algorithmic_flops = 6 * heads * sizes.queries * d * e;  // find, remove and write as one, read
+    cost.algorithmic_flops = 8 * heads * sizes.queries * d * e;  // find, remove, write, read
     cost.executed_flops = 2 * heads * n * c * c * (4 * d + 3 * e);
     double kept = heads * n * (11 * c * c + 4 * c * e) + heads * sizes.queries * 16 * d;
     if (blocks.count > 1) {
@@ -133,12 +148,13 @@ class Rwkv7 : public Attention {
       return key_blocks(in.key_padding.defined() ? x * per_key(in.key_padding) : x, blocks);
     };
     const auto wide_key = in.key.to(type), rate = at::sigmoid(in.gates.at("rate").to(type));
-    const auto by_head = [&](const Tensor& x) { return x.to(type).unsqueeze(1); };
-    const auto query = key_blocks(in.query.to(type), blocks);                                 // [B, H, n, c, D]
-    const auto removal = cut(unit_norm(wide_key * by_head(removal_)));                        // [B, H, n, c, D]
-    const auto key = cut(wide_key * (1 + (rate - 1) * by_head(replacement_)));                // [B, H, n, c, D]
-    const auto value = cut(in.value.to(type));                                                // [B, H, n, c, E]
-    const auto log_decay = cut(at::sigmoid(in.gates.at("decay").to(type)) * -rwkv7_fastest);  // [B, H, n, c, D]
+    const auto by_head = [&](const Tensor& x) { return x.to(type).view({geometry_.num_heads, 1, -1}); };
+    const auto query = key_blocks(in.query.to(type), blocks);                   // [B, H, n, c, D]
+    const auto removal = cut(unit_norm(wide_key * by_head(removal_)));          // [B, H, n, c, D]
+    const auto key = cut(wide_key * (1 + (rate - 1) * by_head(replacement_)));  // [B, H, n, c, D]
+    const auto value = cut(in.value.to(type));                                  // [B, H, n, c, E]
+    const auto log_decay =
+        cut(at::sigmoid(in.gates.at("decay").to(type) + by_head(decay_bias_)) * -rwkv7_fastest);  // [B, H, n, c, D]
     const auto sum = log_decay.cumsum(3);
     // It cancels, but only up to rounding, through which later positions would have a gradient.
     const auto middle = sum.narrow(3, c / 2, 1).detach();
@@ -185,7 +201,7 @@ class Rwkv7 : public Attention {
   }
 
   Options options_;
-  Tensor removal_, replacement_;
+  Tensor decay_bias_, removal_, replacement_;  // [H D]
 };
 
 const Register<Rwkv7> register_rwkv7{{
@@ -193,9 +209,10 @@ const Register<Rwkv7> register_rwkv7{{
     .family = "linear",
     .summary =
         "a state that decays by dimension and from which a removal key takes what it finds (RWKV-7's recurrence)",
-    .equation = "S_t = (diag(w_t) - (a_t * r_t) r_t^T) S_{t-1} + k~_t v_t^T, y_t = S_t^T q_t, "
-                "w_t = exp(-exp(-1/2) sigmoid(decay_t)), a_t = sigmoid(rate_t), r_t = unit(k_t * removal), "
-                "k~_t = k_t * (1 + (a_t - 1) * replacement)",
+    .equation =
+        "S_t = (diag(w_t) - (a_t * r_t) r_t^T) S_{t-1} + k~_t v_t^T, y_t = S_t^T q_t, "
+        "w_t = exp(-exp(-1/2) sigmoid(decay_bias + decay_t)), a_t = sigmoid(rate_t), r_t = unit(k_t * removal), "
+        "k~_t = k_t * (1 + (a_t - 1) * replacement)",
     .source = "Peng et al. 2025, arXiv:2503.14456, section 4.1; the recurrence without the block around it",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
     .time_complexity = "T D E",

@@ -36,7 +36,7 @@ namespace {
 /// gradients flow, as every other path of the model between them is differentiable too. Its memory may be longer than
 /// a segment in evaluation; ours is one segment always, so that training and decoding agree.
 ///
-/// u, v [H, D] and W_R [H D, M] belong to the heads, as in the paper, and start from N(0, 0.02). Positions are in the
+/// u, v [H D] and W_R [H D, M] belong to the heads, as in the paper, and start from N(0, 0.02). Positions are in the
 /// logits: a model with this variant needs none of its own.
 class SegmentRecurrent : public Attention {
  public:
@@ -53,8 +53,8 @@ class SegmentRecurrent : public Attention {
     const auto drawn = [&](const char* name, at::IntArrayRef sizes) {
       return register_parameter(name, at::randn(sizes) * 0.02);
     };
-    content_bias_ = drawn("content_bias", {geometry.num_heads, geometry.head_dim});
-    position_bias_ = drawn("position_bias", {geometry.num_heads, geometry.head_dim});
+    content_bias_ = drawn("content_bias", {geometry.num_heads * geometry.head_dim});
+    position_bias_ = drawn("position_bias", {geometry.num_heads * geometry.head_dim});
     position_weight_ = drawn("position_weight", {geometry.num_heads * geometry.head_dim, geometry.model_dim});
     const int64_t width = geometry.model_dim, pairs = (width + 1) / 2;
     const auto distances = torch::arange(2 * std::min(options.segment, geometry.context), torch::kFloat64);
@@ -108,7 +108,8 @@ class SegmentRecurrent : public Attention {
     using namespace oracle;
     const int64_t width = geometry_.model_dim, positions = in.query.size(2);
     const auto query = rows_of(in.query), key = rows_of(in.key), value = rows_of(in.value);
-    const auto u = in_double(content_bias_).unbind(0), v = in_double(position_bias_).unbind(0);
+    const auto u = in_double(content_bias_).chunk(geometry_.num_heads),
+               v = in_double(position_bias_).chunk(geometry_.num_heads);
     const auto projections = in_double(position_weight_).chunk(geometry_.num_heads);
     std::vector<std::vector<Tensor>> position_keys(projections.size());  // [head][distance]
     for (int64_t j = 0; j < std::min(positions, 2 * options_.segment); ++j) {
@@ -177,7 +178,9 @@ class SegmentRecurrent : public Attention {
     const int64_t batch = query.size(0), heads = query.size(1), groups = key.size(1), reach = key.size(3);
     const auto [n, c] = segments;
     const double scale = 1 / std::sqrt(static_cast<double>(query.size(3)));
-    const auto with = [&](const Tensor& bias) { return (query + bias.unsqueeze(1).to(query.scalar_type())) * scale; };
+    const auto with = [&](const Tensor& bias) {
+      return (query + bias.view({heads, 1, -1}).to(query.scalar_type())) * scale;
+    };
     const auto content = at::matmul(query_blocks(with(content_bias_), groups, segments), key.mT());
     auto logits = at::_unsafe_view(content, {batch, groups, n, heads / groups, c, reach});
     logits = logits + position_logits(with(position_bias_), segments, reach)
@@ -209,14 +212,15 @@ class SegmentRecurrent : public Attention {
   }
 
   Options options_;
-  Tensor content_bias_, position_bias_, position_weight_;  // u, v [H, D], W_R [H D, M]
+  Tensor content_bias_, position_bias_, position_weight_;  // u, v [H D], W_R [H D, M]
   PositionTable encodings_;                                // [distances, M]
 };
 
 const Register<SegmentRecurrent> register_segment_recurrent{{
     .name = "segment_recurrent",
     .family = "memory-compressed",
-    .summary = "the own segment and the previous one, with relative positions in the logits (Transformer-XL)",
+    .summary = "the own segment and the previous one, with relative positions in the logits (Transformer-XL), "
+               "which stand beside those of model.position",
     .equation = "y_t = sum_i softmax_i(((q_t + u) . k_i + (q_t + v) . W_R r_{t-i}) / sqrt(D)) v_i, "
                 "floor(i / L) >= floor(t / L) - 1, i <= t",
     .source = "Dai et al. 2019, arXiv:1901.02860, sections 3.2 and 3.3; gradients flow into the memory",

@@ -66,7 +66,7 @@ class Synthesizer : public Attention {
     if (dense_) {
       hidden_ = register_module("hidden", input_projection(M, H * D, /*with_bias=*/true));
       places_ = register_parameter("places", torch::randn({H, C, D}) * 0.02);
-      place_bias_ = register_parameter("place_bias", torch::zeros({H, C}));
+      place_bias_ = register_parameter("place_bias", torch::zeros({H * C}));
     } else {
       const double spread = std::pow(static_cast<double>(options.rank), -0.25);
       rows_ = register_parameter("rows", torch::randn({H, C, options.rank}) * spread);
@@ -129,7 +129,8 @@ class Synthesizer : public Attention {
             const auto weight = parameter("hidden.weight").narrow(0, h * d, d);
             const auto bias = parameter("hidden.bias").narrow(0, h * d, d);
             const auto activation = (at::mv(weight, hidden[b][0][t]) + bias).clamp_min(0);
-            logits = at::mv(keys, activation) + parameter("place_bias")[h].index_select(0, at);
+            logits = at::mv(keys, activation) +
+                     parameter("place_bias").narrow(0, h * geometry_.context, geometry_.context).index_select(0, at);
           } else {
             logits = at::mv(keys, parameter("rows")[h][t]);
           }
@@ -192,7 +193,7 @@ class Synthesizer : public Attention {
     Tensor query, key = places_.narrow(1, 0, keys).to(type);  // [H, S, r or D]
     if (dense_) {
       query = at::constant_pad_nd(at::relu(by_head(hidden_->forward(hidden), heads)), {0, 1}, 1).to(type);
-      key = at::cat({key, place_bias_.narrow(1, 0, keys).unsqueeze(-1).to(type)}, -1);
+      key = at::cat({key, place_bias_.view({heads, -1, 1}).narrow(1, 0, keys).to(type)}, -1);
     } else {
       query = rows_.narrow(1, from, queries).to(type).unsqueeze(0);
     }

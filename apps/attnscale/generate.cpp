@@ -1,3 +1,4 @@
+#include <cmath>
 #include <iostream>
 #include <limits>
 
@@ -20,6 +21,10 @@ struct GenerateArguments {
 };
 
 ExitCode run_generate(const GenerateArguments& arguments) {
+  if (!std::isfinite(arguments.temperature)) {
+    std::cerr << "attnscale: --temperature: received no number, expected one from 0 to 1e6\n";
+    return ExitCode::usage;
+  }
   at::set_num_threads(1);  // one sequence: waiting for threads costs more than the work
   const auto trained = load_trained_model(arguments.checkpoint, arguments.data_path);
   const auto& config = trained.config;

@@ -52,7 +52,10 @@ bool compare(const VariantInfo& variant, const Equality& equality, Geometry geom
   right.seed = seed;
   constexpr int64_t batch = 2;
   const auto attention = left.make();
-  if (equality.prepare) equality.prepare(*attention);
+  if (equality.prepare) {
+    const torch::NoGradGuard no_gradients;
+    equality.prepare(*attention);
+  }
   const auto drawn = left.inputs(batch, equality.length, equality.length);
   auto output = attention->forward(equality.inputs ? equality.inputs(drawn) : drawn);  // [B, H, T, E]
   const auto other_drawn = right.inputs(batch, equality.length, equality.length);

@@ -1,5 +1,6 @@
 #include "attention/recurrence.h"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 
@@ -86,7 +87,8 @@ EngineCost scalar_decay_cost(const CallSizes& sizes, int64_t key_heads, int64_t 
   const auto blocks = even_blocks(sizes.queries, chunk_length);
   const double batch = sizes.batch, states = sizes.kv_heads, n = blocks.count, c = blocks.length;
   const double f = sizes.key_width, e = sizes.value_width;
-  const double shared = key_heads == 1 ? 1 : static_cast<double>(sizes.heads) / states;
+  // Keys may be fewer than states (one for all); queries never are, in what they share.
+  const double shared = std::max(1.0, static_cast<double>(sizes.heads) / states);
   EngineCost cost{2 * batch * n * shared * c * c * (key_heads * f + states * e),
                   batch * states * n * (2 * shared + 1) * c * c};
   if (blocks.count > 1) {

@@ -25,6 +25,7 @@ std::vector<std::string> pair_keys(const std::vector<Json>& rows) {
   for (auto& config : configs) {
     if (only_matches) config = without_ffn_dim(std::move(config));
     config.erase("attention");
+    if (config.contains("model") && config["model"].is_object()) config["model"].erase("layers");  // hybrids
     keys.push_back(config.empty() ? "" : canonical(config));
   }
   return keys;

@@ -102,7 +102,8 @@ TEST_CASE("memory_compressed: before the first complete slot the output is the n
   const auto test = compressed(8, true);
   const auto attention = test.build();
   const auto output = attention->forward(test.inputs(7));
-  const auto null = attention->named_parameters()["null_value"].repeat_interleave(2, 0).unsqueeze(1);  // [H, 1, E]
+  const auto null =
+      attention->named_parameters()["null_value"].view({2, 4}).repeat_interleave(2, 0).unsqueeze(1);  // [H, 1, E]
   CHECK(largest_difference(output, null.expand_as(output)) < double_rounding);
 }
 

@@ -219,9 +219,10 @@ const Register<BlockTopK> register_block_top_k{{
                     .other = "softmax",
                     .other_causal = false}},
     .deviations = {{"algorithmic_growth",
-                    {0.4,
+                    {1.0,
                      "from 2^16 to 2^18 positions the gate's T^2 / block is of the size of the attention's T block "
-                     "top_blocks, so that cost grows as T^1.63 to T^1.77 there"}}},
+                     "top_blocks, so that cost grows as T^1.63 to T^1.77 there; with one block nothing is chosen, and "
+                     "cost grows as T"}}},
 }};
 
 }  // namespace

@@ -40,14 +40,6 @@ constexpr int64_t bucket_far = int64_t{1} << 40;
 /// and 1 alone.
 constexpr double bucket_self_penalty = 1e5;
 
-struct BucketReach {
-  int64_t behind, ahead;
-};
-BucketReach bucket_reach(int64_t window, bool causal) {
-  if (causal) return {window - 1, 0};
-  return {window / 2, (window - 1) / 2};
-}
-
 /// The sorted order in chunks of c places, and the chunks before and after that a window reaches.
 struct BucketPlan {
   Blocks chunks;
@@ -55,7 +47,7 @@ struct BucketPlan {
   int64_t count() const { return before + 1 + after; }  // w
 };
 BucketPlan bucket_plan(int64_t window, bool causal, int64_t positions) {
-  const auto [behind, ahead] = bucket_reach(window, causal);
+  const auto [behind, ahead] = window_reach(window, causal);
   const auto chunks = even_blocks(positions, std::max<int64_t>(window, 16));
   if (chunks.count == 1) return {chunks};
   return {chunks, std::min(ceil_div(behind, chunks.length), chunks.count - 1),
@@ -96,7 +88,7 @@ struct BucketPairs {
 
 /// @param query  [N r, n, c, r], spread places of a chunk's positions in every round
 /// @param key    [N r, n, w c, r], those of the positions that it may see
-BucketPairs bucket_pairs(const Tensor& query, const Tensor& key, const BucketReach& reach, torch::ScalarType type) {
+BucketPairs bucket_pairs(const Tensor& query, const Tensor& key, const Reach& reach, torch::ScalarType type) {
   const int64_t rounds = query.size(3);
   std::vector<Tensor> near;
   for (int64_t round = 0; round < rounds; ++round) {
@@ -189,7 +181,7 @@ Tensor BucketAttention::windowed(const Tensor& shared, const Tensor& value, cons
   const auto query_places = chunked(sorted(spread.mT()), -bucket_far);                    // [N r, n, c, r]
   const auto key_places = bucket_neighbours(sorted(key_spread.mT()), plan, -bucket_far);  // [N r, n, w c, r]
   const auto pairs =
-      bucket_pairs(query_places, key_places, bucket_reach(buckets_.window, geometry_.causal), query.scalar_type());
+      bucket_pairs(query_places, key_places, window_reach(buckets_.window, geometry_.causal), query.scalar_type());
   auto logits = at::matmul(query, key.mT());
   if (pairs.log_times.defined()) logits = logits - pairs.log_times;
   if (buckets_.self_last) {
@@ -251,7 +243,7 @@ Tensor BucketAttention::decode(const Inputs& in, State& state) {
 Tensor BucketAttention::oracle(const Inputs& in) const {
   using namespace oracle;
   const int64_t heads = geometry_.num_heads, positions = in.hidden.size(2);
-  const auto [behind, ahead] = bucket_reach(buckets_.window, geometry_.causal);
+  const auto [behind, ahead] = window_reach(buckets_.window, geometry_.causal);
   const auto through = [&](const attnscale::Linear& layer, int64_t width) {
     const auto weight = in_double(layer.named_parameters()["weight"]);
     return rows_of(at::linear(in_double(in.hidden).squeeze(1), weight).unflatten(-1, {heads, width}).transpose(1, 2));

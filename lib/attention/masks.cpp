@@ -11,6 +11,11 @@ Tensor causal_mask(int64_t queries, int64_t keys, torch::Device device) {
   return at::arange(keys, options).unsqueeze(0) <= query_positions;                     // [T, S]
 }
 
+Reach window_reach(int64_t window, bool causal) {
+  if (causal) return {window - 1, 0};
+  return {window / 2, (window - 1) / 2};
+}
+
 Tensor visible_keys(const Tensor& mask, const Tensor& key_padding) {
   if (!key_padding.defined()) return mask;
   const auto real = key_padding.unsqueeze(1).unsqueeze(1);  // [B, 1, 1, S]

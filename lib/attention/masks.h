@@ -14,6 +14,15 @@ namespace attnscale {
 /// The causal mask [T, S]: query t sees key s when s <= S - T + t.
 Tensor causal_mask(int64_t queries, int64_t keys, torch::Device device = torch::kCPU);
 
+/// Keys before and after its own position that a query sees.
+struct Reach {
+  int64_t behind, ahead;
+};
+
+/// The reach of a window of `window` keys, self included: all of it behind when causal, otherwise centred, with the
+/// odd one of an even window behind.
+Reach window_reach(int64_t window, bool causal);
+
 /// Joins a mask [T, S] (undefined: all visible) with key padding [B, S] (undefined: all real).
 /// @return [B, 1, T, S], or [T, S] without padding, or undefined when every key is visible
 Tensor visible_keys(const Tensor& mask, const Tensor& key_padding);

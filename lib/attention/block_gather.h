@@ -48,13 +48,4 @@ BlockPattern band_pattern(int64_t behind, int64_t ahead);
 /// Pairs of such a band among `positions`.
 double band_pairs(int64_t positions, int64_t behind, int64_t ahead);
 
-/// Appends keys and values to the state's tensors `key` and `value`, and gives everything absorbed.
-Inputs appended(const Inputs& in, State& state);
-
-/// A state of empty `key` [B, G, 0, D] and `value` [B, G, 0, E].
-State empty_key_value_state(const Geometry& geometry, int64_t batch, torch::TensorOptions options);
-
-/// Bytes of such a state that holds `positions`.
-int64_t key_value_bytes(const Geometry& geometry, int64_t batch, int64_t positions);
-
 }  // namespace attnscale

@@ -13,6 +13,7 @@
 
 #include "attention/block_gather.h"
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
 #include "core/error.h"

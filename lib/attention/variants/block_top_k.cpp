@@ -20,6 +20,7 @@
 
 #include "attention/block_gather.h"
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"

@@ -10,12 +10,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/baddbmm.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include "attention/key_value_state.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
@@ -108,11 +108,10 @@ class CompressiveAttention : public Attention {
   /// Keys and values of the queue and the open segment, and the slots.
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     if (!geometry_.causal) return Attention::new_state(batch, options);
-    const auto empty = [&](int64_t width) { return at::empty({batch, geometry_.num_kv_heads, 0, width}, options); };
-    return {.tensors = {{"key", empty(geometry_.head_dim)},
-                        {"value", empty(geometry_.value_dim)},
-                        {"key_slots", empty(geometry_.head_dim)},
-                        {"value_slots", empty(geometry_.value_dim)}}};
+    auto state = empty_key_value_state(geometry_, batch, options);
+    state.tensors["key_slots"] = state.tensors.at("key").clone();
+    state.tensors["value_slots"] = state.tensors.at("value").clone();
+    return state;
   }
 
   Tensor decode(const Inputs& in, State& state) override {
@@ -229,9 +228,8 @@ class CompressiveAttention : public Attention {
     cost.activation_bytes = static_cast<int64_t>(float_bytes * kept);
     const int64_t begin = sizes.keys / options.segment * options.segment;  // of the open segment
     const int64_t left = std::max<int64_t>(0, begin - options.memory);
-    cost.state_bytes = float_bytes * sizes.batch * geometry.num_kv_heads *
-                       (sizes.keys - left + std::min(options.slots, left / options.compression)) *
-                       (geometry.head_dim + geometry.value_dim);
+    cost.state_bytes =
+        key_value_bytes(geometry, sizes.batch, sizes.keys - left + std::min(options.slots, left / options.compression));
     return cost;
   }
 

@@ -6,13 +6,13 @@
 #include <cmath>
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/rms_norm.h>
 #include <fmt/format.h>
 
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
@@ -78,18 +78,10 @@ class DifferentialAttention : public Attention {
   /// The cache: every key and value so far.
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     if (!geometry_.causal) return Attention::new_state(batch, options);
-    const auto empty = [&](int64_t width) { return at::empty({batch, geometry_.num_kv_heads, 0, width}, options); };
-    return {.tensors = {{"key", empty(geometry_.head_dim)}, {"value", empty(geometry_.value_dim)}}};
+    return empty_key_value_state(geometry_, batch, options);
   }
 
-  Tensor decode(const Inputs& in, State& state) override {
-    auto& key = state.tensors.at("key");
-    auto& value = state.tensors.at("value");
-    key = at::cat({key, in.key}, 2);        // [B, G, S, D]
-    value = at::cat({value, in.value}, 2);  // [B, G, S, E]
-    state.length += in.query.size(2);
-    return forward({.query = in.query, .key = key, .value = value});
-  }
+  Tensor decode(const Inputs& in, State& state) override { return forward(appended(in, state)); }
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;
@@ -137,8 +129,7 @@ class DifferentialAttention : public Attention {
     const double kept = heads * queries * parts * d + groups * keys * (parts * d + 2 * e) + heads * queries * 4 * e +
                         heads * 2 * (parts == 1 ? square : parts * queries);
     cost.activation_bytes = static_cast<int64_t>(float_bytes * kept);
-    cost.state_bytes =
-        sizes.batch * geometry.num_kv_heads * sizes.keys * (geometry.head_dim + geometry.value_dim) * float_bytes;
+    cost.state_bytes = key_value_bytes(geometry, sizes.batch, sizes.keys);
     return cost;
   }
 

@@ -12,6 +12,8 @@
 
 #include "attention/block_gather.h"
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
+#include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
 
@@ -89,7 +91,7 @@ class Dilated : public Attention {
     auto work = pattern_work(pattern(options, geometry.causal), m);
     work.pairs *= static_cast<double>(s);
     work.gathered *= static_cast<double>(s);
-    const auto [behind, ahead] = reach(options, geometry.causal);
+    const auto [behind, ahead] = window_reach(options.window, geometry.causal);
     const double visible = static_cast<double>(longer) * band_pairs(m, behind, ahead) +
                            static_cast<double>(s - longer) * (m > 1 ? band_pairs(m - 1, behind, ahead) : 0);
     auto cost = pattern_cost(work, visible, geometry, sizes);
@@ -98,16 +100,8 @@ class Dilated : public Attention {
   }
 
  private:
-  /// Steps of the stride before and after its own that a query sees.
-  struct Reach {
-    int64_t behind, ahead;
-  };
-  static Reach reach(const Options& options, bool causal) {
-    if (causal) return {options.window - 1, 0};
-    return {options.window / 2, (options.window - 1) / 2};
-  }
   static BlockPattern pattern(const Options& options, bool causal) {
-    const auto [behind, ahead] = reach(options, causal);
+    const auto [behind, ahead] = window_reach(options.window, causal);
     return band_pattern(behind, ahead);
   }
 

@@ -13,6 +13,7 @@
 #include <ATen/ops/log_sigmoid.h>
 
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
 #include "attention/logits.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
@@ -46,23 +47,18 @@ class ForgettingAttention : public Attention {
   /// The cache: every key and value so far, and ln f for each.
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     if (!geometry_.causal) return Attention::new_state(batch, options);
-    const auto empty = [&](int64_t width) { return at::empty({batch, geometry_.num_kv_heads, 0, width}, options); };
     const auto type = accumulation_type(c10::typeMetaToScalarType(options.dtype()));
-    return {.tensors = {{"key", empty(geometry_.head_dim)},
-                        {"value", empty(geometry_.value_dim)},
-                        {"log_forget", at::empty({batch, geometry_.num_heads, 0}, options.dtype(type))}}};
+    auto state = empty_key_value_state(geometry_, batch, options);
+    state.tensors["log_forget"] = at::empty({batch, geometry_.num_heads, 0}, options.dtype(type));
+    return state;
   }
 
   Tensor decode(const Inputs& in, State& state) override {
     checked_sizes("forgetting", in, geometry_, true);
-    auto& key = state.tensors.at("key");
-    auto& value = state.tensors.at("value");
     auto& forget = state.tensors.at("log_forget");
-    key = at::cat({key, in.key}, 2);                // [B, G, S, D]
-    value = at::cat({value, in.value}, 2);          // [B, G, S, E]
     forget = at::cat({forget, log_forget(in)}, 2);  // [B, H, S]
-    state.length += in.query.size(2);
-    return attended(in.query, key, value, forget, {});
+    const auto all = appended(in, state);
+    return attended(all.query, all.key, all.value, forget, {});
   }
 
   Tensor oracle(const Inputs& in) const override {

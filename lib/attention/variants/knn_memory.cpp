@@ -11,12 +11,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/topk.h>
 
+#include "attention/key_value_state.h"
 #include "attention/logits.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
@@ -60,19 +60,13 @@ class KnnMemory : public Attention {
   /// The memory: every key and value so far.
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     if (!geometry_.causal) return Attention::new_state(batch, options);
-    const auto empty = [&](int64_t width) { return at::empty({batch, geometry_.num_kv_heads, 0, width}, options); };
-    return {.tensors = {{"key", empty(geometry_.head_dim)}, {"value", empty(geometry_.value_dim)}}};
+    return empty_key_value_state(geometry_, batch, options);
   }
 
   Tensor decode(const Inputs& in, State& state) override {
-    const auto sizes = checked_sizes("knn_memory", in, geometry_, true);
-    auto& key = state.tensors.at("key");
-    auto& value = state.tensors.at("value");
-    key = at::cat({key, in.key}, 2);        // [B, G, S, D]
-    value = at::cat({value, in.value}, 2);  // [B, G, S, E]
-    const auto output = attended({.query = in.query, .key = key, .value = value}, state.length);
-    state.length += sizes.queries;
-    return output;
+    checked_sizes("knn_memory", in, geometry_, true);
+    const int64_t first = state.length;
+    return attended(appended(in, state), first);
   }
 
   Tensor oracle(const Inputs& in) const override {
@@ -111,8 +105,7 @@ class KnnMemory : public Attention {
     // Gathered keys and values, weights, the scaled query.
     const double kept = heads * (found * (d + e + 2) + 2 * local + static_cast<double>(sizes.queries) * d);
     cost.activation_bytes = static_cast<int64_t>(float_bytes * kept);
-    cost.state_bytes =
-        float_bytes * sizes.batch * geometry.num_kv_heads * sizes.keys * (geometry.head_dim + geometry.value_dim);
+    cost.state_bytes = key_value_bytes(geometry, sizes.batch, sizes.keys);
     return cost;
   }
 

@@ -14,6 +14,7 @@
 
 #include "attention/block_gather.h"
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
@@ -95,7 +96,7 @@ class Longformer : public Attention {
   }
 
   bool sees(int64_t query, int64_t key, int64_t) const override {
-    const auto [behind, ahead] = reach(options_, geometry_.causal);
+    const auto [behind, ahead] = window_reach(options_.window, geometry_.causal);
     if (geometry_.causal && key > query) return false;
     return std::min(query, key) < options_.global_positions || (key >= query - behind && key <= query + ahead);
   }
@@ -108,16 +109,8 @@ class Longformer : public Attention {
   }
 
  private:
-  struct Reach {
-    int64_t behind, ahead;
-  };
-  static Reach reach(const Options& options, bool causal) {
-    if (causal) return {options.window - 1, 0};
-    return {options.window / 2, (options.window - 1) / 2};
-  }
-
   static double visible_pairs(const Options& options, bool causal, int64_t positions) {
-    const auto [behind, ahead] = reach(options, causal);
+    const auto [behind, ahead] = window_reach(options.window, causal);
     double pairs = 0;
     for (int64_t t = 0; t < positions; ++t) {
       const int64_t end = std::min(positions, t + ahead + 1), begin = std::max<int64_t>(0, t - behind);
@@ -134,7 +127,7 @@ class Longformer : public Attention {
   }
 
   static BlockPattern pattern(const Options& options, bool causal) {
-    const auto [behind, ahead] = reach(options, causal);
+    const auto [behind, ahead] = window_reach(options.window, causal);
     const auto band = band_pattern(behind, ahead);
     const int64_t c = band.block_length, global = options.global_positions;
     return {.block_length = c,

@@ -16,7 +16,6 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/sigmoid.h>
@@ -28,6 +27,7 @@
 #include "attention/block_gather.h"
 #include "attention/blocks.h"
 #include "attention/compressed_slots.h"
+#include "attention/key_value_state.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
@@ -38,9 +38,10 @@ namespace attnscale {
 namespace {
 
 /// y_t = sigma(g_1) compressed_t + sigma(g_2) selected_t + sigma(g_3) window_t, each a softmax attention of q_t:
-///   compressed  over k'_j = b + sum_{i<l} k_{jd+i} W_i, v'_j likewise, for complete slots jd + l - 1 <= t; zeros
-///   before selected    over the own block up to t and the selected_blocks - 1 earlier blocks of most importance window
-///   over the latest `window` keys
+/// - compressed: over k'_j = b + sum_{i<l} k_{jd+i} W_i, v'_j likewise, for complete slots jd + l - 1 <= t; zeros
+/// before.
+/// - selected: over the own block up to t and the selected_blocks - 1 earlier blocks of most importance.
+/// - window: over the latest `window` keys.
 /// The importance of a block is the weight that the compressed branch gives it, summed over the heads that share the
 /// key: each slot's weight counts for every d positions it shares with the block (equation 9 with the slots that
 /// overlap the block; its printed indices run into the block before). The block just before the own one, then
@@ -139,11 +140,9 @@ class NativeSparse : public Attention {
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     auto state = empty_key_value_state(geometry_, batch, options);
     const auto type = accumulation_type(c10::typeMetaToScalarType(options.dtype()));
-    const auto empty = [&](int64_t width) {
-      return at::empty({batch, geometry_.num_kv_heads, 0, width}, options.dtype(type));
-    };
-    state.tensors["key_slots"] = empty(geometry_.head_dim);
-    state.tensors["value_slots"] = empty(geometry_.value_dim);
+    const auto slots = empty_key_value_state(geometry_, batch, options.dtype(type));
+    state.tensors["key_slots"] = slots.tensors.at("key");
+    state.tensors["value_slots"] = slots.tensors.at("value");
     return state;
   }
 

@@ -11,7 +11,6 @@
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
@@ -19,6 +18,7 @@
 #include <ATen/ops/randn.h>
 #include <torch/csrc/autograd/generated/variable_factories.h>
 
+#include "attention/key_value_state.h"
 #include "attention/logits.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
@@ -80,8 +80,7 @@ class SegmentRecurrent : public Attention {
   /// Keys and values of the previous segment and of the open one.
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     if (!geometry_.causal) return Attention::new_state(batch, options);
-    const auto empty = [&](int64_t width) { return at::empty({batch, geometry_.num_kv_heads, 0, width}, options); };
-    return {.tensors = {{"key", empty(geometry_.head_dim)}, {"value", empty(geometry_.value_dim)}}};
+    return empty_key_value_state(geometry_, batch, options);
   }
 
   Tensor decode(const Inputs& in, State& state) override {
@@ -165,8 +164,7 @@ class SegmentRecurrent : public Attention {
         batch * heads * rows * (reach + 2 * d) + batch * groups * n * reach * (d + e) + reach * (heads * d + stream);
     cost.activation_bytes = static_cast<int64_t>(float_bytes * kept);
     const int64_t gone = std::max<int64_t>(0, sizes.keys / options.segment - 1) * options.segment;
-    cost.state_bytes = float_bytes * sizes.batch * geometry.num_kv_heads * (sizes.keys - gone) *
-                       (geometry.head_dim + geometry.value_dim);
+    cost.state_bytes = key_value_bytes(geometry, sizes.batch, sizes.keys - gone);
     return cost;
   }
 

@@ -6,12 +6,11 @@
 #include <cmath>
 #include <optional>
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/sigmoid.h>
 
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
 #include "attention/logits.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
@@ -58,18 +57,10 @@ class SigmoidAttention : public Attention {
   /// The cache: every key and value so far.
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     if (!geometry_.causal) return Attention::new_state(batch, options);
-    const auto empty = [&](int64_t width) { return at::empty({batch, geometry_.num_kv_heads, 0, width}, options); };
-    return {.tensors = {{"key", empty(geometry_.head_dim)}, {"value", empty(geometry_.value_dim)}}};
+    return empty_key_value_state(geometry_, batch, options);
   }
 
-  Tensor decode(const Inputs& in, State& state) override {
-    auto& key = state.tensors.at("key");
-    auto& value = state.tensors.at("value");
-    key = at::cat({key, in.key}, 2);        // [B, G, S, D]
-    value = at::cat({value, in.value}, 2);  // [B, G, S, E]
-    state.length += in.query.size(2);
-    return forward({.query = in.query, .key = key, .value = value});
-  }
+  Tensor decode(const Inputs& in, State& state) override { return forward(appended(in, state)); }
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;
@@ -106,8 +97,7 @@ class SigmoidAttention : public Attention {
     return {.algorithmic_flops = heads * pairs * per_pair,
             .executed_flops = heads * square * per_pair,
             .activation_bytes = static_cast<int64_t>(float_bytes * kept),
-            .state_bytes = sizes.batch * geometry.num_kv_heads * sizes.keys * (geometry.head_dim + geometry.value_dim) *
-                           float_bytes};
+            .state_bytes = key_value_bytes(geometry, sizes.batch, sizes.keys)};
   }
 
  private:

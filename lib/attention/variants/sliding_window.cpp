@@ -10,10 +10,10 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
@@ -63,21 +63,18 @@ class SlidingWindow : public Attention {
   /// The last `window` keys and values, [B, G, at most window, D] and [.., E].
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     if (!geometry_.causal) return Attention::new_state(batch, options);
-    const auto empty = [&](int64_t width) { return at::empty({batch, geometry_.num_kv_heads, 0, width}, options); };
-    return {.tensors = {{"key", empty(geometry_.head_dim)}, {"value", empty(geometry_.value_dim)}}};
+    return empty_key_value_state(geometry_, batch, options);
   }
 
   Tensor decode(const Inputs& in, State& state) override {
-    const auto sizes = checked_sizes("sliding_window", in, geometry_, true);
+    checked_sizes("sliding_window", in, geometry_, true);
     auto& key = state.tensors.at("key");
     auto& value = state.tensors.at("value");
-    const Inputs all{
-        .query = in.query, .key = at::cat({key, in.key}, 2), .value = at::cat({value, in.value}, 2), .key_padding = {}};
+    const auto all = appended(in, state);
     const int64_t keys = all.key.size(2), kept = std::min(keys, options_.window);
     // Cloned, as a view would keep what has left the window in memory.
     key = all.key.narrow(2, keys - kept, kept).clone();
     value = all.value.narrow(2, keys - kept, kept).clone();
-    state.length += sizes.queries;
     return windowed(all);
   }
 
@@ -98,12 +95,12 @@ class SlidingWindow : public Attention {
   }
 
   bool sees(int64_t query, int64_t key, int64_t) const override {
-    const auto [behind, ahead] = reach(options_, geometry_.causal);
+    const auto [behind, ahead] = window_reach(options_.window, geometry_.causal);
     return key >= query - behind && key <= query + ahead;
   }
 
   static Cost cost(const Options& options, const Geometry& geometry, const Sizes& sizes) {
-    const auto [behind, ahead] = reach(options, geometry.causal);
+    const auto [behind, ahead] = window_reach(options.window, geometry.causal);
     const auto plan = plan_for(options, geometry.causal, sizes.queries, 0);
     const double batch = sizes.batch, heads = geometry.num_heads, groups = geometry.num_kv_heads;
     const double both = geometry.head_dim + geometry.value_dim, n = plan.blocks.count;
@@ -116,21 +113,11 @@ class SlidingWindow : public Attention {
     double kept = batch * groups * n * plan.width() * both + computed + batch * heads * plan.blocks.padded();
     if (geometry.head_dim != geometry.value_dim) kept += batch * heads * computed;
     cost.activation_bytes = static_cast<int64_t>(float_bytes * kept);
-    cost.state_bytes = float_bytes * sizes.batch * geometry.num_kv_heads * std::min(sizes.keys, options.window) *
-                       (geometry.head_dim + geometry.value_dim);
+    cost.state_bytes = key_value_bytes(geometry, sizes.batch, std::min(sizes.keys, options.window));
     return cost;
   }
 
  private:
-  /// Keys before and after its own that a query sees.
-  struct Reach {
-    int64_t behind, ahead;
-  };
-  static Reach reach(const Options& options, bool causal) {
-    if (causal) return {options.window - 1, 0};
-    return {options.window / 2, (options.window - 1) / 2};
-  }
-
   /// How queries are cut, and how many keys before and after a block it gathers.
   struct Plan {
     Blocks blocks;
@@ -140,7 +127,7 @@ class SlidingWindow : public Attention {
 
   /// @param offset  keys before the first query's own
   static Plan plan_for(const Options& options, bool causal, int64_t queries, int64_t offset) {
-    const auto [behind, ahead] = reach(options, causal);
+    const auto [behind, ahead] = window_reach(options.window, causal);
     const Plan whole{.blocks = {1, queries}, .lead = std::min(behind, offset)};
     const auto blocks = even_blocks(queries, std::max(options.window, smallest_block));
     const int64_t others = blocks.padded() - blocks.length;
@@ -168,7 +155,7 @@ class SlidingWindow : public Attention {
 
   /// Which gathered keys a query sees: bool [1 or B G, n, R c, W].
   Tensor visible(const Inputs& in, const Plan& plan, int64_t offset, const CallSizes& sizes) const {
-    const auto [behind, ahead] = reach(options_, geometry_.causal);
+    const auto [behind, ahead] = window_reach(options_.window, geometry_.causal);
     const auto [n, c] = plan.blocks;
     const auto options = torch::TensorOptions().device(in.query.device());
     const auto key = at::arange(-plan.lead, c + plan.trail, options.dtype(torch::kInt64));  // [W]

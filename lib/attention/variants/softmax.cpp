@@ -10,7 +10,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/einsum.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/sigmoid.h>
@@ -19,6 +18,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "attention/blocks.h"
+#include "attention/key_value_state.h"
 #include "attention/logits.h"
 #include "attention/masks.h"
 #include "attention/registry.h"
@@ -75,19 +75,14 @@ class SoftmaxAttention : public Attention {
   /// The cache: every key (normed) and value so far.
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     if (!geometry_.causal) return Attention::new_state(batch, options);
-    const auto empty = [&](int64_t width) { return at::empty({batch, geometry_.num_kv_heads, 0, width}, options); };
-    return {.tensors = {{"key", empty(geometry_.head_dim)}, {"value", empty(geometry_.value_dim)}}};
+    return empty_key_value_state(geometry_, batch, options);
   }
 
   /// One copy of the cache per call: as much traffic as the attention itself, and no spare capacity.
   Tensor decode(const Inputs& in, State& state) override {
-    const auto letters = check(in);
-    auto& key = state.tensors.at("key");
-    auto& value = state.tensors.at("value");
-    key = at::cat({key, normed(in.key, key_scale_)}, 2);  // [B, G, S, D]
-    value = at::cat({value, in.value}, 2);                // [B, G, S, E]
-    state.length += letters.at("T");
-    return gated(attended(normed(in.query, query_scale_), key, value, {}), in);
+    check(in);
+    const auto all = appended({.query = in.query, .key = normed(in.key, key_scale_), .value = in.value}, state);
+    return gated(attended(normed(in.query, query_scale_), all.key, all.value, {}), in);
   }
 
   Tensor oracle(const Inputs& in) const override {

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "attention/attention.h"
+
+// B batch, G key-value heads, S positions, D key width, E value width
+//
+// The cache of keys and values, which most variants decode with: all of it, or what a window has left.
+
+namespace attnscale {
+
+/// A state of empty `key` [B, G, 0, D] and `value` [B, G, 0, E].
+State empty_key_value_state(const Geometry& geometry, int64_t batch, torch::TensorOptions options);
+
+/// Appends keys and values to the state's tensors `key` and `value`, and gives everything absorbed, with the queries
+/// of `in`. Copies the cache once.
+Inputs appended(const Inputs& in, State& state);
+
+/// Bytes of such a state that holds `positions`.
+int64_t key_value_bytes(const Geometry& geometry, int64_t batch, int64_t positions);
+
+}  // namespace attnscale

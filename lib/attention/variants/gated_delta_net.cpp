@@ -6,21 +6,17 @@
 
 #include <cmath>
 
-#include <ATen/ops/linear.h>
 #include <ATen/ops/mv.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
-#include <ATen/ops/zeros.h>
 
+#include "attention/convolved_block.h"
 #include "attention/kernel_oracle.h"
-#include "attention/projections.h"
 #include "attention/recurrent_attention.h"
 #include "attention/registry.h"
-#include "attention/short_convolution.h"
-#include "tensor/full_precision.h"
 
 namespace attnscale {
 namespace {
@@ -34,7 +30,7 @@ constexpr double gated_delta_net_epsilon = 1e-6;
 /// 0.75 M and values of 1.5 M in all). The convolution has no bias; the norm is the root mean square, with one weight
 /// [E] for all heads. Holds `in` [H (2 D + 2 E + 2), M], `convolution`, `log_rate`, `step_bias` [H], `norm` [E],
 /// `out` [M, H E]. Padded positions enter nothing: the convolution finds zeros there and the state stays.
-class GatedDeltaNet : public Attention {
+class GatedDeltaNet : public ConvolvedBlock {
  public:
   struct Options {
     int64_t value_expansion = 2;
@@ -52,30 +48,8 @@ class GatedDeltaNet : public Attention {
   };
 
   GatedDeltaNet(const Options& options, const Geometry& geometry)
-      : Attention(geometry), options_(options), widths_(widths(options, geometry)) {
-    const int64_t heads = geometry.num_heads;
-    in_ = register_module("in", input_projection(geometry.model_dim, widths_.all));
-    convolution_ = register_module(
-        "convolution", std::make_shared<ShortConvolution>(widths_.convolved, options.convolution_width, false));
-    log_rate_ = register_parameter("log_rate", initial_log_rate(heads));
-    step_bias_ = register_parameter("step_bias", initial_step_bias(heads));
+      : ConvolvedBlock(geometry, shape(options, geometry)), options_(options), widths_(widths(options, geometry)) {
     norm_ = register_parameter("norm", at::ones({widths_.value}));
-    out_ = register_module("out", output_projection(heads * widths_.value, geometry.model_dim, geometry.depth));
-  }
-
-  Tensor forward(const Inputs& in) override { return run(in, nullptr); }
-
-  /// `rows` [B, K - 1, C], what the convolution saw last, and `state` [B, H, D, E].
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    const auto wide = options.dtype(accumulation_type(c10::typeMetaToScalarType(options.dtype())));
-    return {.tensors = {{"rows", at::zeros({batch, options_.convolution_width - 1, widths_.convolved}, wide)},
-                        {"state", at::zeros({batch, geometry_.num_heads, geometry_.head_dim, widths_.value}, wide)}}};
-  }
-
-  Tensor decode(const Inputs& in, State& state) override {
-    auto output = run(in, &state);
-    state.length += in.hidden.size(2);
-    return output;
   }
 
   Tensor oracle(const Inputs& in) const override {
@@ -137,8 +111,7 @@ class GatedDeltaNet : public Attention {
     return {.algorithmic_flops = projections + 6 * rows * inner * geometry.head_dim,
             .executed_flops = projections + core.flops,
             .activation_bytes = static_cast<int64_t>(float_bytes * kept),
-            .state_bytes = float_bytes * sizes.batch *
-                           ((options.convolution_width - 1) * w.convolved + heads * w.value * geometry.head_dim)};
+            .state_bytes = state_bytes(shape(options, geometry), geometry.num_heads, sizes.batch)};
   }
 
  private:
@@ -152,18 +125,19 @@ class GatedDeltaNet : public Attention {
     return {value, convolved, heads, convolved + heads * (value + 2)};
   }
 
-  Tensor run(const Inputs& in, State* state) const {
-    const auto projected = in_->forward(in.hidden.squeeze(1));
-    Tensor y;
-    {
-      const FullPrecision sums_stay_float32;
-      y = mixed(projected.to(accumulation_type(projected.scalar_type())), in.key_padding, state);
-    }
-    return out_->forward(y.to(in.hidden.scalar_type())).unsqueeze(1);
+  static Shape shape(const Options& options, const Geometry& geometry) {
+    const auto w = widths(options, geometry);
+    return {.projected = w.all,
+            .convolved = w.convolved,
+            .taps = options.convolution_width,
+            .convolution_bias = false,
+            .state_rows = geometry.head_dim,
+            .state_width = w.value,
+            .inner = geometry.num_heads * w.value};
   }
 
   /// Everything between the projections: [B, T, H (2 D + 2 E + 2)] -> [B, T, H E]
-  Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state) const {
+  Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state) const override {
     const auto type = projected.dtype();
     const int64_t heads = geometry_.num_heads, d = geometry_.head_dim;
     const auto parts = projected.split_with_sizes(widths_.parts(), -1);
@@ -190,9 +164,7 @@ class GatedDeltaNet : public Attention {
 
   Options options_;
   Widths widths_;
-  std::shared_ptr<attnscale::Linear> in_, out_;
-  std::shared_ptr<ShortConvolution> convolution_;
-  Tensor log_rate_, step_bias_, norm_;
+  Tensor norm_;
 };
 
 const Register<GatedDeltaNet> register_gated_delta_net{{

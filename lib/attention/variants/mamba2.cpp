@@ -6,22 +6,17 @@
 
 #include <cmath>
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/mv.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include "attention/convolved_block.h"
 #include "attention/kernel_oracle.h"
-#include "attention/projections.h"
 #include "attention/recurrent_attention.h"
 #include "attention/registry.h"
-#include "attention/short_convolution.h"
-#include "tensor/full_precision.h"
 
 namespace attnscale {
 namespace {
@@ -35,7 +30,7 @@ constexpr double mamba2_epsilon = 1e-5;
 /// Heads are the model's `num_heads`, so P = expand M / H; the paper fixes P = 64.
 /// Holds `in` [2 I + 2 N + H, M], `convolution`, `log_rate`, `step_bias`, `skip` [H], `norm` [I], `out` [M, I].
 /// Padded positions enter nothing: the convolution finds zeros there and the state stays.
-class Mamba2 : public Attention {
+class Mamba2 : public ConvolvedBlock {
  public:
   struct Options {
     int64_t expand = 2;
@@ -55,31 +50,9 @@ class Mamba2 : public Attention {
   };
 
   Mamba2(const Options& options, const Geometry& geometry)
-      : Attention(geometry), options_(options), widths_(widths(options, geometry)) {
-    const int64_t heads = geometry.num_heads;
-    in_ = register_module("in", input_projection(geometry.model_dim, widths_.all));
-    convolution_ = register_module(
-        "convolution", std::make_shared<ShortConvolution>(widths_.convolved, options.convolution_width, true));
-    log_rate_ = register_parameter("log_rate", initial_log_rate(heads));
-    step_bias_ = register_parameter("step_bias", initial_step_bias(heads));
-    skip_ = register_parameter("skip", at::ones({heads}));
+      : ConvolvedBlock(geometry, shape(options, geometry)), options_(options), widths_(widths(options, geometry)) {
+    skip_ = register_parameter("skip", at::ones({geometry.num_heads}));
     norm_ = register_parameter("norm", at::ones({widths_.inner}));
-    out_ = register_module("out", output_projection(widths_.inner, geometry.model_dim, geometry.depth));
-  }
-
-  Tensor forward(const Inputs& in) override { return run(in, nullptr); }
-
-  /// `rows` [B, K - 1, I + 2 N], what the convolution saw last, and `state` [B, H, N, P].
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    const auto wide = options.dtype(accumulation_type(c10::typeMetaToScalarType(options.dtype())));
-    return {.tensors = {{"rows", at::zeros({batch, options_.convolution_width - 1, widths_.convolved}, wide)},
-                        {"state", at::zeros({batch, geometry_.num_heads, options_.state_dim, widths_.head}, wide)}}};
-  }
-
-  Tensor decode(const Inputs& in, State& state) override {
-    auto output = run(in, &state);
-    state.length += in.hidden.size(2);
-    return output;
   }
 
   Tensor oracle(const Inputs& in) const override {
@@ -147,8 +120,7 @@ class Mamba2 : public Attention {
     return {.algorithmic_flops = projections + 4 * rows * w.inner * options.state_dim,
             .executed_flops = projections + core.flops,
             .activation_bytes = static_cast<int64_t>(float_bytes * kept),
-            .state_bytes = float_bytes * sizes.batch *
-                           ((options.convolution_width - 1) * w.convolved + w.inner * options.state_dim)};
+            .state_bytes = state_bytes(shape(options, geometry), geometry.num_heads, sizes.batch)};
   }
 
  private:
@@ -161,19 +133,19 @@ class Mamba2 : public Attention {
     return {inner, inner / geometry.num_heads, convolved, geometry.num_heads, inner + convolved + geometry.num_heads};
   }
 
-  Tensor run(const Inputs& in, State* state) const {
-    const auto hidden = in.hidden.squeeze(1);  // [B, T, M]
-    const auto projected = in_->forward(hidden);
-    Tensor y;
-    {
-      const FullPrecision sums_stay_float32;
-      y = mixed(projected.to(accumulation_type(projected.scalar_type())), in.key_padding, state);
-    }
-    return out_->forward(y.to(in.hidden.scalar_type())).unsqueeze(1);
+  static Shape shape(const Options& options, const Geometry& geometry) {
+    const auto w = widths(options, geometry);
+    return {.projected = w.all,
+            .convolved = w.convolved,
+            .taps = options.convolution_width,
+            .convolution_bias = true,
+            .state_rows = options.state_dim,
+            .state_width = w.head,
+            .inner = w.inner};
   }
 
   /// Everything between the projections: [B, T, 2 I + 2 N + H] -> [B, T, I]
-  Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state) const {
+  Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state) const override {
     const auto type = projected.dtype();
     const int64_t heads = geometry_.num_heads;
     const auto parts = projected.split_with_sizes(widths_.parts(), -1);
@@ -198,9 +170,7 @@ class Mamba2 : public Attention {
 
   Options options_;
   Widths widths_;
-  std::shared_ptr<attnscale::Linear> in_, out_;
-  std::shared_ptr<ShortConvolution> convolution_;
-  Tensor log_rate_, step_bias_, skip_, norm_;
+  Tensor skip_, norm_;
 };
 
 const Register<Mamba2> register_mamba2{{

@@ -4,11 +4,15 @@
 
 namespace attnscale {
 
+Random window_stream(Split split, uint64_t seed, int64_t index) {
+  const auto number = static_cast<uint64_t>(index);
+  return Random(split == Split::train ? stream_seed(seed, "data/train", number)
+                                      : stream_seed(0, "data/validation", number));
+}
+
 Batch GeneratedSource::batch(Split split, uint64_t seed, int64_t index, int64_t rows, int64_t context) const {
   check_batch_request(index, rows, context);
-  // The validation set must be the same for every seed of a sweep.
-  Random random(split == Split::train ? stream_seed(seed, "data/train", static_cast<uint64_t>(index))
-                                      : stream_seed(0, "data/validation", static_cast<uint64_t>(index)));
+  auto random = window_stream(split, seed, index);
   Batch batch{.rows = rows, .context = context, .tokens = std::vector<int64_t>(rows * (context + 1))};
   for (int64_t row = 0; row < rows; ++row) draw_window(random, batch.tokens.data() + row * (context + 1), context + 1);
   return batch;

@@ -8,6 +8,10 @@
 
 namespace attnscale {
 
+/// The stream that a batch's windows are drawn from: by (seed, split, index) for training, by index alone for
+/// validation, which must be the same for every seed of a sweep.
+Random window_stream(Split split, uint64_t seed, int64_t index);
+
 /// A source whose windows are independent draws of a known process.
 ///
 /// A batch draws its rows one after another from one stream, seeded by (seed, split, index): the

@@ -5,14 +5,13 @@
 
 #include <fmt/format.h>
 
-#include "core/hash.h"
+#include "data/generated_source.h"
 
 namespace attnscale {
 
 Batch TaskSource::batch(Split split, uint64_t seed, int64_t index, int64_t rows, int64_t context) const {
   check_batch_request(index, rows, context);
-  Random random(split == Split::train ? stream_seed(seed, "data/train", static_cast<uint64_t>(index))
-                                      : stream_seed(0, "data/validation", static_cast<uint64_t>(index)));
+  auto random = window_stream(split, seed, index);
   Batch batch{.rows = rows, .context = context};
   batch.tokens.resize(static_cast<size_t>(rows * (context + 1)));
   batch.asked.resize(static_cast<size_t>(rows * context));

@@ -186,6 +186,13 @@ std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_li
 
 void keep_only_checkpoint(const fs::path& folder, int64_t step) { remove_all_but(folder, step, std::nullopt); }
 
+TensorMap tensors_of(const torch::nn::Module& model) {
+  TensorMap result;
+  for (const auto& item : model.named_parameters()) result[item.key()] = item.value();
+  for (const auto& item : model.named_buffers()) result[item.key()] = item.value();
+  return result;
+}
+
 void check_same_tensors(const std::string& where, const TensorMap& stored, const TensorMap& expected) {
   std::vector<std::string> differences;
   for (const auto& [name, tensor] : expected) {

@@ -40,6 +40,9 @@ std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& folder,
 /// Removes all but the one of this step, when a run is done.
 void keep_only_checkpoint(const std::filesystem::path& folder, int64_t step);
 
+/// What a checkpoint keeps of a model: its parameters and buffers by name, not copied.
+TensorMap tensors_of(const torch::nn::Module& model);
+
 /// Refuses tensors that are not those of this model. @param where  the checkpoint, for the message
 /// @throws DataError listing missing and unknown names and differing shapes and dtypes
 void check_same_tensors(const std::string& where, const TensorMap& stored, const TensorMap& expected);

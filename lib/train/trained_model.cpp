@@ -40,13 +40,6 @@ fs::path run_folder(const fs::path& path) {
       fmt::format("{}: holds {} runs; name one of them, such as {}", path.string(), runs.size(), runs.front()));
 }
 
-TensorMap tensors_to_fill(const Transformer& model) {
-  TensorMap result;
-  for (const auto& item : model.named_parameters()) result[item.key()] = item.value();
-  for (const auto& item : model.named_buffers()) result[item.key()] = item.value();
-  return result;
-}
-
 /// Draws from softmax(logits / temperature) among the top_k; in float64 on the CPU, so that a seed gives the same
 /// tokens on every machine with the same logits.
 int64_t draw_token(const Tensor& logits, const GenerateOptions& options, Random& random) {
@@ -93,8 +86,8 @@ TrainedModel load_trained_model(const fs::path& path, const std::string& data_pa
   trained.model = std::make_unique<Transformer>(c.model, c.attention, c.data.context,
                                                 stream_seed(static_cast<uint64_t>(c.train.seed), "init"));
   trained.model->to(weight_dtype(c.train.dtype));
-  check_same_tensors(where, checkpoint->model, tensors_to_fill(*trained.model));
-  copy_tensors(checkpoint->model, tensors_to_fill(*trained.model));
+  check_same_tensors(where, checkpoint->model, tensors_of(*trained.model));
+  copy_tensors(checkpoint->model, tensors_of(*trained.model));
   trained.model->eval();
   return trained;
 }

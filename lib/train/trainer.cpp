@@ -37,13 +37,6 @@ void list_differences(const Json& stored, const Json& asked, const std::string& 
     if (!asked.contains(key)) list_differences(value, Json(), join_path(path, key), into);
 }
 
-TensorMap tensors_of(const Transformer& model) {
-  TensorMap result;
-  for (const auto& item : model.named_parameters()) result[item.key()] = item.value();
-  for (const auto& item : model.named_buffers()) result[item.key()] = item.value();
-  return result;
-}
-
 /// One run from its first or next step to its end.
 class Run {
  public:

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "report/report.h"
 #include "scaling/fit.h"
+#include "scaling/result_rows.h"
 #include "scaling/scaling.h"
 #include "sweep/certificate.h"
 
@@ -20,7 +21,7 @@ void write_scaling(const std::filesystem::path& folder) {
 
 void certify(const std::filesystem::path& folder) {
   at::set_num_threads(1);  // small tensors: waiting for threads costs more than the work
-  const auto certificate = certificate_for(variants_of_results(folder), [](const std::string& variant) {
+  const auto certificate = certificate_for(variants_of(read_result_rows(folder).rows), [](const std::string& variant) {
     std::cerr << fmt::format("proving {} (once for this build on this machine)\n", variant);
   });
   write_file_atomically(folder / "certificate.json", certificate.dump(1) + "\n");

@@ -73,25 +73,21 @@ Json certificate_for(const std::set<std::string>& variants, const std::function<
   return certificate_of({{"passed", passed}, {"variants", std::move(proofs)}});
 }
 
-std::set<std::string> variants_of_results(const fs::path& folder) {
+std::set<std::string> variants_of(const std::vector<Json>& rows) {
   std::set<std::string> names;
   const auto add = [&](const Json& section) {
     if (!section.is_object()) return;
     const auto name = section.value("variant", "");
     for (const auto& variant : all_variants())
-      if (variant.name == name) names.insert(name);  // a row of another build may name one that is gone
+      if (variant.name == name) names.insert(name);
   };
-  const auto content = read_file(folder / "results.jsonl");
-  for (size_t at = 0; at < content.size();) {
-    const auto end = std::min(content.find('\n', at), content.size());
-    const auto row = Json::parse(content.begin() + static_cast<int64_t>(at), content.begin() + static_cast<int64_t>(end),
-                                 nullptr, false);
-    at = end + 1;
-    if (!row.is_object() || !row.contains("config") || !row["config"].is_object()) continue;
-    const auto& config = row["config"];
-    if (config.contains("model") && config["model"].is_object() && config["model"].contains("layers"))
-      for (const auto& layer : config["model"]["layers"]) add(layer);
-    else if (config.contains("attention")) add(config["attention"]);
+  for (const auto& row : rows) {
+    const auto config = row.value("config", Json::object());
+    if (!config.is_object()) continue;
+    const auto model = config.value("model", Json::object());
+    if (model.is_object() && model.contains("layers"))
+      for (const auto& layer : model["layers"]) add(layer);
+    else add(config.value("attention", Json()));
   }
   return names;
 }

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "core/json.h"
 
@@ -13,13 +13,13 @@ namespace attnscale {
 /// (attnscale.certificate/1) and `provenance`.
 Json certificate_of(const Json& conformance);
 
-/// The certificate of these variants, made once per program and machine: each variant's part is kept in the user's cache
-/// (XDG_CACHE_HOME or ~/.cache, attnscale/certificates), under the SHA-256 of the program and the processor's name, so
-/// that a changed program proves anew. Without a writable cache it is made each time.
+/// The certificate of these variants, made once per program and machine: each variant's part is kept in the user's
+/// cache (XDG_CACHE_HOME or ~/.cache, attnscale/certificates), under the SHA-256 of the program and the processor's
+/// name, so that a changed program proves anew. Without a writable cache it is made each time.
 /// @param on_start  told the name of a variant whose proof has to be made, which takes seconds; may be empty
 Json certificate_for(const std::set<std::string>& variants, const std::function<void(const std::string&)>& on_start);
 
-/// Variants that the runs of a results folder use, hybrids' included, by its results.jsonl.
-std::set<std::string> variants_of_results(const std::filesystem::path& folder);
+/// Variants that rows of results use, hybrids' included; names that this build does not know are left out.
+std::set<std::string> variants_of(const std::vector<Json>& rows);
 
 }  // namespace attnscale

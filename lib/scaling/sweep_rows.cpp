@@ -17,11 +17,9 @@ std::string attention_name(const Json& row) {
   if (config == row.end() || !config->is_object()) return "";
   const auto attention = config->find("attention");
   if (attention == config->end() || !attention->is_object()) return "";
-  // A hybrid's row says what it is called; its attention section is that of one of its layers.
-  const auto model = row["config"].find("model");
-  const bool hybrid = model != row["config"].end() && model->is_object() && model->contains("layers");
-  if (hybrid && row.contains("variant") && row["variant"].is_string()) return row["variant"];
-  return attention->value("variant", "");
+  // Where a row says what it is called, that names hybrids too; older rows do not.
+  const auto named = row.find("variant");
+  return named != row.end() && named->is_string() ? named->get<std::string>() : attention->value("variant", "");
 }
 
 std::optional<Json> common_truth(const std::vector<Json>& rows, std::vector<std::string>& notes) {

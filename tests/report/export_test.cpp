@@ -39,11 +39,11 @@ std::string cell(const std::vector<std::vector<std::string>>& table, size_t row,
 }  // namespace
 
 TEST_CASE("export: numbers read back bit for bit, and columns come in one order") {
-  sample::Folder folder;
+  ScratchFolder folder;
   sample::Options options{.one_diverged_one_failed = false};
   auto rows = sample::rows(options);
-  sample::write_rows(folder.path(), rows);
-  const std::string csv = export_rows(folder.path(), "csv");
+  sample::write_rows(folder.path, rows);
+  const std::string csv = export_rows(folder.path, "csv");
   const auto table = parse_csv(csv);
   REQUIRE(table.size() == rows.size() + 1);
   for (const auto& line : table) CHECK(line.size() == table[0].size());
@@ -58,43 +58,43 @@ TEST_CASE("export: numbers read back bit for bit, and columns come in one order"
     }
   }
   std::reverse(rows.begin(), rows.end());
-  sample::write_rows(folder.path(), rows);
-  CHECK(export_rows(folder.path(), "csv") == csv);
+  sample::write_rows(folder.path, rows);
+  CHECK(export_rows(folder.path, "csv") == csv);
 }
 
 TEST_CASE("export: a text that a spreadsheet would run is disarmed, a negative number is not") {
-  sample::Folder folder;
+  ScratchFolder folder;
   auto rows = sample::rows({.depths = {1}, .widths = {16}, .seeds = {1}, .one_diverged_one_failed = false});
   rows[0]["message"] = "=cmd|' /C calc'!A0, \"quoted\"\nsecond line";
   rows[0]["excess"] = -0.25;
   rows[1]["message"] = "plain";
-  sample::write_rows(folder.path(), rows);
-  const auto table = parse_csv(export_rows(folder.path(), "csv"));
+  sample::write_rows(folder.path, rows);
+  const auto table = parse_csv(export_rows(folder.path, "csv"));
   CHECK(cell(table, 1, "message") == "'=cmd|' /C calc'!A0, \"quoted\"\nsecond line");
   CHECK(cell(table, 1, "excess") == "-0.25");
   CHECK(cell(table, 2, "message") == "plain");
   for (const char* opener : {"+", "-", "@", "\t", "\r"}) {
     rows[0]["message"] = std::string(opener) + "1";
-    sample::write_rows(folder.path(), rows);
-    CHECK(cell(parse_csv(export_rows(folder.path(), "csv")), 1, "message") == "'" + std::string(opener) + "1");
+    sample::write_rows(folder.path, rows);
+    CHECK(cell(parse_csv(export_rows(folder.path, "csv")), 1, "message") == "'" + std::string(opener) + "1");
   }
 }
 
 TEST_CASE("export: a comma for the decimal point in the locale changes no byte") {
-  sample::Folder folder;
-  sample::write(folder.path(), {});
-  const std::string before = export_rows(folder.path(), "csv");
+  ScratchFolder folder;
+  sample::write(folder.path, {});
+  const std::string before = export_rows(folder.path, "csv");
   const bool german = std::setlocale(LC_NUMERIC, "de_DE.UTF-8") || std::setlocale(LC_NUMERIC, "de_DE");
-  const std::string after = export_rows(folder.path(), "csv");
+  const std::string after = export_rows(folder.path, "csv");
   std::setlocale(LC_NUMERIC, "C");
   if (!german) SKIP("this machine has no German locale");
   CHECK(before == after);
 }
 
 TEST_CASE("export: jsonl rows are flat and equal the results") {
-  sample::Folder folder;
-  sample::write(folder.path(), {});
-  std::istringstream lines(export_rows(folder.path(), "jsonl"));
+  ScratchFolder folder;
+  sample::write(folder.path, {});
+  std::istringstream lines(export_rows(folder.path, "jsonl"));
   size_t count = 0;
   for (std::string line; std::getline(lines, line); ++count) {
     const Json row = Json::parse(line);
@@ -103,13 +103,13 @@ TEST_CASE("export: jsonl rows are flat and equal the results") {
     CHECK(row.contains("loss") == (row["status"] == "done"));
   }
   CHECK(count == 54);
-  CHECK_THROWS_AS(export_rows(folder.path(), "xlsx"), ConfigError);
+  CHECK_THROWS_AS(export_rows(folder.path, "xlsx"), ConfigError);
 }
 
 TEST_CASE("results_table: every line fits 80 columns, however long the names") {
-  sample::Folder folder;
-  sample::write(folder.path(), {.variants = {"softmax", std::string(70, 'w') + "\x1b[2J"}});
-  std::istringstream lines(results_table(folder.path()));
+  ScratchFolder folder;
+  sample::write(folder.path, {.variants = {"softmax", std::string(70, 'w') + "\x1b[2J"}});
+  std::istringstream lines(results_table(folder.path));
   size_t count = 0;
   for (std::string line; std::getline(lines, line); ++count) {
     const auto shown = std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xC0) != 0x80; });
@@ -117,17 +117,17 @@ TEST_CASE("results_table: every line fits 80 columns, however long the names") {
     CHECK(line.find('\x1b') == std::string::npos);
   }
   CHECK(count == 1 + 18);
-  sample::write(folder.path(), {});
-  const std::string text = results_table(folder.path());
+  sample::write(folder.path, {});
+  const std::string text = results_table(folder.path);
   CHECK(text.find("1 diverged") != std::string::npos);
   CHECK(text.find("1 failed") != std::string::npos);
 }
 
 TEST_CASE("export: results without a row, or with a wrong type, are refused by name") {
-  sample::Folder folder;
-  write_file_atomically(folder.path() / "results.jsonl", "");
-  CHECK_THROWS_AS(export_rows(folder.path(), "csv"), DataError);
-  write_file_atomically(folder.path() / "results.jsonl", "{\"id\":\"a\",\"status\":1}\n");
-  CHECK_THROWS_AS(export_rows(folder.path(), "csv"), DataError);
-  CHECK_THROWS_AS(write_report(folder.path()), DataError);
+  ScratchFolder folder;
+  write_file_atomically(folder.path / "results.jsonl", "");
+  CHECK_THROWS_AS(export_rows(folder.path, "csv"), DataError);
+  write_file_atomically(folder.path / "results.jsonl", "{\"id\":\"a\",\"status\":1}\n");
+  CHECK_THROWS_AS(export_rows(folder.path, "csv"), DataError);
+  CHECK_THROWS_AS(write_report(folder.path), DataError);
 }

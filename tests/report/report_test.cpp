@@ -43,13 +43,12 @@ std::string checked_report(const std::filesystem::path& folder) {
 }  // namespace
 
 TEST_CASE("figures: every spec carries its data and compiles to an SVG with marks") {
-  sample::Folder folder;
-  sample::write(folder.path(), {.steps = {250, 1000, 4000}});
-  const Sweep sweep = read_sweep(folder.path());
+  ScratchFolder folder;
+  sample::write(folder.path, {.steps = {250, 1000, 4000}});
+  const Sweep sweep = read_sweep(folder.path);
   const Figures figures = make_figures(sweep);
-  CHECK(drawn(folder.path()) == std::set<std::string>{"loss-parameters", "loss-flops", "loss-tokens",
-                                                      "excess-parameters", "irreducible-loss", "variants",
-                                                      "depth-width", "learning-curves"});
+  CHECK(drawn(folder.path) == std::set<std::string>{"loss-parameters", "loss-flops", "loss-tokens", "excess-parameters",
+                                                    "irreducible-loss", "variants", "depth-width", "learning-curves"});
   for (const Figure& figure : figures.drawn) {
     INFO(figure.id);
     CHECK(figure.spec["data"]["values"].size() >= 2);
@@ -85,9 +84,9 @@ TEST_CASE("engine: a spec that cannot be drawn is an error with the reason, and 
 }
 
 TEST_CASE("report: a whole sweep gives one page under 4 MB with its trouble named") {
-  sample::Folder folder;
-  sample::write(folder.path(), {});
-  const std::string page = checked_report(folder.path());
+  ScratchFolder folder;
+  sample::write(folder.path, {});
+  const std::string page = checked_report(folder.path);
   CHECK(page.size() < 4000000);
   CHECK(page.find("at step 137") != std::string::npos);
   CHECK(page.find("out of memory: asked for 3 GiB") != std::string::npos);
@@ -96,34 +95,34 @@ TEST_CASE("report: a whole sweep gives one page under 4 MB with its trouble name
 }
 
 TEST_CASE("report: names with markup, escapes and newlines stay text everywhere") {
-  sample::Folder folder;
+  ScratchFolder folder;
   const std::string evil = "</script><script>alert(1)</script>\x1b[31m\n";
   sample::Options options{.variants = {"softmax", evil}};
-  sample::write(folder.path(), options);
+  sample::write(folder.path, options);
   auto rows = sample::rows(options);
   rows.front()["message"] = evil;
   rows.front()["provenance"]["host"] = evil;
-  sample::write_rows(folder.path(), rows);
-  write_file_atomically(folder.path() / "spec.json", Json{{"name", evil}, {"description", evil}}.dump());
-  const std::string page = checked_report(folder.path());
+  sample::write_rows(folder.path, rows);
+  write_file_atomically(folder.path / "spec.json", Json{{"name", evil}, {"description", evil}}.dump());
+  const std::string page = checked_report(folder.path);
   CHECK(page.find("<script>alert") == std::string::npos);
   CHECK(page.find('\x1b') == std::string::npos);
   CHECK(count_of(page, "</script>") == 6);  // the page's own: class, data, three of Vega, behaviour
 }
 
 TEST_CASE("report: sparse sweeps draw what they can and say what they cannot") {
-  sample::Folder folder;
+  ScratchFolder folder;
   SECTION("one run, no fits, no truth") {
-    sample::write(folder.path(), {.variants = {"softmax"},
-                                  .depths = {2},
-                                  .widths = {32},
-                                  .seeds = {1},
-                                  .truth = false,
-                                  .fits = false,
-                                  .one_diverged_one_failed = false});
-    const std::string page = checked_report(folder.path());
+    sample::write(folder.path, {.variants = {"softmax"},
+                                .depths = {2},
+                                .widths = {32},
+                                .seeds = {1},
+                                .truth = false,
+                                .fits = false,
+                                .one_diverged_one_failed = false});
+    const std::string page = checked_report(folder.path);
     CHECK(page.find("1 run of 1 attention variant") != std::string::npos);
-    CHECK(drawn(folder.path()) == std::set<std::string>{"loss-parameters", "loss-flops", "learning-curves"});
+    CHECK(drawn(folder.path) == std::set<std::string>{"loss-parameters", "loss-flops", "learning-curves"});
   }
   SECTION("all runs diverged") {
     auto rows = sample::rows({});
@@ -131,78 +130,78 @@ TEST_CASE("report: sparse sweeps draw what they can and say what they cannot") {
       sample::spoil(row, "diverged");
       row.erase("curve");
     }
-    sample::write_rows(folder.path(), rows);
-    const std::string page = checked_report(folder.path());
+    sample::write_rows(folder.path, rows);
+    const std::string page = checked_report(folder.path);
     CHECK(page.find("No run finished, so there is no loss to report") != std::string::npos);
-    CHECK(drawn(folder.path()).empty());
+    CHECK(drawn(folder.path).empty());
   }
   SECTION("one variant, no truth") {
-    sample::write(folder.path(), {.variants = {"softmax"}, .truth = false});
-    checked_report(folder.path());
-    CHECK(drawn(folder.path()) ==
+    sample::write(folder.path, {.variants = {"softmax"}, .truth = false});
+    checked_report(folder.path);
+    CHECK(drawn(folder.path) ==
           std::set<std::string>{"loss-parameters", "loss-flops", "irreducible-loss", "depth-width", "learning-curves"});
   }
   SECTION("several variants at one size") {
-    sample::write(folder.path(), {.depths = {2}, .widths = {32}});
-    checked_report(folder.path());
-    CHECK(drawn(folder.path()).count("variants") == 1);
+    sample::write(folder.path, {.depths = {2}, .widths = {32}});
+    checked_report(folder.path);
+    CHECK(drawn(folder.path).count("variants") == 1);
   }
   SECTION("a figure that is no longer drawn leaves no file behind") {
-    sample::write(folder.path(), {});
-    write_report(folder.path());
-    sample::write(folder.path(), {.depths = {2}, .widths = {32}});
-    checked_report(folder.path());
-    CHECK_FALSE(std::filesystem::exists(folder.path() / "figures" / "depth-width.svg"));
+    sample::write(folder.path, {});
+    write_report(folder.path);
+    sample::write(folder.path, {.depths = {2}, .widths = {32}});
+    checked_report(folder.path);
+    CHECK_FALSE(std::filesystem::exists(folder.path / "figures" / "depth-width.svg"));
   }
 }
 
 TEST_CASE("report: a torn last line is left out and said, a broken line inside is refused by number") {
-  sample::Folder folder;
-  sample::write(folder.path(), {});
-  const std::string whole = read_file(folder.path() / "results.jsonl");
-  write_file_atomically(folder.path() / "results.jsonl", whole.substr(0, whole.size() - 40));
-  const Sweep sweep = read_sweep(folder.path());
+  ScratchFolder folder;
+  sample::write(folder.path, {});
+  const std::string whole = read_file(folder.path / "results.jsonl");
+  write_file_atomically(folder.path / "results.jsonl", whole.substr(0, whole.size() - 40));
+  const Sweep sweep = read_sweep(folder.path);
   CHECK(sweep.rows.size() == 53);
   REQUIRE(sweep.notes.size() == 1);
   CHECK(sweep.notes.front().find("Line 54") != std::string::npos);
-  write_file_atomically(folder.path() / "results.jsonl", "{\"id\": }\n" + whole);
-  CHECK_THROWS_AS(read_sweep(folder.path()), DataError);
-  std::filesystem::remove(folder.path() / "results.jsonl");
-  CHECK_THROWS_AS(write_report(folder.path()), DataError);
+  write_file_atomically(folder.path / "results.jsonl", "{\"id\": }\n" + whole);
+  CHECK_THROWS_AS(read_sweep(folder.path), DataError);
+  std::filesystem::remove(folder.path / "results.jsonl");
+  CHECK_THROWS_AS(write_report(folder.path), DataError);
 }
 
 TEST_CASE("report: a flagged run is shown as flagged and is in no mean, and a law that is none is not quoted") {
-  sample::Folder folder;
+  ScratchFolder folder;
   sample::Options options{.variants = {"softmax"}, .one_diverged_one_failed = false};
   auto rows = sample::rows(options);
   rows[0]["flags"] = {"finite divergence"};
   rows[0]["loss"] = 77.0;
-  sample::write_rows(folder.path(), rows);
+  sample::write_rows(folder.path, rows);
   auto scaling = sample::scaling(options);
   for (const char* form : {"L(N)", "L(N,D)"})
     for (const char* series : {"all", "softmax"}) scaling["fits"][series]["forms"][form]["no_law"] = "the loss rises";
-  write_file_atomically(folder.path() / "scaling.json", scaling.dump());
-  const Sweep sweep = read_sweep(folder.path());
+  write_file_atomically(folder.path / "scaling.json", scaling.dump());
+  const Sweep sweep = read_sweep(folder.path);
   CHECK(sweep.cells.front().trouble == "1 flagged");
   CHECK(sweep.cells.front().loss->count == 2);
   CHECK(sweep.cells.front().loss->high < 10);
-  const std::string page = checked_report(folder.path());
+  const std::string page = checked_report(folder.path);
   CHECK(page.find("flagged: finite divergence") != std::string::npos);
   CHECK(page.find("1 run is flagged and left out") != std::string::npos);
   CHECK(page.find("The fitted irreducible loss") == std::string::npos);
-  CHECK(results_table(folder.path()).find("1 flagged") != std::string::npos);
+  CHECK(results_table(folder.path).find("1 flagged") != std::string::npos);
 }
 
 TEST_CASE("report: the verdict on the truth is that of the raw fit, and the paired one is named") {
-  sample::Folder folder;
-  sample::write(folder.path(), {.variants = {"softmax"}});
+  ScratchFolder folder;
+  sample::write(folder.path, {.variants = {"softmax"}});
   auto scaling = sample::scaling({.variants = {"softmax"}});
   auto paired = scaling["fits"]["all"];
   scaling["fits"]["all"]["forms"]["L(N)"]["intervals"]["E"] = {1.74, 1.79};
   paired["forms"]["L(N)"]["E"] = 1.701;
   scaling["fits"]["all"]["paired"] = {{"forms", paired["forms"]}};
-  write_file_atomically(folder.path() / "scaling.json", scaling.dump());
-  const std::string page = checked_report(folder.path());
+  write_file_atomically(folder.path / "scaling.json", scaling.dump());
+  const std::string page = checked_report(folder.path);
   CHECK(page.find("which the interval does not cover. The sharper fit of the paired excess gives 1.7010") !=
         std::string::npos);
   CHECK(page.find("L(N), paired") != std::string::npos);

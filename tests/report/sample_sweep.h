@@ -1,6 +1,5 @@
 #pragma once
 
-#include <unistd.h>
 #include <cmath>
 #include <filesystem>
 #include <string>
@@ -10,27 +9,9 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "scratch_folder.h"
 
 namespace attnscale::sample {
-
-/// A folder that goes away with the test.
-class Folder {
- public:
-  Folder() {
-    static int number = 0;
-    path_ = std::filesystem::temp_directory_path() / fmt::format("attnscale-report-{}-{}", ::getpid(), number++);
-    std::filesystem::create_directories(path_);
-  }
-  ~Folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Folder(const Folder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 struct Options {
   std::vector<std::string> variants = {"softmax", "sliding_window"};

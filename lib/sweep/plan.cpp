@@ -82,6 +82,12 @@ void check_replaced_values(const Spec& spec, std::vector<Problem>& problems) {
     }
 }
 
+/// A dotted path as a JSON pointer.
+Json::json_pointer pointer_to(std::string path) {
+  std::replace(path.begin(), path.end(), '.', '/');
+  return Json::json_pointer("/" + path);
+}
+
 constexpr size_t most_problems = 50;  // a spec with one wrong value in its base would repeat it for each run
 
 }  // namespace
@@ -98,6 +104,8 @@ Plan make_plan(const Spec& spec) {
   std::vector<Problem> problems;
   std::set<std::string> ids, reported;
   check_replaced_values(spec, problems);
+  std::optional<Matcher> matcher;
+  if (spec.match) matcher.emplace(*spec.match);
   Odometer at(spec.axes);
   do {
     Json config = spec.base;
@@ -118,6 +126,17 @@ Plan make_plan(const Spec& spec) {
     }
     std::vector<Problem> found;
     PlannedRun run;
+    if (matcher) {
+      std::vector<Problem> unmatched;  // places of the spec, not of the config
+      run.matched = matcher->solve(config, unmatched);
+      if (run.matched) settings[spec.match->by] = config.at(pointer_to(spec.match->by));
+      for (auto& problem : unmatched) {
+        auto which = settings;
+        which.erase("train.seed");  // the same for all of them
+        if (!which.empty()) problem.message = fmt::format("for the run with {}: {}", which.dump(), problem.message);
+        if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
+      }
+    }
     run.config = RunConfig::from_json(config, found);
     for (auto& problem : found) {
       problem.path = origin.spec_path(problem.path);
@@ -168,7 +187,7 @@ int jobs_that_fit(const Plan& plan, int jobs, double memory_bytes) {
 
 Json Plan::to_json() const {
   Json list = Json::array();
-  for (const auto& run : runs)
+  for (const auto& run : runs) {
     list.push_back({{"id", run.id},
                     {"settings", run.settings},
                     {"parameters", run.cost.parameters.to_json()},
@@ -176,6 +195,12 @@ Json Plan::to_json() const {
                     {"flops", run.training_flops()},
                     {"training_bytes", static_cast<int64_t>(run.memory())},
                     {"config", run.config.to_json()}});
+    if (run.matched)
+      list.back()["matched"] = {{"quantity", run.matched->quantity},
+                                {"target", run.matched->target},
+                                {"reached", run.matched->reached},
+                                {"residual", run.matched->residual()}};
+  }
   return {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},
           {"num_runs", runs.size()},      {"repeated", repeated}, {"runs", std::move(list)}};
 }

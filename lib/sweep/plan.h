@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,8 @@ struct PlannedRun {
   std::string id;  ///< RunConfig::id
   RunConfig config;
   ModelCost cost;
-  Json settings;  ///< what the axes set, by config path
+  Json settings;  ///< what the axes and matching set, by config path
+  std::optional<Matched> matched = {};
 
   double tokens() const;
   double training_flops() const;  ///< executed

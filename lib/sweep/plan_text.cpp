@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 
@@ -22,6 +23,14 @@ std::string shown(const Json& value) {
   }
   if (value.is_number_float()) return fmt::format("{:.4g}", value.get<double>());
   return value.dump();
+}
+
+/// The run that is furthest from what it was matched to.
+std::optional<Matched> worst_match(const Plan& plan) {
+  std::optional<Matched> worst;
+  for (const auto& run : plan.runs)
+    if (run.matched && (!worst || std::abs(run.matched->residual()) > std::abs(worst->residual()))) worst = run.matched;
+  return worst;
 }
 
 constexpr size_t most_rows = 60;
@@ -57,6 +66,8 @@ std::string plan_text(const Plan& plan, size_t width) {
     text += fmt::format("... and {} more runs (plan --json has all)\n", plan.runs.size() - most_rows);
   text += fmt::format("{} runs, {} tokens, {} FLOPs, at most {} memory a run\n", plan.runs.size(), count_text(tokens),
                       count_text(flops), bytes_text(memory));
+  if (const auto worst = worst_match(plan))
+    text += fmt::format("{} matched within {:.2g} %\n", worst->quantity, 100 * std::abs(worst->residual()));
   if (plan.repeated > 0) text += fmt::format("{} points repeat a config and run once\n", plan.repeated);
   return text;
 }

@@ -6,6 +6,7 @@
 #include "attention/registry.h"
 #include "core/options.h"
 #include "data/registry.h"
+#include "sweep/match.h"
 #include "train/run_config.h"
 
 namespace attnscale {
@@ -100,6 +101,7 @@ Json spec_schema() {
                 {"axes", {{"type", "object"}, {"additionalProperties", random_range}}}}},
               {"required", {"samples", "axes"}},
               {"additionalProperties", false}}},
+            {"match", Match::schema()},
             {"seeds",
              {{"description", "how many seeds, or which"},
               {"oneOf",

@@ -13,7 +13,8 @@ namespace attnscale {
 namespace {
 
 const std::vector<std::string> sections = {"model", "attention", "data", "train"};
-const std::vector<std::string> spec_keys = {"$schema", "name", "description", "base", "grid", "zip", "random", "seeds"};
+const std::vector<std::string> spec_keys = {"$schema", "name",   "description", "base", "grid",
+                                            "zip",     "random", "seeds",       "match"};
 
 bool one_of(const std::string& word, const std::vector<std::string>& list) {
   return std::find(list.begin(), list.end(), word) != list.end();
@@ -42,6 +43,7 @@ class SpecReader {
     if (top.contains("zip")) read_zips(top["zip"]);
     if (top.contains("random")) read_random(top["random"]);
     if (top.contains("seeds")) read_seeds(top["seeds"]);
+    if (top.contains("match")) read_match(top["match"]);
     refuse_repeated_paths();
     spec_.document.refuse(problems_);
     return std::move(spec_);
@@ -64,7 +66,7 @@ class SpecReader {
         set_path(top["base"], path, std::move(value));  // may replace a whole section: `attention={...}`
         assigned_.push_back(path);
         path = "base." + path;
-      } else if ((head == "grid" || head == "zip") && path.size() > head.size()) {
+      } else if ((head == "grid" || head == "zip" || head == "match") && path.size() > head.size()) {
         set_member(top, head, path.substr(head.size() + 1), std::move(value));
       } else if (one_of(path, spec_keys)) {
         top[path] = std::move(value);
@@ -228,6 +230,16 @@ class SpecReader {
                                           describe_value(seeds)));
     }
     spec_.axes.push_back(std::move(axis));
+  }
+
+  /// What is solved for must not be given by an axis too.
+  void read_match(const Json& json) {
+    spec_.match = Match::from_json(json, problems_);
+    for (const auto& [path, value] : spec_.match->as.items()) check_axis_path(join_path("match.as", path), path);
+    for (const auto& axis : spec_.axes)
+      for (const auto& path : axis.paths)
+        if (path == spec_.match->by)
+          problem("match.by", fmt::format("{} is solved for, but {} sets it; take one of them out", path, axis.label));
   }
 
   /// Two axes over one path, or over a section and something inside it, would overwrite each other.

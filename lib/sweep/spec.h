@@ -1,10 +1,12 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
+#include "sweep/match.h"
 
 namespace attnscale {
 
@@ -20,12 +22,13 @@ struct Axis {
 /// What a user asked for: a base config and the axes along which it varies.
 ///
 /// `base` holds the sections model, attention, data, train. `grid` multiplies its axes, `zip`
-/// walks its lists in step, `random` draws samples, `seeds` repeats everything.
+/// walks its lists in step, `random` draws samples, `seeds` repeats everything; `match` brings the runs to one size.
 struct Spec {
   JsonDocument document;  ///< as read, for places in messages
   std::string name;       ///< names the default output folder
   Json base = Json::object();
-  std::vector<Axis> axes;  ///< outermost first; seeds last
+  std::vector<Axis> axes;      ///< outermost first; seeds last
+  std::optional<Match> match;  ///< solved for each run after its axes are set
 
   /// Runs that the axes multiply to; a double, since a spec may ask for 10^12.
   double num_runs() const;

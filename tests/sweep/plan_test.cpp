@@ -1,5 +1,7 @@
 #include "sweep/plan.h"
 
+#include <cmath>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
@@ -108,4 +110,63 @@ TEST_CASE("plan: a wrong value in the base is told although an axis replaces it"
   const auto plan =
       plan_of(R"({"base": {"model": {"model_dim": 30, "num_heads": 4}}, "grid": {"model.num_heads": [3, 5]}})");
   CHECK(plan.runs.size() == 2);
+}
+
+TEST_CASE("plan: runs are matched to the parameters of a reference by the number that is solved for") {
+  const auto plan = plan_of(R"({
+    "base": {"model": {"depth": 2, "num_heads": 2, "ffn_dim": 100}},
+    "grid": {"model.model_dim": [32, 48], "attention.variant": ["softmax", "memory_compressed", "linear"]},
+    "match": {"quantity": "parameters", "as": {"attention": {"variant": "softmax"}}, "by": "model.ffn_dim"}})");
+  REQUIRE(plan.runs.size() == 6);
+  for (const auto& run : plan.runs) {
+    INFO(run.settings.dump());
+    const auto& reference = plan.runs[run.config.model.model_dim == 32 ? 0 : 3];
+    const double per_unit = 2 * (2 * run.config.model.model_dim + 1);  // parameters that one more of ffn_dim brings
+    REQUIRE(run.matched);
+    CHECK(run.matched->target == reference.cost.parameters.total);
+    CHECK(run.matched->reached == run.cost.parameters.total);
+    CHECK(std::abs(run.matched->reached - run.matched->target) <= per_unit / 2);
+    CHECK(run.settings["model.ffn_dim"] == *run.config.model.ffn_dim);
+    // softmax is the reference itself, linear adds no parameters, memory_compressed pays for its convolutions
+    if (run.config.attention.variant == "memory_compressed") CHECK(*run.config.model.ffn_dim < 100);
+    else CHECK(*run.config.model.ffn_dim == 100);
+  }
+}
+
+TEST_CASE("plan: matching by FLOPs and by state") {
+  const auto flops = plan_of(R"({
+    "base": {"model": {"num_heads": 2}, "data": {"context": 128}, "attention": {"variant": "sliding_window", "window": 8}},
+    "match": {"quantity": "flops", "as": {"attention": {"variant": "softmax"}}, "by": "model.ffn_dim"}})");
+  CHECK(*flops.runs[0].config.model.ffn_dim > 256);  // what the window saves
+  CHECK(std::abs(flops.runs[0].matched->residual()) < 0.005);
+  // D = 16: linear keeps D (D + 1) = 272 numbers a head, a window 2 D = 32 for each of its positions. 8.5 is as far
+  // from 8 as from 9, and the smaller is taken.
+  const auto state = plan_of(R"({
+    "base": {"model": {"num_heads": 4}, "attention": {"variant": "sliding_window"}},
+    "match": {"quantity": "state_bytes", "as": {"attention": {"variant": "linear"}}, "by": "attention.window", "tolerance": 0.1}})");
+  CHECK(state.runs[0].config.attention.options["window"] == 8);
+}
+
+TEST_CASE("plan: what cannot be matched is refused at its place") {
+  const auto with = [](const std::string& match) {
+    return plan_error("{\"base\": {\"attention\": {\"variant\": \"sliding_window\", \"window\": 4}},\n\"match\": {" +
+                      match + "}}");
+  };
+  CHECK_THAT(with(R"("by": "model.ffn_dim")"), ContainsSubstring("spec.json:2:1: match: \"as\" is missing or empty"));
+  CHECK_THAT(with(R"("as": {"modl.depth": 1})"), ContainsSubstring("match.as.modl.depth: unknown path"));
+  CHECK_THAT(with(R"("as": {"attention": {"variant": "sofmax"}})"),
+             ContainsSubstring("match.as: with it the reference's attention.variant"));
+  CHECK_THAT(
+      plan_error(
+          R"({"grid": {"model.model_dim": [64]}, "seeds": 2, "match": {"as": {"model.depth": 1, "model.ffn_dim": 1}}})"),
+      ContainsSubstring("match: for the run with {\"model.model_dim\":64}: the nearest parameters"));
+  CHECK_THAT(with(R"("as": {"model.depth": 4}, "quantity": "bytes")"), ContainsSubstring("match.quantity"));
+  CHECK_THAT(with(R"("as": {"model.depth": 4}, "by": "train.steps")"), ContainsSubstring("match.by"));
+  CHECK_THAT(with(R"("as": {"attention": {"variant": "softmax"}}, "quantity": "state_bytes")"),
+             ContainsSubstring("does it depend on it?"));
+  CHECK_THAT(with(R"("as": {"model.model_dim": 8}, "by": "model.ffn_dim")"),
+             ContainsSubstring("the nearest parameters"));
+  CHECK_THAT(with(R"("as": {"model.depth": 4}, "by": "model.model_dim")"), ContainsSubstring("cannot be"));
+  CHECK_THAT(plan_error(R"({"grid": {"model.ffn_dim": [1, 2]}, "match": {"as": {"model.depth": 4}}})"),
+             ContainsSubstring("model.ffn_dim is solved for, but grid.model.ffn_dim sets it"));
 }

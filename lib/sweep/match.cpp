@@ -1,0 +1,156 @@
+#include "sweep/match.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "core/options.h"
+#include "train/run_config.h"
+
+namespace attnscale {
+namespace {
+
+const std::vector<std::string> quantities = {"parameters", "non_embedding_parameters", "flops", "state_bytes"};
+
+// Beyond this many multiples no transformer is meant.
+constexpr int64_t most_multiples = 1 << 20;
+
+const Fields& fields() {
+  static const Fields list = {
+      field(&Match::quantity, "quantity",
+            "what is made equal: trained numbers, with or without embeddings; executed FLOPs of a token; bytes of "
+            "the decode state at full context")
+          .one_of(quantities),
+      field(&Match::by, "by", "config path of the whole number that is solved for"),
+      field(&Match::multiple_of, "multiple_of", "what that number is a multiple of").between(1, 1 << 16),
+      field(&Match::tolerance, "tolerance", "largest relative difference that is left; beyond it the run is refused")
+          .between(0, 1),
+  };
+  return list;
+}
+
+double size_of(const RunConfig& run, const std::string& quantity) {
+  const auto cost = model_cost(run.model, run.attention, run.data.context, run.train.batch_size);
+  if (quantity == "parameters") return static_cast<double>(cost.parameters.total);
+  if (quantity == "non_embedding_parameters") return static_cast<double>(cost.parameters.non_embedding);
+  if (quantity == "flops") return cost.flops_per_token.executed;
+  return static_cast<double>(cost.state_bytes);
+}
+
+/// The size of what a config resolves to; nothing, and the reasons, if it does not.
+std::optional<double> resolved_size(const Json& config, const std::string& quantity, std::vector<Problem>& reasons) {
+  const auto run = RunConfig::from_json(config, reasons);
+  if (!reasons.empty()) return std::nullopt;
+  return size_of(run, quantity);
+}
+
+}  // namespace
+
+Json Match::schema() {
+  Json schema = schema_of(fields());
+  schema["description"] = "brings every run to the size of the same run with the settings of \"as\"";
+  schema["properties"]["as"] = {{"type", "object"},
+                                {"description", "config path -> value: what the reference has instead"},
+                                {"propertyNames", {{"pattern", "^(model|attention|data|train)(\\.|$)"}}}};
+  schema["required"] = {"as"};
+  return schema;
+}
+
+Match Match::from_json(const Json& json, std::vector<Problem>& problems) {
+  Match match;
+  if (!json.is_object()) {
+    problems.push_back({"match", fmt::format("received {}, expected an object such as {{\"quantity\": \"parameters\", "
+                                             "\"as\": {{\"attention\": {{\"variant\": \"softmax\"}}}}, \"by\": "
+                                             "\"model.ffn_dim\"}}",
+                                             describe_value(json))});
+    return match;
+  }
+  Json own = json;
+  own.erase("as");
+  read_fields(own, "match", fields(), &match, problems);
+  if (!match.by.starts_with("model.") && !match.by.starts_with("attention."))
+    problems.push_back({"match.by", fmt::format("received \"{}\", expected the path of a whole number such as "
+                                                "\"model.ffn_dim\" or \"attention.window\"",
+                                                match.by)});
+  if (!json.contains("as") || !json["as"].is_object() || json["as"].empty()) {
+    problems.push_back({json.contains("as") ? "match.as" : "match",
+                        "\"as\" is missing or empty; expected what the reference has instead, for example "
+                        "{\"attention\": {\"variant\": \"softmax\"}}"});
+    return match;
+  }
+  match.as = json["as"];
+  return match;
+}
+
+std::optional<double> Matcher::reference_size(const Json& config, std::vector<Problem>& problems) {
+  Json reference = config;
+  for (const auto& [path, value] : match_.as.items()) set_path(reference, path, value);
+  const auto key = reference.dump();
+  if (const auto known = references_.find(key); known != references_.end()) return known->second;
+  std::vector<Problem> reasons;
+  const auto size = resolved_size(reference, match_.quantity, reasons);
+  if (!size) {
+    for (const auto& [path, message] : reasons)
+      problems.push_back({"match.as", fmt::format("with it the reference's {}: {}", path, message)});
+    return std::nullopt;
+  }
+  return references_[key] = *size;
+}
+
+std::optional<Matched> Matcher::solve(Json& config, std::vector<Problem>& problems) {
+  std::vector<Problem> own;
+  RunConfig::from_json(config, own);
+  if (!own.empty()) return std::nullopt;
+  const auto target = reference_size(config, problems);
+  if (!target) return std::nullopt;
+
+  const auto refuse = [&](std::string message) {
+    problems.push_back({"match", std::move(message)});
+    return std::nullopt;
+  };
+  std::vector<Problem> reasons;
+  const auto size_at = [&](int64_t multiples) -> std::optional<double> {
+    set_path(config, match_.by, multiples * match_.multiple_of);
+    return resolved_size(config, match_.quantity, reasons);
+  };
+  // The reasons of the number that did not resolve.
+  const auto unresolved = [&](int64_t multiples) {
+    return refuse(fmt::format("{} = {} cannot be: {} {}", match_.by, multiples * match_.multiple_of,
+                              reasons.front().path, reasons.front().message));
+  };
+
+  int64_t low = 1, high = 1;
+  auto at_low = size_at(low), at_high = at_low;
+  if (!at_low) return unresolved(low);
+  while (*at_high < *target) {
+    if (high >= most_multiples)
+      return refuse(fmt::format("{} of {:.6g} is not reached with {} up to {} ({:.6g} there); does it depend on it?",
+                                match_.quantity, *target, match_.by, high * match_.multiple_of, *at_high));
+    low = high;
+    at_low = at_high;
+    high *= 2;
+    at_high = size_at(high);
+    if (!at_high) return unresolved(high);
+  }
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    const auto at_middle = size_at(middle);
+    if (!at_middle) return unresolved(middle);
+    (*at_middle < *target ? low : high) = middle;
+    (*at_middle < *target ? at_low : at_high) = at_middle;
+  }
+  const bool lower = std::abs(*at_low - *target) <= std::abs(*at_high - *target);
+  const int64_t best = lower ? low : high;
+  const Matched matched{match_.quantity, *target, lower ? *at_low : *at_high};
+  set_path(config, match_.by, best * match_.multiple_of);
+  if (std::abs(matched.residual()) > match_.tolerance)
+    return refuse(
+        fmt::format("the nearest {} to {:.6g} is {:.6g} ({:+.2f} %), at {} = {}, expected within {:.2g} %; "
+                    "solve for another number (\"by\"), or widen \"tolerance\"",
+                    match_.quantity, *target, matched.reached, 100 * matched.residual(), match_.by,
+                    best * match_.multiple_of, 100 * match_.tolerance));
+  return matched;
+}
+
+}  // namespace attnscale

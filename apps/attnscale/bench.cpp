@@ -3,8 +3,11 @@
 #include "bench/attention.h"
 #include "bench/training.h"
 #include "commands.h"
+#include "core/files.h"
 #include "core/table.h"
 #include "core/units.h"
+#include "report/bench_figure.h"
+#include "report/vega_engine.h"
 #include "sweep/plan.h"
 
 namespace attnscale {
@@ -22,22 +25,56 @@ std::string spread_text(const Json& timing) {
                      timing["maximum"].get<double>());
 }
 
-ExitCode attention(const AttentionBench& bench, bool json) {
+/// From which length on a variant beats softmax, in words.
+std::string crossover_text(const Json& variant) {
+  if (!variant.contains("crossover")) return "";
+  const auto& cross = variant["crossover"];
+  const auto kind = cross["kind"].get<std::string>();
+  if (kind == "never") return fmt::format("not up to {:.0f}", cross["last"].get<double>());
+  if (kind == "always") return fmt::format("from {:.0f} or less", cross["first"].get<double>());
+  return fmt::format("from {:.0f} ({:.0f} to {:.0f})", cross["length"].get<double>(), cross["low"].get<double>(),
+                     cross["high"].get<double>());
+}
+
+std::string growth_table(const Json& variants) {
+  Table table;
+  table.add_column("variant");
+  for (const auto* title : {"time per doubling", "memory per doubling", "faster than softmax"})
+    table.add_column(title, Table::right);
+  for (const auto& variant : variants) {
+    const auto factor = [&](const char* of) {
+      return variant.contains("growth") ? fmt::format("x {:.2f}", variant["growth"][of].get<double>()) : "";
+    };
+    table.add_row({variant["variant"].get<std::string>(), factor("time"), factor("memory"), crossover_text(variant)});
+  }
+  return table.text(200);
+}
+
+void draw(const Json& result, const std::filesystem::path& file) {
+  write_file_atomically(file, VegaEngine().svg(attention_cost_figure(result).spec, figure_theme(false)));
+}
+
+ExitCode attention(const AttentionBench& bench, const std::string& figure, bool json) {
   const Json result = bench_attention(bench);
+  if (!figure.empty()) draw(result, figure);
   if (json) {
     print_json(result);
     return ExitCode::done;
   }
   Table table;
   table.add_column("variant");
-  for (const auto* title : {"T", "forward ms", "forward + backward ms", "GFLOP/s", "of GEMM peak", "state"})
+  for (const auto* title : {"T", "forward ms", "forward + backward ms", "GFLOP/s", "of GEMM peak", "memory", "state"})
     table.add_column(title, Table::right);
   for (const auto& row : result["rows"])
     table.add_row({row["variant"].get<std::string>(), row["length"].dump(), spread_text(row["forward_ms"]),
                    spread_text(row["forward_backward_ms"]), fmt::format("{:.1f}", row["gflops"].get<double>()),
                    fmt::format("{:.0f} %", 100 * row["of_gemm_peak"].get<double>()),
-                   bytes_text(row["state_bytes"].get<int64_t>())});
+                   bytes_text(row["peak_bytes"].get<int64_t>()), bytes_text(row["state_bytes"].get<int64_t>())});
   print(table.text(200));
+  for (const auto& one : result["left_out"])
+    print(fmt::format("{} at {} was left out: {}\n", one["variant"].get<std::string>(), one["length"].dump(),
+                      one["reason"].get<std::string>()));
+  if (bench.lengths.size() > 1) print("\n" + growth_table(result["variants"]) + "\n");
   print(
       fmt::format("{} threads, {}, batch {}, {} heads of width {}; GEMM peak measured {:.0f} GFLOP/s; medians (minimum "
                   "to maximum) of {}\n",
@@ -80,6 +117,7 @@ void add_bench_attention(CLI::App& bench, Action& action) {
   auto* command = bench.add_subcommand("attention", "Times forward and backward of the variants, interleaved");
   auto options = std::make_shared<AttentionBench>();
   auto json = std::make_shared<bool>(false);
+  auto figure = std::make_shared<std::string>();
   command->add_option("--variants", options->variants, "which (default: all)")->delimiter(',');
   command->add_option("--lengths", options->lengths, "positions")
       ->delimiter(',')
@@ -98,9 +136,13 @@ void add_bench_attention(CLI::App& bench, Action& action) {
   command->add_option("--repetitions", options->repetitions, "timed repetitions")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
+  command->add_option("--most-seconds", options->most_seconds, "leave out what a single call is expected to exceed")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--figure", *figure, "draw time, memory and crossover into this SVG file")->type_name("FILE");
   command->add_flag("--json", *json, "one JSON document on standard output");
   command->footer("Example: attnscale bench attention --lengths 512,2048,8192 --variants softmax,linear");
-  command->callback([=, &action] { action = [=] { return attention(*options, *json); }; });
+  command->callback([=, &action] { action = [=] { return attention(*options, *figure, *json); }; });
 }
 
 void add_bench_train(CLI::App& bench, Action& action) {

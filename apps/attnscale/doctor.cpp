@@ -1,4 +1,3 @@
-#include <fstream>
 #include <thread>
 
 #include <ATen/Context.h>
@@ -18,15 +17,6 @@
 namespace attnscale {
 namespace {
 
-int64_t free_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  int64_t kib = 0;
-  for (std::string unit; file >> key >> kib; std::getline(file, unit))
-    if (key == "MemAvailable:") return kib * 1024;
-  return 0;
-}
-
 ExitCode doctor() {
   Table table;
   table.add_column("what");
@@ -36,7 +26,7 @@ ExitCode doctor() {
   table.add_row({"LibTorch", TORCH_VERSION});
   table.add_row(
       {"processor", fmt::format("{} threads, {}", std::thread::hardware_concurrency(), at::get_cpu_capability())});
-  table.add_row({"memory free", bytes_text(free_memory())});
+  table.add_row({"memory free", bytes_text(free_memory_bytes())});
   std::error_code error;
   const auto space = std::filesystem::space(".", error);
   table.add_row({"disk free here", error ? error.message() : bytes_text(static_cast<int64_t>(space.available))});

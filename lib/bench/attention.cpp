@@ -1,14 +1,20 @@
 #include "bench/attention.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <optional>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include "attention/registry.h"
+#include "bench/crossover.h"
 #include "bench/timing.h"
 #include "core/nearest.h"
+#include "core/units.h"
+#include "tensor/memory_counter.h"
+#include "train/provenance.h"
 
 // B batch, H heads, T positions, D head dim
 
@@ -23,6 +29,7 @@ struct Case {
   Inputs inputs;    // [B, H, T, D] each, or hidden [B, 1, T, H D], with gradients
   Tensor upstream;  // gradient of the output
   Timing forward, both;
+  int64_t peak_bytes = 0;  // of forward and backward
   Cost cost;
 
   void run_forward() {
@@ -36,18 +43,20 @@ struct Case {
   }
 };
 
+Geometry geometry_of(const AttentionBench& bench, int64_t length) {
+  return {.num_heads = bench.num_heads,
+          .num_kv_heads = bench.num_heads,
+          .head_dim = bench.head_dim,
+          .value_dim = bench.head_dim,
+          .context = length,
+          .causal = bench.causal,
+          .model_dim = bench.num_heads * bench.head_dim};
+}
+
 Case make_case(const AttentionBench& bench, const VariantInfo& variant, int64_t length, torch::ScalarType dtype) {
-  const Geometry geometry{.num_heads = bench.num_heads,
-                          .num_kv_heads = bench.num_heads,
-                          .head_dim = bench.head_dim,
-                          .value_dim = bench.head_dim,
-                          .context = length,
-                          .causal = bench.causal,
-                          .model_dim = bench.num_heads * bench.head_dim};
+  const auto geometry = geometry_of(bench, length);
   const Json options = variant.resolve(Json::object());
-  if (const auto reasons = refusals(variant, options, geometry); !reasons.empty())
-    throw ConfigError(fmt::format("{} at length {}: {}", variant.name, length, reasons.front()));
-  Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, {}};
+  Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, 0, {}};
   result.attention->to(dtype);
   const bool owns = variant.traits.contains(Trait::owns_projections);
   const int64_t heads = owns ? 1 : bench.num_heads, width = owns ? geometry.model_dim : bench.head_dim;
@@ -80,6 +89,62 @@ double gemm_gflops(torch::ScalarType dtype) {
   return 2.0 * size * size * size / timing.minimum() * 1e-6;
 }
 
+namespace {
+
+/// Everything of one variant along the lengths.
+struct Curves {
+  TimeCurve time;  // forward and backward
+  std::vector<double> peak_bytes;
+};
+
+Json row_of(const Case& one, double peak_gflops) {
+  const double gflops = 3 * one.cost.executed_flops / one.both.median() * 1e-6;
+  return {{"variant", one.variant->name},
+          {"family", one.variant->family},
+          {"length", one.length},
+          {"forward_ms", one.forward.to_json()},
+          {"forward_backward_ms", one.both.to_json()},
+          {"executed_flops", one.cost.executed_flops},
+          {"gflops", gflops},
+          {"of_gemm_peak", gflops / peak_gflops},
+          {"peak_bytes", one.peak_bytes},
+          {"state_bytes", one.cost.state_bytes}};
+}
+
+/// Why a variant is not timed at a length, foreseen without making it; nothing if it can be.
+std::optional<std::string> reason_to_leave_out(const AttentionBench& bench, const VariantInfo& variant, int64_t length,
+                                               const Curves& before) {
+  const auto geometry = geometry_of(bench, length);
+  const Json options = variant.resolve(Json::object());
+  if (const auto reasons = refusals(variant, options, geometry); !reasons.empty()) return reasons.front();
+  const auto cost = variant.cost(options, geometry, {.batch = bench.batch, .queries = length, .keys = length});
+  // The backward pass needs about as much again as the forward pass keeps.
+  const double needed = 2.0 * static_cast<double>(cost.activation_bytes);
+  if (const int64_t free = free_memory_bytes(); needed > 0.8 * static_cast<double>(free))
+    return fmt::format("needs about {}, {} are free", bytes_text(static_cast<int64_t>(needed)), bytes_text(free));
+  if (before.time.lengths.empty()) return std::nullopt;
+  const double ratio = static_cast<double>(length) / before.time.lengths.back();
+  const double seconds = Timing{before.time.milliseconds.back()}.median() * 1e-3 * ratio * ratio;
+  if (seconds > bench.most_seconds)
+    return fmt::format("would take about {:.0f} s a call, the limit is {:.0f} s", seconds, bench.most_seconds);
+  return std::nullopt;
+}
+
+Json summary(const VariantInfo& variant, const Curves& curves, const Curves* baseline) {
+  Json json = {{"variant", variant.name}, {"family", variant.family}};
+  std::vector<double> medians;
+  for (const auto& times : curves.time.milliseconds) medians.push_back(Timing{times}.median());
+  if (const auto time = growth_at_the_end(curves.time.lengths, medians)) {
+    const auto memory = growth_at_the_end(curves.time.lengths, curves.peak_bytes);
+    json["growth"] = {{"from", time->from}, {"to", time->to}, {"time", time->factor}, {"memory", memory->factor}};
+  }
+  if (baseline && baseline != &curves)
+    if (const auto cross = crossover(curves.time, baseline->time)) json["crossover"] = cross->to_json();
+  return json;
+}
+
+}  // namespace
+
 Json bench_attention(const AttentionBench& bench) {
   const auto dtype = scalar_type_named(bench.dtype);
   at::set_num_threads(bench.threads);
@@ -87,31 +152,48 @@ Json bench_attention(const AttentionBench& bench) {
   for (const auto& name : bench.variants) variants.push_back(&variant_named(name));
   if (variants.empty())
     for (const auto& variant : all_variants()) variants.push_back(&variant);
+  auto lengths = bench.lengths;
+  std::sort(lengths.begin(), lengths.end());
+  lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
   const double peak = gemm_gflops(dtype);
-  Json rows = Json::array();
-  for (const auto length : bench.lengths) {
+  Json rows = Json::array(), left_out = Json::array();
+  std::map<std::string, Curves> curves;
+  for (const auto length : lengths) {
     std::vector<Case> cases;
-    for (const auto* variant : variants) cases.push_back(make_case(bench, *variant, length, dtype));
-    for (int repetition = -bench.warmup; repetition < bench.repetitions; ++repetition)
+    for (const auto* variant : variants) {
+      if (const auto reason = reason_to_leave_out(bench, *variant, length, curves[variant->name])) {
+        left_out.push_back({{"variant", variant->name}, {"length", length}, {"reason", *reason}});
+        continue;
+      }
+      cases.push_back(make_case(bench, *variant, length, dtype));
+    }
+    for (int repetition = -std::max(1, bench.warmup); repetition < bench.repetitions; ++repetition)
       for (auto& one : cases) {
         const auto forward = measure([&] { one.run_forward(); }, 0, 1);
+        std::optional<MemoryCounter> memory;
+        if (repetition == -1) memory.emplace();  // the last untimed call: counting costs time
         const auto both = measure([&] { one.run_both(); }, 0, 1);
+        if (memory) one.peak_bytes = memory->peak();
         if (repetition < 0) continue;
         one.forward.milliseconds.push_back(forward.milliseconds[0]);
         one.both.milliseconds.push_back(both.milliseconds[0]);
       }
     for (const auto& one : cases) {
-      const double gflops = 3 * one.cost.executed_flops / one.both.median() * 1e-6;
-      rows.push_back({{"variant", one.variant->name},
-                      {"length", length},
-                      {"forward_ms", one.forward.to_json()},
-                      {"forward_backward_ms", one.both.to_json()},
-                      {"executed_flops", one.cost.executed_flops},
-                      {"gflops", gflops},
-                      {"of_gemm_peak", gflops / peak},
-                      {"state_bytes", one.cost.state_bytes}});
+      rows.push_back(row_of(one, peak));
+      auto& of = curves[one.variant->name];
+      of.time.lengths.push_back(static_cast<double>(length));
+      of.time.milliseconds.push_back(one.both.milliseconds);
+      of.peak_bytes.push_back(static_cast<double>(one.peak_bytes));
     }
   }
+  if (rows.empty() && !left_out.empty())
+    throw ConfigError(fmt::format("{} at length {}: {}", left_out[0]["variant"].get<std::string>(),
+                                  left_out[0]["length"].dump(), left_out[0]["reason"].get<std::string>()));
+  Json by_variant = Json::array();
+  const auto baseline = curves.find("softmax");
+  for (const auto* variant : variants)
+    by_variant.push_back(
+        summary(*variant, curves[variant->name], baseline == curves.end() ? nullptr : &baseline->second));
   return {{"threads", bench.threads},
           {"dtype", bench.dtype},
           {"shape",
@@ -120,7 +202,9 @@ Json bench_attention(const AttentionBench& bench) {
             {"head_dim", bench.head_dim},
             {"causal", bench.causal}}},
           {"gemm_gflops", peak},
-          {"rows", std::move(rows)}};
+          {"rows", std::move(rows)},
+          {"left_out", std::move(left_out)},
+          {"variants", std::move(by_variant)}};
 }
 
 }  // namespace attnscale

@@ -17,14 +17,22 @@ struct AttentionBench {
   bool causal = true;
   int threads = 1;
   int warmup = 1, repetitions = 5;
+  double most_seconds = 60;  ///< a call expected to take longer is left out, with a word
 };
 
-/// Forward and backward of each variant with its defaults, interleaved: every repetition times all
-/// variants once, so that a machine that slows down slows all of them.
+/// Forward and backward of each variant with its defaults, interleaved: every repetition times all variants once, so
+/// that a machine that slows down slows all of them. What a variant needs at a length is foreseen from its cost and
+/// from its time at the length before: where that exceeds this machine's free memory or `most_seconds`, the row is left
+/// out.
 ///
-/// @return {threads, dtype, shape, gemm_gflops, rows: [{variant, length, forward_ms, forward_backward_ms
-///         (each median, minimum, maximum), executed_flops (forward), gflops, of_gemm_peak, state_bytes}]};
-///         gflops counts the backward pass as two forward passes
+/// @return {threads, dtype, shape, gemm_gflops,
+///          rows: [{variant, family, length, forward_ms, forward_backward_ms (each median, minimum, maximum),
+///                  executed_flops (forward), gflops, of_gemm_peak, peak_bytes, state_bytes}],
+///          left_out: [{variant, length, reason}],
+///          variants: [{variant, family, growth: {from, to, time, memory}, crossover}]};
+///         gflops counts the backward pass as two forward passes; peak_bytes is what forward and backward need on top
+///         of inputs and parameters; growth is the factor per doubling at the long end, of the medians; crossover is
+///         from which length on the variant is faster than softmax (`Crossover`), where softmax was timed
 /// @throws ConfigError for an unknown variant or one that cannot stand at these sizes
 Json bench_attention(const AttentionBench& bench);
 

@@ -78,6 +78,15 @@ int64_t memory_limit_bytes() {
   return limit;
 }
 
+int64_t free_memory_bytes() {
+  std::ifstream file("/proc/meminfo");
+  std::string key;
+  int64_t kib = 0;
+  for (std::string unit; file >> key >> kib; std::getline(file, unit))
+    if (key == "MemAvailable:") return std::min(kib * 1024, memory_limit_bytes());
+  return memory_limit_bytes();
+}
+
 int64_t peak_memory_bytes() {
   struct rusage usage {};
   ::getrusage(RUSAGE_SELF, &usage);

@@ -18,6 +18,9 @@ std::string utc_now();
 /// Memory this process may use: the machine's, or its control group's limit if that is smaller.
 int64_t memory_limit_bytes();
 
+/// Memory that processes can take now without swapping, bytes; the limit where the system does not say.
+int64_t free_memory_bytes();
+
 /// Most memory that this process ever held; in a worker that trains many runs, the largest of them.
 int64_t peak_memory_bytes();
 

@@ -1,19 +1,21 @@
 #include <cmath>
 #include <iostream>
 #include <limits>
+#include <optional>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include "commands.h"
 #include "model/attention_choice.h"
+#include "train/decode_state.h"
 #include "train/trained_model.h"
 
 namespace attnscale {
 namespace {
 
 struct GenerateArguments {
-  std::string checkpoint, prompt, data_path;
+  std::string checkpoint, prompt, data_path, state, save_state;
   int64_t tokens = 0, top_k = 0;
   double temperature = 1;
   uint64_t seed = 0;
@@ -25,17 +27,32 @@ ExitCode run_generate(const GenerateArguments& arguments) {
     std::cerr << "attnscale: --temperature: received no number, expected one from 0 to 1e6\n";
     return ExitCode::usage;
   }
+  if (arguments.prompt.empty() && arguments.state.empty()) {
+    std::cerr << "attnscale: --prompt is required, unless --state goes on from a saved one\n";
+    return ExitCode::usage;
+  }
   at::set_num_threads(1);  // one sequence: waiting for threads costs more than the work
   const auto trained = load_trained_model(arguments.checkpoint, arguments.data_path);
   const auto& config = trained.config;
-  const auto prompt = trained.source->encode(arguments.prompt);
-  const int64_t room = config.data.context - std::ssize(prompt) + 1;
+  const auto prompt = arguments.prompt.empty() ? std::vector<int64_t>() : trained.source->encode(arguments.prompt);
+  std::optional<Continuation> carried;
+  if (!arguments.state.empty() || !arguments.save_state.empty()) {
+    if (!decodes(config.attention))
+      throw ConfigError(fmt::format("{} keeps no decode state, so there is none to save or to go on from",
+                                    label_of(config.attention)));
+    carried = arguments.state.empty() ? Continuation{trained.model->new_state(1)}
+                                      : read_continuation(arguments.state, trained);
+  }
+  const int64_t before = carried ? carried->state.length + std::ssize(carried->unread) : 0;
+  const int64_t room = config.data.context - before - std::ssize(prompt) + 1;
   GenerateOptions options{.count = arguments.tokens,
                           .temperature = arguments.temperature,
                           .top_k = arguments.top_k,
                           .seed = arguments.seed};
   if (options.count == 0) options.count = std::max<int64_t>(1, room);
-  const auto made = generate(*trained.model, config.attention, config.data.context, prompt, options);
+  const auto made =
+      generate(*trained.model, config.attention, config.data.context, prompt, options, carried ? &*carried : nullptr);
+  if (!arguments.save_state.empty()) write_continuation(arguments.save_state, *carried, trained);
   const auto text = trained.source->decode(made.tokens);
   const double rate = made.seconds > 0 ? static_cast<double>(std::ssize(made.tokens) - 1) / made.seconds : 0;
   if (arguments.json) {
@@ -66,7 +83,8 @@ void add_generate(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<GenerateArguments>();
   command->add_option("checkpoint", arguments->checkpoint, "a run's folder, its checkpoint, or a folder with one run")
       ->required();
-  command->add_option("--prompt", arguments->prompt, "text, or token numbers for a generated source")->required();
+  command->add_option("--prompt", arguments->prompt,
+                      "text, or token numbers for a generated source; with --state it may be left out");
   command->add_option("--tokens", arguments->tokens, "how many to add; left out: to the end of the context")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command->add_option("--temperature", arguments->temperature, "0: the most probable token each time (default 1)")
@@ -75,6 +93,10 @@ void add_generate(CLI::App& app, Action& action) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   command->add_option("--seed", arguments->seed, "of the draws (default 0)")
       ->check(CLI::Range(uint64_t{0}, std::numeric_limits<uint64_t>::max()));
+  command->add_option("--save-state", arguments->save_state, "write the decode state here, to go on from later")
+      ->type_name("FILE");
+  command->add_option("--state", arguments->state, "go on from a state that --save-state wrote for this run")
+      ->type_name("FILE");
   command->add_option("--data", arguments->data_path, "where the text lies now, if not where it was trained on");
   command->add_flag("--json", arguments->json, "one JSON document on standard output");
   command->footer("Example: attnscale generate results/shakespeare-published --prompt 'KING:' --temperature 0.8");

@@ -25,7 +25,7 @@ struct Evaluation {
   std::optional<double> bayes_loss;        ///< of the ideal predictor on the same tokens, where the process is known
   std::optional<double> bayes_loss_error;  ///< its standard error, from the spread of the windows' means
   std::vector<Bin> positions;              ///< at most 32, of equal width; those without a target left out
-  std::vector<Bin> distances;              ///< [1, 1], [2, 3], [4, 7], ...; empty where no distance is known
+  std::vector<Bin> distances = {};         ///< [1, 1], [2, 3], [4, 7], ...; empty where no distance is known
 };
 
 /// `{positions: {first, last, count, loss, accuracy, bayes_loss?}, distances: {...}}`, each a list with one entry per

@@ -33,6 +33,7 @@ fs::path run_folder(const fs::path& path) {
       if (is_run(entry.path())) runs.push_back(entry.path().string());
   if (runs.size() == 1) return runs.front();
   std::sort(runs.begin(), runs.end());
+  if (!fs::exists(path)) throw IoError(path.string() + ": no such file or folder; expected a run's");
   if (runs.empty())
     throw DataError(fmt::format("{}: no run is here; name a run's folder, the one with config.json and checkpoint/",
                                 path.string()));
@@ -52,26 +53,27 @@ int64_t draw_token(const Tensor& logits, const GenerateOptions& options, Random&
   return tokens[distribution.draw(random)].item<int64_t>();
 }
 
-bool decodes(const AttentionChoice& attention) {
-  const auto incremental = [](const AttentionChoice& choice) {
-    return variant_named(choice.variant).traits.contains(Trait::incremental);
-  };
-  return attention.layers.empty() ? incremental(attention)
-                                  : std::all_of(attention.layers.begin(), attention.layers.end(), incremental);
-}
-
 }  // namespace
 
 TrainedModel load_trained_model(const fs::path& path, const std::string& data_path) {
   TrainedModel trained;
   trained.folder = run_folder(path);
   auto config = read_json(trained.folder / "config.json").value;
-  if (!data_path.empty()) config["data"]["path"] = data_path;
+  if (!data_path.empty()) {
+    if (const auto source = config["data"].value("source", ""); source != "text")
+      throw DataError(fmt::format("--data {}: the run was trained on {}, which reads no file; leave --data out",
+                                  data_path, source));
+    config["data"]["path"] = data_path;
+  }
   std::vector<Problem> problems;
   trained.config = RunConfig::from_json(config, problems);
-  if (!problems.empty())
-    throw DataError(fmt::format("{}: {}: {}", (trained.folder / "config.json").string(), problems.front().path,
-                                problems.front().message));
+  if (!problems.empty()) {
+    const auto& [path_in_config, message] = problems.front();
+    if (path_in_config.starts_with("data") && !data_path.empty())
+      throw DataError(fmt::format("--data {}: {}", data_path, message));
+    throw DataError(fmt::format("{}: {}: {}{}", (trained.folder / "config.json").string(), path_in_config, message,
+                                path_in_config == "data.path" ? "; --data names where the text lies now" : ""));
+  }
   const auto checkpoint = read_checkpoint(trained.folder / "checkpoint");
   if (!checkpoint) throw DataError(fmt::format("{}: has no checkpoint; train the run first", trained.folder.string()));
   const auto where = fmt::format("{}: step {}", (trained.folder / "checkpoint").string(), checkpoint->step);
@@ -92,27 +94,40 @@ TrainedModel load_trained_model(const fs::path& path, const std::string& data_pa
   return trained;
 }
 
+bool decodes(const AttentionChoice& attention) {
+  const auto incremental = [](const AttentionChoice& choice) {
+    return variant_named(choice.variant).traits.contains(Trait::incremental);
+  };
+  return attention.layers.empty() ? incremental(attention)
+                                  : std::all_of(attention.layers.begin(), attention.layers.end(), incremental);
+}
+
 Generated generate(Transformer& model, const AttentionChoice& attention, int64_t context,
-                   const std::vector<int64_t>& prompt, const GenerateOptions& options) {
-  const auto read = std::ssize(prompt);
-  if (read < 1) throw DataError("the prompt is empty; give at least one token");
+                   const std::vector<int64_t>& prompt, const GenerateOptions& options, Continuation* carried) {
+  std::vector<int64_t> text = carried ? carried->unread : std::vector<int64_t>();
+  text.insert(text.end(), prompt.begin(), prompt.end());
+  const int64_t absorbed = carried ? carried->state.length : 0, read = absorbed + std::ssize(text);
+  if (text.empty()) throw DataError("the prompt is empty; give at least one token");
+  const char* what = carried ? "what was read and the prompt have" : "the prompt has";
+  if (read > context)
+    throw DataError(fmt::format("{} {} tokens, the model was trained for a context of {}; shorten the prompt", what,
+                                read, context));
   if (read + options.count - 1 > context)
     throw DataError(
-        fmt::format("{} tokens after a prompt of {} pass the context of {} that the model was trained for; "
-                    "ask for at most {}, or shorten the prompt",
-                    options.count, read, context, std::max<int64_t>(0, context - read + 1)));
+        fmt::format("{} tokens after {} pass the context of {} that the model was trained for; ask for at "
+                    "most {}, or shorten the prompt",
+                    options.count, read, context, context - read + 1));
   const torch::NoGradGuard no_gradients;
   Random random(stream_seed(options.seed, "generate"));
   Generated generated{.with_state = decodes(attention)};
   const auto as_tensor = [](const std::vector<int64_t>& tokens) { return torch::tensor(tokens).unsqueeze(0); };
 
-  auto state = generated.with_state ? model.new_state(1) : ModelState();
-  auto text = prompt;
+  auto state = carried ? std::move(carried->state) : generated.with_state ? model.new_state(1) : ModelState();
   const auto next_logits = [&](const std::vector<int64_t>& fresh) {
     const auto logits = generated.with_state ? model.decode(as_tensor(fresh), state) : model.forward(as_tensor(text));
     return logits[0][-1];  // [V]
   };
-  auto logits = next_logits(prompt);
+  auto logits = next_logits(text);
   const auto begin = std::chrono::steady_clock::now();
   while (true) {
     text.push_back(draw_token(logits, options, random));
@@ -122,6 +137,7 @@ Generated generate(Transformer& model, const AttentionChoice& attention, int64_t
   }
   generated.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   generated.state_bytes = state.bytes();
+  if (carried) *carried = {std::move(state), {text.back()}};
   return generated;
 }
 

@@ -32,16 +32,27 @@ struct GenerateOptions {
 };
 
 struct Generated {
-  std::vector<int64_t> tokens;  ///< those that were added
-  bool with_state = false;      ///< decoded with a state, or the whole text anew for each token
-  int64_t state_bytes = 0;      ///< at the end, for this one sequence
-  double seconds = 0;           ///< of adding tokens, the prompt's reading left out
+  std::vector<int64_t> tokens = {};  ///< those that were added
+  bool with_state = false;           ///< decoded with a state, or the whole text anew for each token
+  int64_t state_bytes = 0;           ///< at the end, for this one sequence
+  double seconds = 0;                ///< of adding tokens, the prompt's reading left out
 };
+
+/// A text that is being generated: what the model has absorbed, and the tokens that it has still to read.
+struct Continuation {
+  ModelState state;
+  std::vector<int64_t> unread = {};
+};
+
+/// Whether every layer's variant can decode by a state.
+bool decodes(const AttentionChoice& attention);
 
 /// Continues a prompt. Decodes with a state where every layer's variant can, otherwise by a forward pass for each
 /// token.
-/// @param prompt  at least one token @throws DataError if prompt and count pass the model's context
+/// @param prompt  at least one token, unless `carried` has some unread
+/// @param carried  goes on from it and leaves in it where this ended; only where `decodes`; null: from nothing
+/// @throws DataError if prompt and count pass the model's context
 Generated generate(Transformer& model, const AttentionChoice& attention, int64_t context,
-                   const std::vector<int64_t>& prompt, const GenerateOptions& options);
+                   const std::vector<int64_t>& prompt, const GenerateOptions& options, Continuation* carried = nullptr);
 
 }  // namespace attnscale

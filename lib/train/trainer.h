@@ -16,9 +16,9 @@ struct Progress {
 
 /// Where a run lives and who may stop it.
 struct RunControl {
-  std::filesystem::path folder;                      ///< runs/<id>: log, checkpoint and result go here
-  std::function<void(const Progress&)> on_progress;  ///< at most a few times a second; may be empty
-  std::function<bool()> stop;                        ///< asked after each step; may be empty
+  std::filesystem::path folder;                           ///< runs/<id>: log, checkpoint and result go here
+  std::function<void(const Progress&)> on_progress = {};  ///< at most a few times a second; may be empty
+  std::function<bool()> stop = {};                        ///< asked after each step; may be empty
   /// What the user should know at once, such as a checkpoint that was passed over; standard error if empty.
   std::function<void(const std::string&)> on_note = {};
 };

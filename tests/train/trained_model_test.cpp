@@ -37,7 +37,8 @@ TEST_CASE("generate: the most probable tokens by the decode state are those of w
     Transformer model(config.model, config.attention, text_context, 5);
     model.eval();
     const std::vector<int64_t> prompt = {1, 4, 2};
-    const auto made = generate(model, config.attention, text_context, prompt, {.count = text_context - 2, .temperature = 0});
+    const auto made =
+        generate(model, config.attention, text_context, prompt, {.count = text_context - 2, .temperature = 0});
     CHECK(made.with_state);
     CHECK(made.state_bytes > 0);
     const torch::NoGradGuard no_gradients;
@@ -82,5 +83,5 @@ TEST_CASE("trained model: weights of a checkpoint come back, and what is not a r
 
   train_run(small_config("softmax"), {.folder = folder.path / "runs" / "two"});
   CHECK_THROWS_WITH(load_trained_model(folder.path), ContainsSubstring("holds 2 runs"));
-  CHECK_THROWS_WITH(load_trained_model("/nowhere/at/all"), ContainsSubstring("no run is here"));
+  CHECK_THROWS_WITH(load_trained_model("/nowhere/at/all"), ContainsSubstring("no such file or folder"));
 }

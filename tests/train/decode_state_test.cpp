@@ -1,0 +1,109 @@
+#include "train/decode_state.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "core/error.h"
+#include "scratch_folder.h"
+#include "train/safetensors.h"
+#include "train/trainer.h"
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+constexpr int64_t short_context = 24;
+
+RunConfig copy_config(const std::string& variant) {
+  std::vector<Problem> problems;
+  auto config =
+      RunConfig::from_json({{"model", {{"depth", 2}, {"model_dim", 16}, {"num_heads", 2}}},
+                            {"attention", {{"variant", variant}}},
+                            {"data", {{"source", "copy"}, {"alphabet", 6}, {"context", short_context}}},
+                            {"train", {{"steps", 2}, {"warmup_steps", 1}, {"batch_size", 2}, {"eval_tokens", 64}}}},
+                           problems);
+  REQUIRE(problems.empty());
+  return config;
+}
+
+Generated go_on(const TrainedModel& trained, Continuation& carried, const std::vector<int64_t>& prompt, int64_t count) {
+  return generate(*trained.model, trained.config.attention, short_context, prompt, {.count = count, .temperature = 0},
+                  &carried);
+}
+
+}  // namespace
+
+TEST_CASE("decode state: a text that was put aside in a file goes on as if it never had been") {
+  for (const std::string variant :
+       {"softmax", "sliding_window", "linear", "mamba2", "native_sparse", "log_linear", "segment_recurrent"}) {
+    INFO(variant);
+    const ScratchFolder folder;
+    train_run(copy_config(variant), {.folder = folder / "run"});
+    const auto trained = load_trained_model(folder / "run");
+    Continuation unbroken{trained.model->new_state(1)};
+    const auto all = go_on(trained, unbroken, {1, 4, 2}, 12).tokens;
+
+    Continuation first{trained.model->new_state(1)};
+    const auto begin = go_on(trained, first, {1, 4, 2}, 5).tokens;
+    write_continuation(folder / "state", first, trained);
+    auto second = read_continuation(folder / "state", trained);
+    CHECK(second.state.length == 3 + 4);  // the last token is still to be read
+    CHECK(second.unread == std::vector{begin.back()});
+    const auto end = go_on(trained, second, {}, 7).tokens;
+    auto joined = begin;
+    joined.insert(joined.end(), end.begin(), end.end());
+    CHECK(joined == all);
+    CHECK(second.state.length == unbroken.state.length);
+    for (size_t layer = 0; layer < 2; ++layer)
+      for (const auto& [name, tensor] : unbroken.state.layers[layer].tensors)
+        CHECK(at::equal(tensor, second.state.layers[layer].tensors.at(name)));
+  }
+}
+
+TEST_CASE("decode state: more prompt may follow, within the context") {
+  const ScratchFolder folder;
+  train_run(copy_config("linear"), {.folder = folder / "run"});
+  const auto trained = load_trained_model(folder / "run");
+  Continuation carried{trained.model->new_state(1)};
+  const auto begin = go_on(trained, carried, {1, 4, 2}, 1).tokens;
+  const auto end = go_on(trained, carried, {3, 3}, 2).tokens;
+  Continuation whole{trained.model->new_state(1)};
+  CHECK(go_on(trained, whole, {1, 4, 2, begin[0], 3, 3}, 2).tokens == end);
+  CHECK_THROWS_WITH(go_on(trained, whole, {1}, short_context), ContainsSubstring("ask for at most"));
+}
+
+TEST_CASE("decode state: a file of another run, or none, is refused with what was expected") {
+  const ScratchFolder folder;
+  train_run(copy_config("linear"), {.folder = folder / "run"});
+  train_run(copy_config("softmax"), {.folder = folder / "other"});
+  const auto trained = load_trained_model(folder / "run"), other = load_trained_model(folder / "other");
+  Continuation carried{trained.model->new_state(1)};
+  go_on(trained, carried, {1, 2}, 2);
+  write_continuation(folder / "state", carried, trained);
+  CHECK_THROWS_WITH(read_continuation(folder / "state", other), ContainsSubstring("run is \"" + trained.config.id()));
+
+  Metadata metadata;
+  const auto whole = read_safetensors(folder / "state", &metadata);
+  const auto damaged = [&](auto change) {
+    auto tensors = whole;
+    auto header = metadata;
+    change(tensors, header);
+    write_safetensors(folder / "damaged", tensors, header);
+    try {
+      read_continuation(folder / "damaged", trained);
+    } catch (const DataError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  const auto first = whole.begin()->first;
+  CHECK_THAT(damaged([&](auto& tensors, auto&) { tensors.erase(first); }), ContainsSubstring(first + " is missing"));
+  CHECK_THAT(damaged([&](auto& tensors, auto&) { tensors["extra"] = torch::zeros({1}); }),
+             ContainsSubstring("tensors"));
+  CHECK_THAT(damaged([&](auto& tensors, auto&) { tensors[first] = torch::zeros({3}); }),
+             ContainsSubstring("dimensions"));
+  CHECK_THAT(damaged([&](auto&, auto& header) { header["unread"] = "[99]"; }), ContainsSubstring("unread token 99"));
+  CHECK_THAT(damaged([&](auto&, auto& header) { header["lengths"] = "seven"; }), ContainsSubstring("lengths"));
+  CHECK_THAT(damaged([&](auto&, auto& header) { header["lengths"] = "[4]"; }), ContainsSubstring("holds 0 layers"));
+}

@@ -10,6 +10,7 @@ Figures make_figures(const Sweep& sweep) {
   add_excess(sweep, figures);
   add_irreducible_loss(sweep, figures);
   add_variants(sweep, figures);
+  add_loss_by_position(sweep, figures);
   add_depth_width(sweep, figures);
   add_learning_curves(sweep, figures);
   return figures;

@@ -1,0 +1,136 @@
+// Loss along the context: what a variant makes of the positions before.
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "report/figure_parts.h"
+
+namespace attnscale {
+namespace {
+
+/// A bin of positions, over the runs of one cell.
+struct PositionBin {
+  double last = 0;
+  std::vector<double> losses;
+  std::optional<double> bayes_loss;
+};
+using Bins = std::map<double, PositionBin>;  // by first position
+
+Bins bins_of(const Sweep& sweep, const std::string& cell) {
+  Bins bins;
+  for (size_t i = 0; i < sweep.runs.size(); ++i) {
+    if (sweep.runs[i].cell != cell || !sweep.runs[i].sound()) continue;
+    const Json& list = at_path(sweep.rows[i], "positions");
+    if (!list.is_array()) continue;
+    for (const Json& entry : list) {
+      const auto first = number_at(entry, "first"), last = number_at(entry, "last"), loss = number_at(entry, "loss");
+      if (!first || !last || !loss) continue;
+      auto& bin = bins[*first];
+      bin.last = *last;
+      bin.losses.push_back(*loss);
+      bin.bayes_loss = number_at(entry, "bayes_loss");
+    }
+  }
+  return bins;
+}
+
+/// The size of each variant that ends lowest: its cell's name, found through a run of it.
+std::map<std::string, const Run*> best_by_variant(const Sweep& sweep) {
+  std::map<std::string, std::vector<double>> losses;  // by cell
+  for (const Run& run : sweep.runs)
+    if (run.sound()) losses[run.cell].push_back(*run.loss);
+  const auto mean = [&](const Run& run) { return spread_of(losses[run.cell]).mean; };
+  std::map<std::string, const Run*> best;
+  for (const Run& run : sweep.runs) {
+    if (!run.sound()) continue;
+    const Run*& so_far = best[run.variant];
+    if (!so_far || mean(run) < mean(*so_far)) so_far = &run;
+  }
+  return best;
+}
+
+constexpr size_t most_coloured = 8;  // as many hues as the palette has
+
+}  // namespace
+
+void add_loss_by_position(const Sweep& sweep, Figures& figures) {
+  Figure figure{.id = "loss-by-position", .title = "Loss along the context", .caption = {}, .spec = {}};
+  Json rows = Json::array();
+  Extent x, y;
+  bool with_truth = false, several_seeds = false;
+  for (const auto& [variant, run] : best_by_variant(sweep)) {
+    for (const auto& [first, bin] : bins_of(sweep, run->cell)) {
+      const double middle = std::sqrt(first * bin.last);
+      const auto spread = spread_of(bin.losses);
+      Json row = {{"kind", "mean"},
+                  {"variant", label(variant)},
+                  {"x", rounded(middle)},
+                  {"first", first},
+                  {"last", bin.last},
+                  {"y", rounded(spread.mean)},
+                  {"low", rounded(spread.low)},
+                  {"high", rounded(spread.high)}};
+      several_seeds |= spread.count > 1;
+      x.add(middle);
+      for (const double loss : {spread.low, spread.high}) y.add(loss);
+      rows.push_back(row);
+      if (!bin.bayes_loss) continue;
+      with_truth = true;
+      row["kind"] = "bayes";
+      row["y"] = rounded(*bin.bayes_loss);
+      y.add(*bin.bayes_loss);
+      rows.push_back(std::move(row));
+    }
+  }
+  if (x.empty() || x.low() == x.high()) {
+    figures.missing.push_back({figure.id, figure.title, "No run recorded its loss by position."});
+    return;
+  }
+  const bool panels = sweep.variants.size() > most_coloured;
+  const Json x_axis = {{"field", "x"},
+                       {"type", "quantitative"},
+                       {"scale", {{"type", "log"}, {"base", 2}, {"domain", x.log_domain()}, {"nice", false}}},
+                       {"axis", {{"title", "position in the window"}, {"format", "~g"}, {"tickCount", 6}}}};
+  const Json y_axis = loss_y("validation loss (nats per token)", y);
+  Json colour = variant_colour(sweep);
+  if (panels) colour["legend"] = nullptr;
+  const Json tooltip = {{{"field", "variant"}, {"title", "attention"}},
+                        {{"field", "first"}, {"title", "from position"}},
+                        {{"field", "last"}, {"title", "to position"}},
+                        {{"field", "y"}, {"title", "loss"}, {"format", ".4f"}}};
+  std::vector<Json> layers;
+  if (with_truth)
+    layers.push_back({{"transform", only("bayes")},
+                      {"mark", {{"type", "line"}, {"style", "truth"}}},
+                      {"encoding", {{"x", x_axis}, {"y", y_axis}, {"detail", {{"field", "variant"}}}}}});
+  if (several_seeds)
+    layers.push_back({{"transform", only("mean")},
+                      {"mark", {{"type", "rule"}, {"style", "bar"}}},
+                      {"encoding",
+                       {{"x", x_axis},
+                        {"y", {{"field", "low"}, {"type", "quantitative"}}},
+                        {"y2", {{"field", "high"}}},
+                        {"color", colour}}}});
+  Json mark = {{"type", "line"}, {"style", "curve"}, {"point", {{"filled", true}, {"size", 28}}}};
+  layers.push_back({{"transform", only("mean")},
+                    {"mark", std::move(mark)},
+                    {"encoding", {{"x", x_axis}, {"y", y_axis}, {"color", colour}, {"tooltip", tooltip}}}});
+  figure.caption =
+      "Validation loss by the position of the target, in bins that double, for the size of each variant that "
+      "ends lowest";
+  figure.caption += several_seeds ? " (bars: lowest to highest seed). " : ". ";
+  figure.caption += with_truth ? "The dashed line is the Bayes loss: what the context until there tells at best."
+                               : "It falls as far as the variant uses the context.";
+  figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows), std::move(layers), panels, sweep);
+  if (panels) {
+    figure.spec["columns"] = 4;
+    figure.spec["spacing"] = 16;
+    figure.spec["spec"].update({{"width", 140}, {"height", 110}});
+  }
+  figures.drawn.push_back(std::move(figure));
+}
+
+}  // namespace attnscale

@@ -19,6 +19,18 @@ struct InspectArguments {
   bool json = false;
 };
 
+constexpr const char* columns_help =
+    R"(Columns, each a mean over queries and windows, of absolute weights brought to a sum of 1 per query:
+  entropy    nats; 0: one key, log t: all t keys alike
+  of limit   entropy as a share of log t
+  distance   mean number of positions back to the keys
+  to itself, to first
+             share of weight on the query's own position, and on the window's first
+  negative   share of weight with a negative sign
+  rank       effective rank of the map, exp of the entropy of its singular values
+Variants that own their projections show influence (size of the Jacobian) instead of weights.
+)";
+
 struct LayerMaps {
   std::string variant;
   Tensor maps;  // [windows, H, T, T]
@@ -118,7 +130,8 @@ void add_inspect(CLI::App& app, Action& action) {
                       "also write the maps, [windows, heads, T, T] per layer, as safetensors");
   command->add_option("--data", arguments->data_path, "where the text lies now, if not where it was trained on");
   command->add_flag("--json", arguments->json, "one JSON document on standard output");
-  command->footer("Example: attnscale inspect results/shakespeare-published --maps maps.safetensors");
+  command->footer(std::string(columns_help) +
+                  "\nExample: attnscale inspect results/shakespeare-published --maps maps.safetensors");
   command->callback([=, &action] { action = [=] { return inspect(*arguments); }; });
 }
 

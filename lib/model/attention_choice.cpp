@@ -84,12 +84,20 @@ void read_layers(const Json& list, bool attention_given, AttentionChoice& attent
   if (!list.is_array() || list.empty()) {
     problems.push_back({"model.layers", fmt::format("received {}, expected a list of variants such as "
                                                     "[\"sliding_window\", \"softmax\"], repeated over the depth",
-                                                    describe_value(list))});
+                                                    list == Json::array() ? "an empty list" : describe_value(list))});
     return;
   }
   std::vector<AttentionChoice> layers;
   for (size_t i = 0; i < list.size(); ++i) {
     const auto& entry = list[i];
+    // Elsewhere a section without a variant has the default one; in a list of variants that would be a slip.
+    if (!entry.is_string() && !(entry.is_object() && entry.contains("variant"))) {
+      problems.push_back(
+          {fmt::format("model.layers[{}]", i),
+           fmt::format("received {}, expected a variant's name, or an object with \"variant\" and its options",
+                       describe_value(entry))});
+      return;
+    }
     if (attention_given && entry == attention.variant) layers.push_back({attention.variant, attention.options, {}});
     else
       layers.push_back(read_choice(entry.is_string() ? Json{{"variant", entry}} : entry,

@@ -14,12 +14,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Where this program's proofs on this machine are kept; nothing if there is no home.
+/// Where this program's proofs on this machine are kept; nothing if there is no home. A relative XDG_CACHE_HOME is
+/// ignored, as the XDG base directory specification asks.
 std::optional<fs::path> cache_folder() {
   const char* cache = std::getenv("XDG_CACHE_HOME");
   const char* home = std::getenv("HOME");
   fs::path folder;
-  if (cache && *cache) folder = cache;
+  if (cache && fs::path(cache).is_absolute()) folder = cache;
   else if (home && *home) folder = fs::path(home) / ".cache";
   else return std::nullopt;
   static const std::string key = [] {

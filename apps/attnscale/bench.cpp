@@ -136,6 +136,8 @@ void add_bench_attention(CLI::App& bench, Action& action) {
   command->add_option("--repetitions", options->repetitions, "timed repetitions")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
+  command->add_option("--clock", options->clock, "wall, or processor: time spent on it, steadier on a shared machine")
+      ->capture_default_str();
   command->add_option("--most-seconds", options->most_seconds, "leave out what a single call is expected to exceed")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

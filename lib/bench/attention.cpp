@@ -147,6 +147,10 @@ Json summary(const VariantInfo& variant, const Curves& curves, const Curves* bas
 
 Json bench_attention(const AttentionBench& bench) {
   const auto dtype = scalar_type_named(bench.dtype);
+  const auto clock = clock_named(bench.clock);
+  if (clock == Clock::processor && bench.threads > 1)
+    throw ConfigError(fmt::format(
+        "the processor's clock adds up what {} threads spend; take --threads 1, or --clock wall", bench.threads));
   at::set_num_threads(bench.threads);
   std::vector<const VariantInfo*> variants;
   for (const auto& name : bench.variants) variants.push_back(&variant_named(name));
@@ -169,10 +173,10 @@ Json bench_attention(const AttentionBench& bench) {
     }
     for (int repetition = -std::max(1, bench.warmup); repetition < bench.repetitions; ++repetition)
       for (auto& one : cases) {
-        const auto forward = measure([&] { one.run_forward(); }, 0, 1);
+        const auto forward = measure([&] { one.run_forward(); }, 0, 1, clock);
         std::optional<MemoryCounter> memory;
         if (repetition == -1) memory.emplace();  // the last untimed call: counting costs time
-        const auto both = measure([&] { one.run_both(); }, 0, 1);
+        const auto both = measure([&] { one.run_both(); }, 0, 1, clock);
         if (memory) one.peak_bytes = memory->peak();
         if (repetition < 0) continue;
         one.forward.milliseconds.push_back(forward.milliseconds[0]);
@@ -196,6 +200,7 @@ Json bench_attention(const AttentionBench& bench) {
         summary(*variant, curves[variant->name], baseline == curves.end() ? nullptr : &baseline->second));
   return {{"threads", bench.threads},
           {"dtype", bench.dtype},
+          {"clock", bench.clock},
           {"shape",
            {{"batch", bench.batch},
             {"num_heads", bench.num_heads},

@@ -17,7 +17,8 @@ struct AttentionBench {
   bool causal = true;
   int threads = 1;
   int warmup = 1, repetitions = 5;
-  double most_seconds = 60;  ///< a call expected to take longer is left out, with a word
+  std::string clock = "wall";  ///< or processor (one thread only): steadier where other work runs beside
+  double most_seconds = 60;    ///< a call expected to take longer is left out, with a word
 };
 
 /// Forward and backward of each variant with its defaults, interleaved: every repetition times all variants once, so
@@ -25,7 +26,7 @@ struct AttentionBench {
 /// from its time at the length before: where that exceeds this machine's free memory or `most_seconds`, the row is left
 /// out.
 ///
-/// @return {threads, dtype, shape, gemm_gflops,
+/// @return {threads, dtype, clock, shape, gemm_gflops,
 ///          rows: [{variant, family, length, forward_ms, forward_backward_ms (each median, minimum, maximum),
 ///                  executed_flops (forward), gflops, of_gemm_peak, peak_bytes, state_bytes}],
 ///          left_out: [{variant, length, reason}],

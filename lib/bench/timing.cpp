@@ -1,7 +1,12 @@
 #include "bench/timing.h"
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/nearest.h"
 
 namespace attnscale {
 
@@ -18,14 +23,24 @@ Json Timing::to_json() const {
   return {{"median", median()}, {"minimum", minimum()}, {"maximum", maximum()}, {"repetitions", milliseconds.size()}};
 }
 
-Timing measure(const std::function<void()>& work, int warmup, int repetitions) {
+Clock clock_named(const std::string& name) {
+  if (name == "wall") return Clock::wall;
+  if (name == "processor") return Clock::processor;
+  throw ConfigError(fmt::format("unknown clock \"{}\"{}", name, suggestion(name, {"wall", "processor"})));
+}
+
+Timing measure(const std::function<void()>& work, int warmup, int repetitions, Clock clock) {
+  const auto now = [clock] {
+    timespec time{};
+    ::clock_gettime(clock == Clock::wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &time);
+    return 1e3 * static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_nsec);
+  };
   for (int i = 0; i < warmup; ++i) work();
   Timing timing;
   for (int i = 0; i < repetitions; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = now();
     work();
-    timing.milliseconds.push_back(
-        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+    timing.milliseconds.push_back(now() - begin);
   }
   return timing;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "core/json.h"
@@ -16,7 +17,14 @@ struct Timing {
   Json to_json() const;  ///< {median, minimum, maximum, repetitions}
 };
 
+/// What a clock counts: time that passed, or time that this process spent on processors, which other work on a shared
+/// machine lengthens far less.
+enum class Clock { wall, processor };
+
+/// @throws ConfigError with the known names
+Clock clock_named(const std::string& name);
+
 /// Calls `work` `warmup` times, then `repetitions` times with a clock.
-Timing measure(const std::function<void()>& work, int warmup, int repetitions);
+Timing measure(const std::function<void()>& work, int warmup, int repetitions, Clock clock = Clock::wall);
 
 }  // namespace attnscale

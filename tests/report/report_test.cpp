@@ -48,7 +48,8 @@ TEST_CASE("figures: every spec carries its data and compiles to an SVG with mark
   const Sweep sweep = read_sweep(folder.path);
   const Figures figures = make_figures(sweep);
   CHECK(drawn(folder.path) == std::set<std::string>{"loss-parameters", "loss-flops", "loss-tokens", "excess-parameters",
-                                                    "irreducible-loss", "variants", "depth-width", "learning-curves"});
+                                                    "irreducible-loss", "variants", "loss-by-position", "depth-width",
+                                                    "learning-curves"});
   for (const Figure& figure : figures.drawn) {
     INFO(figure.id);
     CHECK(figure.spec["data"]["values"].size() >= 2);
@@ -122,7 +123,8 @@ TEST_CASE("report: sparse sweeps draw what they can and say what they cannot") {
                                 .one_diverged_one_failed = false});
     const std::string page = checked_report(folder.path);
     CHECK(page.find("1 run of 1 attention variant") != std::string::npos);
-    CHECK(drawn(folder.path) == std::set<std::string>{"loss-parameters", "loss-flops", "learning-curves"});
+    CHECK(drawn(folder.path) ==
+          std::set<std::string>{"loss-parameters", "loss-flops", "loss-by-position", "learning-curves"});
   }
   SECTION("all runs diverged") {
     auto rows = sample::rows({});
@@ -138,8 +140,8 @@ TEST_CASE("report: sparse sweeps draw what they can and say what they cannot") {
   SECTION("one variant, no truth") {
     sample::write(folder.path, {.variants = {"softmax"}, .truth = false});
     checked_report(folder.path);
-    CHECK(drawn(folder.path) ==
-          std::set<std::string>{"loss-parameters", "loss-flops", "irreducible-loss", "depth-width", "learning-curves"});
+    CHECK(drawn(folder.path) == std::set<std::string>{"loss-parameters", "loss-flops", "loss-by-position",
+                                                      "irreducible-loss", "depth-width", "learning-curves"});
   }
   SECTION("several variants at one size") {
     sample::write(folder.path, {.depths = {2}, .widths = {32}});

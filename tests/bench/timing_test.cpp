@@ -1,0 +1,36 @@
+#include "bench/timing.h"
+
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "core/error.h"
+
+using namespace attnscale;
+
+TEST_CASE("timing: the processor's clock stands still while the process sleeps, the wall's does not") {
+  const auto sleep = [] { std::this_thread::sleep_for(std::chrono::milliseconds(30)); };
+  CHECK(measure(sleep, 0, 1, Clock::wall).minimum() >= 30);
+  CHECK(measure(sleep, 0, 1, Clock::processor).minimum() < 15);
+  const auto work = [] {
+    volatile double sum = 0;
+    for (int i = 1; i < 2'000'000; ++i) sum = sum + std::sqrt(i);
+  };
+  CHECK(measure(work, 0, 1, Clock::processor).minimum() > 0.5);
+}
+
+TEST_CASE("timing: untimed calls, then one number for each repetition") {
+  int calls = 0;
+  const auto timing = measure([&] { ++calls; }, 2, 3);
+  CHECK(calls == 5);
+  CHECK(timing.milliseconds.size() == 3);
+  CHECK(Timing{{3, 1, 2}}.median() == 2);
+  CHECK(Timing{{4, 1, 2, 3}}.median() == 2.5);
+}
+
+TEST_CASE("timing: a clock's name, or the nearest one") {
+  CHECK(clock_named("processor") == Clock::processor);
+  CHECK_THROWS_AS(clock_named("procesor"), ConfigError);
+}

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <functional>
+#include <initializer_list>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -55,16 +57,48 @@ std::vector<int64_t> share(const std::vector<int64_t>& lengths, size_t index, si
   return result;
 }
 
+/// The checks that a variant's registration asks for, whatever its configurations come to.
+std::set<std::string> asked_for(const VariantInfo& variant, const std::vector<Json>& choices) {
+  const auto has = [&](Trait trait) { return variant.traits.contains(trait); };
+  std::set<std::string> names = {"stands",           "runs",
+                                 "oracle_outputs",   "oracle_gradients",
+                                 "nothing_ignored",  "finite_differences",
+                                 "deterministic",    "sees_nothing_else",
+                                 "executed_flops",   "batch_independence",
+                                 "executed_growth",  "algorithmic_growth",
+                                 "state_growth",     "options_round_trip",
+                                 "extreme_logits",   "long_float32_distance",
+                                 "parameter_count",  "mixed_precision_distance",
+                                 "bounds_enforced",  "float32_distance",
+                                 "bfloat16_distance"};
+  const auto ask = [&](bool asked, std::initializer_list<const char*> more) {
+    if (asked) names.insert(more.begin(), more.end());
+  };
+  ask(has(Trait::causal), {"causal_no_leak", "future_inert", "prefix_equal"});
+  ask(has(Trait::cross), {"oracle_cross"});
+  ask(has(Trait::content_dependent), {"positions_interact"});
+  ask(!has(Trait::content_dependent), {"sees_all_declared"});
+  ask(has(Trait::padding), {"padding_inert", "all_padded_finite"});
+  ask(has(Trait::incremental), {"decode_equals_forward", "decode_float32_distance", "state_bytes"});
+  ask(!variant.fields.empty(), {"options_matter"});
+  ask(!variant.equalities.empty(), {"equals_known", "equal_gradients"});
+  const bool gated = !variant.gate_parameters.empty() ||
+                     std::any_of(choices.begin(), choices.end(),
+                                 [&](const Json& choice) { return !variant.gates(choice, {}).empty(); });
+  ask(gated, {"extreme_gates"});
+  ask(gated && has(Trait::incremental), {"extreme_gates_decode"});
+  return names;
+}
+
 /// `choices` beyond the first `num_given` are the smallest legal options.
 void verify_mode(const VariantInfo& variant, const std::vector<Json>& choices, bool causal, size_t num_given,
-                 const ConformanceOptions& options, std::vector<int>& places, Recorder& record) {
+                 const ConformanceOptions& options, std::vector<Case>& places, Recorder& record) {
   const int64_t context = *std::max_element(options.lengths.begin(), options.lengths.end());
   for (size_t i = 0; i < choices.size(); ++i) {
     std::vector<Geometry> allowed;
     for (const auto& geometry : geometries(variant, context, causal))
       if (refusals(variant, choices[i], geometry).empty()) allowed.push_back(geometry);
     for (size_t j = 0; j < allowed.size(); ++j) {
-      ++places[i];
       Case test{variant, choices[i], allowed[j], options.lengths, share(options.lengths, j, allowed.size())};
       test.seed = options.seed;
       test.smallest = i >= num_given;
@@ -72,6 +106,13 @@ void verify_mode(const VariantInfo& variant, const std::vector<Json>& choices, b
       attempt(record, where, [&] { check_values(test, record); });
       attempt(record, where, [&] { check_dependence(test, record); });
       attempt(record, where, [&] { check_resources(test, record); });
+      if ((i + j) % allowed.size() == 0) {  // the geometries take turns: one for each choice
+        attempt(record, where, [&] { check_gates(test, record); });
+        attempt(record, where, [&] { check_growth(test, record); });
+      }
+      const auto& longer = options.long_lengths;
+      if (!longer.empty()) attempt(record, where, [&] { check_long(test, longer[(i + j) % longer.size()], record); });
+      places.push_back(std::move(test));
     }
   }
 }
@@ -85,21 +126,30 @@ VariantReport verify_variant(const VariantInfo& variant, const ConformanceOption
   const size_t num_given = choices.size();
   if (const auto smallest = smallest_legal(variant); !smallest.empty()) choices.push_back(smallest);
 
-  attempt(
-      record, [] { return "options"; }, [&] { check_options(variant, choices, record); });
-  std::vector<int> places(choices.size(), 0);
+  attempt(record, [] { return "options"; }, [&] { check_options(variant, choices, record); });
+  std::vector<Case> places;
+  const auto stood = [&](const Json& choice) {
+    return std::count_if(places.begin(), places.end(), [&](const Case& test) { return test.options == choice; });
+  };
   for (const auto& [trait, causal] : {std::pair{Trait::causal, true}, {Trait::bidirectional, false}}) {
     if (!variant.traits.contains(trait)) continue;
-    const int before = places[0];
+    const auto before = stood(choices[0]);
     attempt(
         record, [&] { return name_of(trait); },
         [&] { verify_mode(variant, choices, causal, num_given, options, places, record); });
-    record.note("stands", places[0] == before, 0, fmt::format("the defaults are refused, {}", name_of(trait)));
+    record.note("stands", stood(choices[0]) == before, 0, fmt::format("the defaults are refused, {}", name_of(trait)));
   }
   for (size_t i = 0; i < num_given; ++i)
-    record.note("stands", places[i] == 0, 0, choices[i].dump() + " is refused everywhere");
-  attempt(
-      record, [] { return "equalities"; }, [&] { check_equalities(variant, options, record); });
+    record.note("stands", stood(choices[i]) == 0, 0, choices[i].dump() + " is refused everywhere");
+  const bool grouped = std::any_of(places.begin(), places.end(), [](const Case& test) {
+    return test.geometry.num_kv_heads < test.geometry.num_heads;
+  });
+  record.note("stands", variant.traits.contains(Trait::grouped_heads) && !grouped, 0,
+              "grouped_heads is declared, and heads that share keys are refused everywhere");
+  attempt(record, [] { return "options"; }, [&] { check_options_matter(variant, places, record); });
+  attempt(record, [] { return "equalities"; }, [&] { check_equalities(variant, options, record); });
+
+  for (const auto& name : asked_for(variant, choices)) record.require(name);
 
   VariantReport report{.variant = variant.name, .passed = true, .checks = record.checks()};
   for (const auto& check : report.checks) report.passed = report.passed && check.passed;

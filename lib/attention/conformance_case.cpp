@@ -5,6 +5,7 @@
 
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/randn_like.h>
 #include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -19,6 +20,8 @@ void Recorder::note(const std::string& name, double measured, double tolerance, 
     if (const auto deviation = deviations_.find(name); deviation != deviations_.end()) {
       found->tolerance = deviation->second.tolerance;
       found->declared = deviation->second.reason;
+      if (const double share = deviation->second.outliers; share > 0)
+        found->declared += fmt::format("; said of all rows but the worst {:.0f} %", 100 * share);
     }
   }
   if (std::isnan(measured)) measured = std::numeric_limits<double>::infinity();
@@ -28,12 +31,22 @@ void Recorder::note(const std::string& name, double measured, double tolerance, 
   found->detail = measured > 0 ? where : "";
 }
 
+void Recorder::require(const std::string& name) {
+  if (std::any_of(checks_.begin(), checks_.end(), [&](const Check& c) { return c.name == name; })) return;
+  note(name, std::numeric_limits<double>::infinity(), 0, "nothing was recorded: no configuration came as far as this");
+}
+
 std::string Case::place() const {
   return fmt::format("{}, {}, H={} G={} D={} E={}", options.dump(), geometry.causal ? "causal" : "bidirectional",
                      geometry.num_heads, geometry.num_kv_heads, geometry.head_dim, geometry.value_dim);
 }
 
 std::string Case::at(int64_t length) const { return fmt::format("{}, T={}", place(), length); }
+
+double Case::outliers(const std::string& check) const {
+  const auto found = variant.deviations.find(check);
+  return found == variant.deviations.end() ? 0 : found->second.outliers;
+}
 
 std::shared_ptr<Attention> Case::make(torch::Dtype dtype) const {
   torch::manual_seed(seed);
@@ -120,6 +133,54 @@ double distance(const Tensor& a, const Tensor& b) {
     return std::numeric_limits<double>::infinity();
   const double difference = largest(left - right);
   return difference == 0 ? 0 : difference / std::max(largest(right), std::numeric_limits<double>::min());
+}
+
+double norm_distance(const Tensor& a, const Tensor& b, double outliers) {
+  if (count_non_finite(a) || count_non_finite(b)) return std::numeric_limits<double>::quiet_NaN();
+  const auto exact = b.detach().to(torch::kFloat64).flatten(0, -2);
+  const auto off = (a.detach().to(torch::kFloat64).flatten(0, -2) - exact).square().sum(-1);  // [rows]
+  if (outliers == 0) return std::sqrt(off.sum().item<double>() / exact.square().sum().item<double>());
+  const auto kept = static_cast<int64_t>(std::ceil((1 - outliers) * static_cast<double>(off.size(0))));
+  const auto near = off.argsort().narrow(0, 0, kept);
+  return std::sqrt(off.index_select(0, near).sum().item<double>() /
+                   exact.index_select(0, near).square().sum().item<double>());
+}
+
+OracleDistance distance_from_oracle(const Case& test, Attention& attention, const Inputs& inputs) {
+  const auto output = attention.forward(inputs);
+  const auto expected = attention.oracle(inputs);
+  OracleDistance result{.outputs = distance(output, expected), .gradients = 0};
+  torch::manual_seed(test.seed + 2);
+  const auto weight = at::randn_like(expected.detach());
+  const auto by = leaves(inputs, &attention);
+  const auto actual_gradients = gradients(output, weight, by);
+  const auto expected_gradients = gradients(expected, weight, by);
+  // One scale for all tensors: a gradient that should vanish (the query's, for a single key) is noise.
+  double scale = 0;
+  for (const auto& gradient : expected_gradients) scale = std::max(scale, largest(gradient));
+  for (size_t i = 0; i < by.size(); ++i) {
+    double off = largest(actual_gradients[i] - expected_gradients[i]) / std::max(scale, 1e-300);
+    if (std::isnan(off)) off = std::numeric_limits<double>::infinity();
+    if (i == 0 || off > result.gradients) result.gradients = off, result.worst = by[i].name;
+  }
+  return result;
+}
+
+Inputs piece_of(const Inputs& inputs, int64_t begin, int64_t end) {
+  return mapped(inputs, [&](const Tensor& tensor) { return tensor.slice(2, begin, end); });
+}
+
+std::vector<std::vector<int64_t>> splits(int64_t length) {
+  const auto cut = [&](std::vector<int64_t> sizes, int64_t then) {
+    std::vector<int64_t> result;
+    int64_t left = length;
+    for (size_t i = 0; left > 0; ++i) {
+      result.push_back(std::min(left, i < sizes.size() ? sizes[i] : then));
+      left -= result.back();
+    }
+    return result;
+  };
+  return {cut({}, 1), cut({}, 7), cut({}, length), cut({1, 7}, length)};
 }
 
 }  // namespace attnscale::conformance

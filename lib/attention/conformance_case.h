@@ -20,6 +20,9 @@ class Recorder {
   void note(const std::string& name, double measured, double tolerance, const std::string& where);
   const std::vector<Check>& checks() const { return checks_; }
 
+  /// A check that recorded nothing fails.
+  void require(const std::string& name);
+
  private:
   std::map<std::string, Deviation> deviations_;
   std::vector<Check> checks_;
@@ -40,6 +43,9 @@ struct Case {
   /// `{"window":7}, causal, H=4 G=2 D=8 E=8`, and with `, T=63`
   std::string place() const;
   std::string at(int64_t length) const;
+
+  /// Deviation::outliers of a check.
+  double outliers(const std::string& check) const;
 
   /// Sizes of the latest inputs that were drawn, for an exception that names none.
   mutable std::string latest_inputs = "no inputs yet";
@@ -76,14 +82,35 @@ Inputs mapped(const Inputs& inputs, const std::function<Tensor(const Tensor&)>& 
 /// max |a - b| / max |b|, in float64; 0 for empty tensors, infinity where either is not finite.
 double distance(const Tensor& a, const Tensor& b);
 
+/// |a - b| / |b| in Euclidean norms, in float64, without the share `outliers` of rows (of the last dimension) that
+/// differ most; NaN where something is not finite.
+double norm_distance(const Tensor& a, const Tensor& b, double outliers = 0);
+
+/// What the oracle gives and what the variant gives, for the same inputs: outputs, and gradients to all leaves.
+struct OracleDistance {
+  double outputs = 0, gradients = 0;
+  std::string worst = {};  ///< the leaf
+};
+OracleDistance distance_from_oracle(const Case& test, Attention& attention, const Inputs& inputs);
+
+/// Positions from `begin` to `end` of everything.
+Inputs piece_of(const Inputs& inputs, int64_t begin, int64_t end);
+
+/// Ways to cut `length` positions: singly, by seven, whole, and one, seven, the rest.
+std::vector<std::vector<int64_t>> splits(int64_t length);
+
 double largest(const Tensor& tensor);
 int64_t count_non_finite(const Tensor& tensor);
 
 // The themes, one file each.
-void check_values(const Case& test, Recorder& record);      // oracle, finite differences, arithmetic, bits
-void check_dependence(const Case& test, Recorder& record);  // who influences whom
-void check_resources(const Case& test, Recorder& record);   // decoding, bytes, FLOPs, parameters
+void check_values(const Case& test, Recorder& record);                // oracle, finite differences, arithmetic, bits
+void check_dependence(const Case& test, Recorder& record);            // who influences whom
+void check_resources(const Case& test, Recorder& record);             // decoding, bytes, FLOPs, parameters
+void check_gates(const Case& test, Recorder& record);                 // gates almost open, almost shut
+void check_growth(const Case& test, Recorder& record);                // what formulas grow like
+void check_long(const Case& test, int64_t length, Recorder& record);  // FLOPs and float32 at hundreds of positions
 void check_options(const VariantInfo& variant, const std::vector<Json>& options, Recorder& record);
+void check_options_matter(const VariantInfo& variant, const std::vector<Case>& places, Recorder& record);
 void check_equalities(const VariantInfo& variant, const ConformanceOptions& options, Recorder& record);
 
 }  // namespace attnscale::conformance

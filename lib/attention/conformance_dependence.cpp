@@ -22,9 +22,8 @@ constexpr double prefix_tolerance = 1e-11;
 /// One backward pass: row t of a batch of T copies looks at output t alone (rows do not influence
 /// each other: `batch_independence`).
 std::vector<Leaf> influence(Attention& attention, const Case& test, int64_t length) {
-  auto inputs = mapped(test.inputs(1, length, length), [&](const Tensor& tensor) {
-    return tensor.repeat({length, 1, 1, 1});
-  });
+  auto inputs =
+      mapped(test.inputs(1, length, length), [&](const Tensor& tensor) { return tensor.repeat({length, 1, 1, 1}); });
   const auto output = attention.forward(inputs);  // [T, H, T, E]
   const auto own = output.diagonal(0, 0, 2);      // [H, E, T]: output t of copy t
   torch::manual_seed(test.seed + 4);
@@ -89,14 +88,18 @@ void check_future(Attention& attention, const Case& test, Recorder& record) {
   }
 }
 
-/// At full context every input, gate and parameter has some influence.
+/// At full context every input, gate and parameter has some influence on the output or the auxiliary loss.
 void check_all_used(Attention& attention, const Case& test, Recorder& record) {
   const int64_t length = test.geometry.context;
   const auto inputs = test.inputs(2, length, length);
   const auto output = attention.forward(inputs);
   torch::manual_seed(test.seed + 5);
   const auto by = leaves(inputs, &attention);
-  const auto slopes = gradients(output, at::randn_like(output.detach()), by);
+  auto slopes = gradients(output, at::randn_like(output.detach()), by);
+  if (const auto loss = attention.take_auxiliary_loss(); loss.defined()) {
+    const auto more = gradients(loss, at::ones_like(loss.detach()), by);
+    for (size_t i = 0; i < by.size(); ++i) slopes[i] = slopes[i].abs() + more[i].abs();
+  }
   int64_t ignored = 0;
   std::string names;
   for (size_t i = 0; i < by.size(); ++i)
@@ -117,9 +120,8 @@ void check_batch(Attention& attention, const Case& test, Recorder& record) {
     compare("permuted", attention.forward(permuted), output.index_select(0, order));
     const auto alone = mapped(inputs, [](const Tensor& tensor) { return tensor.slice(0, 0, 1); });
     compare("alone", attention.forward(alone), output.slice(0, 0, 1));
-    const auto loud = mapped(inputs, [](const Tensor& tensor) {
-      return at::cat({tensor.slice(0, 0, 1), tensor.slice(0, 1) * 1e3});
-    });
+    const auto loud =
+        mapped(inputs, [](const Tensor& tensor) { return at::cat({tensor.slice(0, 0, 1), tensor.slice(0, 1) * 1e3}); });
     compare("beside rows 1000 times as large", attention.forward(loud).slice(0, 0, 1), output.slice(0, 0, 1));
 
     const auto first = output.slice(0, 0, 1);

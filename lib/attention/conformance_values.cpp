@@ -31,37 +31,26 @@ constexpr double float32_tolerance = 1e-5;
 constexpr double bfloat16_tolerance = 0.04;
 
 void compare_with_oracle(const Case& test, Attention& attention, const Inputs& inputs, const std::string& where,
-                         Recorder& record) {
-  const auto output = attention.forward(inputs);
-  const auto expected = attention.oracle(inputs);
-  record.note("oracle_outputs", distance(output, expected), output_tolerance, where);
-  torch::manual_seed(test.seed + 2);
-  const auto weight = at::randn_like(expected.detach());
-  const auto by = leaves(inputs, &attention);
-  const auto actual_gradients = gradients(output, weight, by);
-  const auto expected_gradients = gradients(expected, weight, by);
-  // One scale for all tensors: a gradient that should vanish (the query's, for a single key) is noise.
-  double scale = 0;
-  for (const auto& gradient : expected_gradients) scale = std::max(scale, largest(gradient));
-  for (size_t i = 0; i < by.size(); ++i)
-    record.note("oracle_gradients", largest(actual_gradients[i] - expected_gradients[i]) / std::max(scale, 1e-300),
-                gradient_tolerance, where + ", " + by[i].name);
+                         const std::string& outputs, Recorder& record) {
+  const auto found = distance_from_oracle(test, attention, inputs);
+  record.note(outputs, found.outputs, output_tolerance, where);
+  record.note("oracle_gradients", found.gradients, gradient_tolerance, where + ", " + found.worst);
 }
 
 void check_oracle(const Case& test, Attention& attention, Recorder& record) {
   for (const int64_t length : test.oracle_lengths) {
-    compare_with_oracle(test, attention, test.inputs(1, length, length), test.at(length), record);
+    compare_with_oracle(test, attention, test.inputs(1, length, length), test.at(length), "oracle_outputs", record);
     if (!test.has(Trait::padding)) continue;
     auto padded = test.inputs(2, length, length);
     padded.key_padding = ragged_padding(length).slice(0, 1);  // the row that is all real was just done
-    compare_with_oracle(test, attention, padded, test.at(length) + ", padded", record);
+    compare_with_oracle(test, attention, padded, test.at(length) + ", padded", "oracle_outputs", record);
   }
   if (!test.has(Trait::cross) || test.geometry.causal) return;
   const int64_t longest = test.geometry.context, few = std::min<int64_t>(3, longest);
   compare_with_oracle(test, attention, test.inputs(1, few, longest), test.at(few) + fmt::format(", S={}", longest),
-                      record);
+                      "oracle_cross", record);
   compare_with_oracle(test, attention, test.inputs(1, longest, few), test.at(longest) + fmt::format(", S={}", few),
-                      record);
+                      "oracle_cross", record);
 }
 
 /// Slopes along random unit directions, one tensor at a time.
@@ -137,8 +126,7 @@ void check_precision(const Case& test, torch::Dtype dtype, const std::string& na
   if (output.scalar_type() != dtype) return record.note(name, INFINITY, tolerance, test.at(length) + ", wrong dtype");
   attention->to(torch::kFloat64);
   const auto exact = attention->forward(as_leaves(inputs, torch::kFloat64));
-  const auto error = (output.to(torch::kFloat64) - exact).norm() / exact.norm();
-  record.note(name, error.item<double>(), tolerance, test.at(length));
+  record.note(name, norm_distance(output, exact, test.outliers(name)), tolerance, test.at(length));
 }
 
 /// As in training with dtype bfloat16: parameters stay float32, inputs come out of bfloat16 projections,
@@ -156,8 +144,7 @@ void check_mixed_precision(const Case& test, Recorder& record) {
   }
   attention->to(torch::kFloat64);
   const auto exact = attention->forward(as_leaves(inputs, torch::kFloat64));
-  const auto error = (output.to(torch::kFloat64) - exact).norm() / exact.norm();
-  record.note(name, error.item<double>(), bfloat16_tolerance, test.at(length));
+  record.note(name, norm_distance(output, exact, test.outliers(name)), bfloat16_tolerance, test.at(length));
 }
 
 void check_bits(const Case& test, Recorder& record) {

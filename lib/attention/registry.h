@@ -32,21 +32,28 @@ struct Equality {
 /// (rounding moves a query into another hash bucket). Certificates and reports show it with the reason.
 struct Deviation {
   double tolerance = 0;
-  std::string reason;
+  std::string reason = {};
+  /// Of the distances of lower precision: the share of output rows, the worst ones, that the tolerance does not speak
+  /// of. All others must keep it.
+  double outliers = 0;
 };
 
 /// A variant as the program knows it: what to print, what to check, how to build it.
 struct VariantInfo {
-  std::string name, family, summary;
-  std::string equation;  ///< in plain text
-  std::string source;    ///< authors, year, arXiv number, section
-  std::set<Trait> traits;
-  /// In T, window, ...; `; causal: ` opens what holds for that mode alone. The highest power of T in
-  /// `time_complexity` (T^2, T^1.5, T log T, T) is checked against `cost`.
-  std::string time_complexity, state_complexity;
+  std::string name = {}, family = {}, summary = {};
+  std::string equation = {};  ///< in plain text
+  std::string source = {};    ///< authors, year, arXiv number, section
+  std::set<Trait> traits = {};
+  /// In T, window, ...; `; causal: ` opens what holds for that mode alone, `; pool_keys = false: ` what holds for that
+  /// value of an option. The highest power of T in each (T^2, T^1.5, T log T, T) is checked against `cost`.
+  std::string time_complexity = {}, state_complexity = {};
+  /// The same of the work that is executed, where it grows faster than the definition's (a masked square). Empty: it
+  /// does not.
+  std::string executed_complexity = {};
   std::vector<Json> samples = {};         ///< option objects that the conformance run tries beside the defaults
   std::vector<Equality> equalities = {};  ///< what else it must equal; proven by the conformance run
   std::map<std::string, Deviation> deviations = {};  ///< by the check's name; what it legitimately breaks, and how far
+  std::vector<std::string> gate_parameters = {};     ///< parameters that open and shut gates the mixer does not project
   /// How many equal parts of a head's query and key rotary positions turn, each by itself: as many as the variant takes
   /// products of. 0: rotary is refused, for the reason of `no_rotary`.
   int64_t rotary_parts = 1;

@@ -8,8 +8,10 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/log_sigmoid.h>
 #include <ATen/ops/matmul.h>
 
+#include "attention/blocks.h"
 #include "attention/masks.h"
 #include "attention/registry.h"
 
@@ -36,9 +38,22 @@ enum class Fault {
   coarse_when_mixed,     // ten per cent off under autocast only
   unused_parameter,      // registered, in no product
   throws_at_one,         // no forward pass of one position
+  window_ignored,        // the option is read, and 5 taken
+  square_when_long,      // beyond a hundred positions the scores are computed twice
+  coarse_when_long,      // beyond a hundred positions float32 is rounded to bfloat16
+  coarse_decode,         // decoding in float32 rounds its values to bfloat16
+  coarse_row,            // the first position is off altogether in bfloat16
+  gated,                 // none, in the form with a gate that forgets
+  gate_overflows,        // with that gate: decays as a quotient of products from the beginning
+  gate_clamped,          // with that gate: decoding takes no gate below -20
 };
 
-/// Causal attention over the latest `window` keys with a learnt scale per head, as one masked square.
+inline bool is_gated(Fault fault) {
+  return fault == Fault::gated || fault == Fault::gate_overflows || fault == Fault::gate_clamped;
+}
+
+/// Causal attention over the latest `window` keys with a learnt scale per head, as one masked square. In the gated form
+/// a logit falls by -log sigmoid(gate) at every step from its key to the query.
 class Scratch : public Attention {
  public:
   struct Options {
@@ -60,7 +75,8 @@ class Scratch : public Attention {
   State new_state(int64_t batch, torch::TensorOptions options) const override {
     const auto& g = geometry_;
     return {.tensors = {{"key", at::empty({batch, g.num_kv_heads, 0, g.head_dim}, options)},
-                        {"value", at::empty({batch, g.num_kv_heads, 0, g.value_dim}, options)}}};
+                        {"value", at::empty({batch, g.num_kv_heads, 0, g.value_dim}, options)},
+                        {"forget", at::empty({batch, is_gated(fault_) ? g.num_heads : 0, 0, 1}, options)}}};
   }
 
   Tensor decode(const Inputs& in, State& state) override {
@@ -70,11 +86,21 @@ class Scratch : public Attention {
       cache = at::cat({cache, fresh}, 2);
     }
     state.length += in.query.size(2);
-    return attend({.query = in.query, .key = state.tensors.at("key"), .value = state.tensors.at("value")});
+    Inputs all{.query = in.query, .key = state.tensors.at("key"), .value = state.tensors.at("value")};
+    if (is_gated(fault_)) {
+      const auto gate = in.gates.at("forget");
+      auto& cache = state.tensors.at("forget");
+      cache = at::cat({cache, fault_ == Fault::gate_clamped ? gate.clamp_min(-20) : gate}, 2);
+      all.gates["forget"] = cache;
+    }
+    if (fault_ == Fault::coarse_decode && in.value.scalar_type() == torch::kFloat32)
+      all.value = all.value.to(torch::kBFloat16).to(torch::kFloat32);
+    return attend(all);
   }
 
   Tensor oracle(const Inputs& in) const override {
-    const auto scores = scaled_scores(in.query.to(torch::kFloat64), in.key.to(torch::kFloat64));
+    auto scores = scaled_scores(in.query.to(torch::kFloat64), in.key.to(torch::kFloat64));
+    if (is_gated(fault_)) scores = scores + fading(in);
     const auto visible = mask(in);
     const auto weights = scores.masked_fill(~visible, -INFINITY).softmax(-1).masked_fill(~visible, 0);
     return at::matmul(weights.masked_fill(~visible.any(-1, true), 0), repeat_heads(in.value, in.query.size(1)));
@@ -101,6 +127,19 @@ class Scratch : public Attention {
     return scores * scale_ / std::sqrt(static_cast<double>(query.size(3)));  // [B, H, T, S]
   }
 
+  /// Running sums of log sigmoid(gate) over real positions: [B, H, S, 1], float64
+  static Tensor running(const Inputs& in) {
+    auto logs = at::log_sigmoid(in.gates.at("forget").to(torch::kFloat64));
+    if (in.key_padding.defined()) logs = logs * per_key(in.key_padding);
+    return logs.cumsum(2);
+  }
+
+  /// What a query's logits have lost since each key: [B, H, T, S], in float64
+  static Tensor fading(const Inputs& in) {
+    const auto sums = running(in);
+    return sums.slice(2, in.key.size(2) - in.query.size(2)) - sums.mT();
+  }
+
   Tensor mask(const Inputs& in) const {
     const int64_t queries = in.query.size(2), keys = in.key.size(2);
     const int64_t ahead = fault_ == Fault::sees_one_ahead;
@@ -113,9 +152,14 @@ class Scratch : public Attention {
   Tensor attend(const Inputs& in) const {
     static int calls = 0;
     const auto dtype = in.value.scalar_type();
-    const bool rounded = fault_ == Fault::computes_in_bfloat16 && dtype == torch::kFloat32;
+    const bool is_long = in.query.size(2) > 100;
+    const bool rounded = dtype == torch::kFloat32 &&
+                         (fault_ == Fault::computes_in_bfloat16 || (fault_ == Fault::coarse_when_long && is_long));
     const auto rough = [&](const Tensor& x) { return rounded ? x.to(torch::kBFloat16).to(dtype) : x; };
     auto scores = scaled_scores(rough(in.query), rough(in.key));
+    if (fault_ == Fault::square_when_long && is_long) scores = (scores + scaled_scores(in.query, in.key)) / 2;
+    const bool overflows = fault_ == Fault::gate_overflows;
+    if (is_gated(fault_) && !overflows) scores = scores + fading(in).to(scores.scalar_type());
     if (fault_ == Fault::half_detached) scores = (scores + scores.detach()) / 2;
     const auto visible = mask(in);
     const auto hidden = scores.masked_fill(~visible, -INFINITY);
@@ -125,12 +169,19 @@ class Scratch : public Attention {
     const bool keeps_nan = fault_ == Fault::blind_row_is_nan;
     const auto finite = keeps_nan ? most : most.masked_fill(most.isinf(), 0);
     auto weights = (hidden - finite).exp();
+    if (overflows) {
+      const auto sums = running(in);
+      const auto queries = sums.slice(2, in.key.size(2) - in.query.size(2));
+      weights = weights * (queries.exp() * sums.mT().neg().exp()).to(weights.scalar_type());
+    }
     const auto sums = weights.sum(-1, true);
     weights = weights / (keeps_nan ? sums : sums.masked_fill(~visible.any(-1, true), 1));
     auto output = at::matmul(weights, repeat_heads(rough(in.value), in.query.size(1)));
     if (fault_ == Fault::wrong_output) output = output + output.detach() * 1e-6;
     if (fault_ == Fault::flips && dtype == torch::kFloat32) output = output * (1 + (++calls % 2) * 1e-6);
     if (fault_ == Fault::coarse_when_mixed && at::autocast::is_autocast_enabled(at::kCPU)) output = output * 1.1;
+    if (fault_ == Fault::coarse_row && dtype == torch::kBFloat16)
+      output = at::cat({output.slice(2, 0, 1) * 3, output.slice(2, 1)}, 2);
     if (fault_ == Fault::coarse_bfloat16 && dtype == torch::kBFloat16) output = output * 1.1;
     return output;
   }
@@ -148,6 +199,8 @@ inline VariantInfo scratch() {
          .family = "sparse",
          .traits = {Trait::causal, Trait::padding, Trait::incremental, Trait::grouped_heads},
          .time_complexity = "T window",
+         .state_complexity = "T (D + E)",
+         .executed_complexity = "T^2",
          .samples = {Json{{"window", 64}}}}};
     auto copy = variant_named("scratch");
     unregister_variant("scratch");
@@ -158,9 +211,17 @@ inline VariantInfo scratch() {
 
 inline VariantInfo scratch(Fault fault) {
   auto info = scratch();
+  if (is_gated(fault)) {
+    info.gates = [](const Json&, const Geometry&) { return std::vector<Gate>{{"forget", 1}}; };
+    info.cost = [honest = info.cost](const Json& options, const Geometry& geometry, const Sizes& sizes) {
+      auto cost = honest(options, geometry, sizes);
+      cost.state_bytes += sizes.batch * geometry.num_heads * sizes.keys * float_bytes;
+      return cost;
+    };
+  }
   info.make = [fault](const Json& json, const Geometry& geometry) -> std::shared_ptr<Attention> {
     Scratch::Options options;
-    options.window = json.value("window", options.window);
+    if (fault != Fault::window_ignored) options.window = json.value("window", options.window);
     return std::make_shared<Scratch>(options, geometry, fault);
   };
   return info;

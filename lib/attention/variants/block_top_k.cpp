@@ -207,7 +207,7 @@ const Register<BlockTopK> register_block_top_k{{
     .source = "Lu et al. 2025, arXiv:2502.13189, section 2.2; the bidirectional form is ours",
     .traits = {Trait::causal, Trait::bidirectional, Trait::padding, Trait::incremental, Trait::grouped_heads,
                Trait::content_dependent},
-    .time_complexity = "T block top_blocks (D + E) + T^2 D / block",
+    .time_complexity = "T block top_blocks (D + E) + T^2 D / block; top_blocks = 1: T block (D + E)",
     .state_complexity = "T (D + E) + T D / block",
     .samples = {Json{{"block", 4}, {"top_blocks", 3}}, Json{{"block", 9}, {"top_blocks", 2}},
                 Json{{"block", 16}, {"top_blocks", 1}}},
@@ -219,11 +219,6 @@ const Register<BlockTopK> register_block_top_k{{
                     .causal = false,
                     .other = "softmax",
                     .other_causal = false}},
-    .deviations = {{"algorithmic_growth",
-                    {1.0,
-                     "from 2^16 to 2^18 positions the gate's T^2 / block is of the size of the attention's T block "
-                     "top_blocks, so that cost grows as T^1.63 to T^1.77 there; with one block nothing is chosen, and "
-                     "cost grows as T"}}},
 }};
 
 }  // namespace

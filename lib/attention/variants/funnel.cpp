@@ -226,8 +226,8 @@ const Register<Funnel> register_funnel{{
     .source = "Dai et al. 2020, arXiv:2006.03236, section 2.2; causal shift: Nawrot et al. 2021, arXiv:2110.13711, "
               "sections 2.2 and 2.3",
     .traits = {Trait::causal, Trait::bidirectional, Trait::padding, Trait::incremental, Trait::grouped_heads},
-    .time_complexity = "T^2 / stride^2, without pool_keys T^2 / stride",
-    .state_complexity = "T / stride, without pool_keys T",
+    .time_complexity = "T^2 / stride^2; pool_keys = false: T^2 / stride",
+    .state_complexity = "T / stride; pool_keys = false: T",
     .samples = {Json{{"stride", 3}}, Json{{"stride", 4}, {"pool_keys", false}}},
     .equalities = {{.statement = "a stride of one is softmax", .options = {{"stride", 1}}, .other = "softmax"},
                    {.statement = "a stride of one is softmax, bidirectional, single keys",

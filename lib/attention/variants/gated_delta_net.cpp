@@ -179,6 +179,7 @@ const Register<GatedDeltaNet> register_gated_delta_net{{
     .time_complexity = "T H E (D + M)",
     .state_complexity = "H D E + (K - 1) H (2 D + E)",
     .samples = {Json{{"value_expansion", 1}, {"convolution_width", 3}, {"chunk_length", 16}}},
+    .gate_parameters = {"step_bias"},
 }};
 
 }  // namespace

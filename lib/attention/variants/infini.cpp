@@ -244,6 +244,7 @@ const Register<InfiniAttention> register_infini{{
                     .options = {{"segment", 65}},
                     .other = "softmax",
                     .prepare = [](Attention& attention) { attention.parameters()[0].fill_(-1e3); }}},
+    .gate_parameters = {"gate"},
     .rotary_parts = 0,
     .no_rotary =
         "infini's memory holds keys without positions (Munkhdalai et al., section 4.1), and its queries and keys "

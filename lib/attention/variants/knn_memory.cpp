@@ -188,8 +188,11 @@ class KnnMemory : public Attention {
   Options options_;
 };
 
+// Six seeds: 0.004 without the worst 2 % of rows, 0.17 with all.
 const Deviation knn_memory_rounding{
-    0.2, "rounded products let a key just beyond the neighbours take the place of one among them"};
+    .tolerance = 0.01,
+    .reason = "rounded products let a key just beyond the neighbours take the place of one among them",
+    .outliers = 0.05};
 
 const Register<KnnMemory> register_knn_memory{{
     .name = "knn_memory",

@@ -118,6 +118,10 @@ class Lsh : public BucketAttention {
   Tensor directions_;  // [D, r b / 2]; undefined for a single bucket
 };
 
+// Six seeds: 0.004 without the worst 30 % of rows, as without hashing; 0.04 without 20 %, 0.19 with all.
+const Deviation lsh_rounding{
+    .tolerance = 0.01, .reason = "rounding moves a position to another bucket, where it sees others", .outliers = 0.3};
+
 const Register<Lsh> register_lsh{{
     .name = "lsh",
     .family = "sparse",
@@ -133,9 +137,7 @@ const Register<Lsh> register_lsh{{
     .state_complexity = "T (D + E)",
     .samples = {Json{{"buckets", 4}, {"rounds", 3}, {"window", 6}},
                 Json{{"buckets", 2}, {"rounds", 1}, {"window", 20}}},
-    .deviations = {{"bfloat16_distance", {1.0, "rounding moves a position to another bucket, where it sees others"}},
-                   {"mixed_precision_distance",
-                    {1.0, "rounding moves a position to another bucket, where it sees others"}}},
+    .deviations = {{"bfloat16_distance", lsh_rounding}, {"mixed_precision_distance", lsh_rounding}},
 }};
 
 }  // namespace

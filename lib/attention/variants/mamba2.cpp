@@ -184,6 +184,7 @@ const Register<Mamba2> register_mamba2{{
     .time_complexity = "T I (N + M), I = expand M",
     .state_complexity = "I N + (K - 1) (I + 2 N)",
     .samples = {Json{{"expand", 1}, {"state_dim", 5}, {"convolution_width", 3}, {"chunk_length", 16}}},
+    .gate_parameters = {"step_bias"},
 }};
 
 }  // namespace

@@ -389,10 +389,6 @@ const Register<NativeSparse> register_native_sparse{{
         {Json{{"compress_length", 4}, {"compress_stride", 2}, {"block", 8}, {"selected_blocks", 4}, {"window", 6}},
          Json{{"compress_length", 5}, {"compress_stride", 5}, {"block", 5}, {"selected_blocks", 3}, {"window", 20}},
          Json{{"compress_length", 8}, {"compress_stride", 4}, {"block", 16}, {"selected_blocks", 1}, {"window", 32}}},
-    .deviations = {{"algorithmic_growth",
-                    {0.4,
-                     "from 2^16 to 2^18 positions the compressed branch's T^2 / compress_stride is of the size of the "
-                     "others' T (block selected_blocks + window), so that cost grows as T^1.66 to T^1.79 there"}}},
 }};
 
 }  // namespace

@@ -112,6 +112,10 @@ class Routing : public BucketAttention {
   Tensor centroids_;                               // [H, C, D]
 };
 
+// Six seeds: 0.026 without the worst 20 % of rows, 0.09 with all.
+const Deviation routing_rounding{
+    .tolerance = 0.04, .reason = "rounding moves a position to another cluster, where it sees others", .outliers = 0.2};
+
 const Register<Routing> register_routing{{
     .name = "routing",
     .family = "sparse",
@@ -128,11 +132,7 @@ const Register<Routing> register_routing{{
     .time_complexity = "T (window (D + E) + clusters D + M H (D + 2 E))",
     .state_complexity = "T (D + E)",
     .samples = {Json{{"clusters", 3}, {"window", 7}}, Json{{"clusters", 2}, {"window", 20}}},
-    .deviations = {{"nothing_ignored",
-                    {1, "centroids decide who is in a cluster, which has no gradient; they learn by the k-means loss"}},
-                   {"bfloat16_distance", {1.0, "rounding moves a position to another cluster, where it sees others"}},
-                   {"mixed_precision_distance",
-                    {1.0, "rounding moves a position to another cluster, where it sees others"}}},
+    .deviations = {{"bfloat16_distance", routing_rounding}, {"mixed_precision_distance", routing_rounding}},
 }};
 
 }  // namespace

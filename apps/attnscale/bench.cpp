@@ -55,6 +55,7 @@ void draw(const Json& result, const std::filesystem::path& file) {
 }
 
 ExitCode attention(const AttentionBench& bench, const std::string& figure, bool json) {
+  for (const auto& name : bench.variants) variant_argument(name);
   const Json result = bench_attention(bench);
   if (!figure.empty()) draw(result, figure);
   if (json) {

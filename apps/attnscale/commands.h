@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "attention/registry.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "sweep/plan.h"
@@ -60,6 +61,9 @@ class JobsArgument {
 
 /// Where a plan's results go: `out`, or results/NAME.
 std::filesystem::path folder_for(const std::string& out, const Plan& plan);
+
+/// @throws Error with ExitCode::usage and the nearest name, for an argument that names no variant
+const VariantInfo& variant_argument(const std::string& name);
 
 /// Prints to standard output; a reader that went away ends the program quietly, a full disk with IoError.
 void print(const std::string& text);

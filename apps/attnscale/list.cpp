@@ -18,15 +18,17 @@ Json trait_names(const VariantInfo& variant) {
 }
 
 Json variant_json(const VariantInfo& variant) {
-  return {{"name", variant.name},
-          {"family", variant.family},
-          {"source", variant.source},
-          {"traits", trait_names(variant)},
-          {"options", describe_fields(variant.fields)},
-          {"summary", variant.summary},
-          {"equation", variant.equation},
-          {"time", variant.time_complexity},
-          {"state", variant.state_complexity}};
+  Json json = {{"name", variant.name},
+               {"family", variant.family},
+               {"source", variant.source},
+               {"traits", trait_names(variant)},
+               {"options", describe_fields(variant.fields)},
+               {"summary", variant.summary},
+               {"equation", variant.equation},
+               {"time", variant.time_complexity},
+               {"state", variant.state_complexity}};
+  if (!variant.executed_complexity.empty()) json["executed"] = variant.executed_complexity;
+  return json;
 }
 
 Json source_json(const SourceInfo& source) {
@@ -93,13 +95,15 @@ ExitCode describe(const std::string& name, bool json) {
     for (const auto& field : variant.fields)
       if (!field.optional) example[field.name] = field.default_value;
     print(fmt::format(
-        "{} ({}): {}\n\n{}\n\nfrom: {}\ntime: {}   decode state: {}\ntraits: {}\n\n{}\nin a spec: \"attention\": {}\n",
+        "{} ({}): {}\n\n{}\n\nfrom: {}\ntime: {}{}   decode state: {}\ntraits: {}\n\n{}\nin a spec: \"attention\": "
+        "{}\n",
         variant.name, variant.family, variant.summary, variant.equation, variant.source, variant.time_complexity,
+        variant.executed_complexity.empty() ? "" : " (executed: " + variant.executed_complexity + ")",
         variant.state_complexity, fmt::join(trait_names(variant).get<std::vector<std::string>>(), ", "),
         options_text(variant.fields), example.dump()));
     return ExitCode::done;
   }
-  throw ConfigError(fmt::format("unknown variant or source \"{}\"{}", name, suggestion(name, names)));
+  throw Error(fmt::format("unknown variant or source \"{}\"{}", name, suggestion(name, names)), ExitCode::usage);
 }
 
 }  // namespace

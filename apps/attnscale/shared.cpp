@@ -59,6 +59,14 @@ std::filesystem::path folder_for(const std::string& out, const Plan& plan) {
   return out.empty() ? std::filesystem::path("results") / plan.name : std::filesystem::path(out);
 }
 
+const VariantInfo& variant_argument(const std::string& name) {
+  try {
+    return variant_named(name);
+  } catch (const ConfigError& error) {
+    throw Error(error.what(), ExitCode::usage);
+  }
+}
+
 void print(const std::string& text) {
   std::string_view rest = text;
   while (!rest.empty()) {

@@ -15,7 +15,7 @@ namespace {
 ExitCode verify(const std::vector<std::string>& names, bool json, const std::string& out) {
   at::set_num_threads(1);  // small tensors: waiting for threads costs more than the work
   std::vector<const VariantInfo*> chosen;
-  for (const auto& name : names) chosen.push_back(&variant_named(name));
+  for (const auto& name : names) chosen.push_back(&variant_argument(name));
   if (names.empty())
     for (const auto& variant : all_variants()) chosen.push_back(&variant);
   std::vector<VariantReport> reports;

@@ -61,9 +61,12 @@ class Help(ProgramTest):
         self.assertIn("--set: base.train.device: received \"cuda\", but no CUDA device can be used here", done.stderr)
 
     def test_a_misspelt_variant_names_the_right_one(self):
-        done = run("describe", "slidding_window")
-        self.assertEqual(done.returncode, 65)
-        self.assertIn('did you mean "sliding_window"?', done.stderr)
+        for command in (["describe", "slidding_window"], ["verify", "softmax", "slidding_window"],
+                        ["bench", "attention", "--variants", "slidding_window"]):
+            done = run(*command)
+            self.assertEqual(done.returncode, 2, (command, done.stderr))
+            self.assertIn('did you mean "sliding_window"?', done.stderr)
+            self.assertEqual(done.stdout, "")
 
     def test_version_is_the_one_of_the_build(self):
         with open(os.path.join(os.path.dirname(__file__), "..", "..", "CMakeLists.txt")) as file:

@@ -45,6 +45,11 @@ std::string range_text(const Field& field) {
   return "";
 }
 
+/// What the option means, and when.
+std::string doc_of(const Field& field) {
+  return field.condition.empty() ? field.doc : fmt::format("{}; only with {}", field.doc, field.condition);
+}
+
 }  // namespace
 
 Field Field::between(double low, double high) && {
@@ -126,6 +131,7 @@ void read_fields(const Json& object, const std::string& path, const Fields& fiel
     problems.push_back({path, fmt::format("received {}, expected an object of options", describe_value(object))});
     return;
   }
+  const size_t before = problems.size();
   for (const auto& [key, value] : object.items()) {
     const auto where = join_path(path, key);
     const auto found = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.name == key; });
@@ -136,12 +142,20 @@ void read_fields(const Json& object, const std::string& path, const Fields& fiel
     if (const auto problem = found->problem_with(value); !problem.empty()) problems.push_back({where, problem});
     else found->set(into, value);
   }
+  if (problems.size() != before) return;  // what an option depends on may be among the faults
+  for (const auto& field : fields)
+    if (object.contains(field.name) && field.in_effect && !field.in_effect(into))
+      problems.push_back({join_path(path, field.name),
+                          fmt::format("received {}, but it has an effect only with {}; leave it out",
+                                      describe_value(object[field.name]), field.condition)});
 }
 
 Json write_fields(const Fields& fields, const void* from) {
   Json object = Json::object();
-  for (const auto& field : fields)
+  for (const auto& field : fields) {
+    if (field.in_effect && !field.in_effect(from)) continue;
     if (auto value = field.get(from); !value.is_null()) object[field.name] = std::move(value);
+  }
   return object;
 }
 
@@ -149,7 +163,8 @@ Json schema_of(const Fields& fields) {
   Json properties = Json::object();
   for (const auto& field : fields) {
     Json property = {{"type", type_name(field.type)}};
-    property["description"] = field.unit.empty() ? field.doc : fmt::format("{} ({})", field.doc, field.unit);
+    property["description"] =
+        field.unit.empty() ? doc_of(field) : fmt::format("{} ({})", doc_of(field), field.unit);
     if (!field.choices.empty()) property["enum"] = field.choices;
     if (field.minimum) property[field.exclusive_minimum ? "exclusiveMinimum" : "minimum"] = *field.minimum;
     if (field.maximum) property["maximum"] = *field.maximum;
@@ -166,6 +181,7 @@ Json describe_fields(const Fields& fields) {
     if (!field.default_value.is_null()) entry["default"] = field.default_value;
     if (!field.unit.empty()) entry["unit"] = field.unit;
     if (const auto range = range_text(field); !range.empty()) entry["range"] = range;
+    if (!field.condition.empty()) entry["only_with"] = field.condition;
     entry["doc"] = field.doc;
     list.push_back(std::move(entry));
   }
@@ -176,7 +192,7 @@ std::string table_of(const Fields& fields) {
   std::string table = "| option | default | range | meaning |\n|---|---|---|---|\n";
   for (const auto& field : fields) {
     const auto shown = field.default_value.is_null() ? "derived" : "`" + field.default_value.dump() + "`";
-    table += fmt::format("| `{}` | {} | {} | {}{} |\n", field.name, shown, range_text(field), field.doc,
+    table += fmt::format("| `{}` | {} | {} | {}{} |\n", field.name, shown, range_text(field), doc_of(field),
                          field.unit.empty() ? "" : " (" + field.unit + ")");
   }
   return table;

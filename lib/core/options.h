@@ -23,6 +23,8 @@ struct Field {
   bool exclusive_minimum = false;
   std::vector<std::string> choices;
   Json default_value;  ///< null for an optional field
+  std::string condition;  ///< when the option has an effect, in words; empty: always
+  std::function<bool(const void*)> in_effect;  ///< of the struct as it was read; empty: always
 
   std::function<Json(const void*)> get;
   std::function<void(void*, const Json&)> set;  ///< the value has passed `problem_with`
@@ -33,6 +35,15 @@ struct Field {
   Field above(double low) &&;
   Field one_of(std::vector<std::string> names) &&;
   Field in(std::string unit_name) &&;
+
+  /// The option has an effect only when the other options of its struct say so. Given without effect it is refused, and
+  /// then it is not written out. @param words  behind "only with", such as "schedule step"
+  template <class Struct>
+  Field only_with(std::string words, bool (*effect)(const Struct&)) && {
+    condition = std::move(words);
+    in_effect = [effect](const void* options) { return effect(*static_cast<const Struct*>(options)); };
+    return std::move(*this);
+  }
 
   /// Why a JSON value cannot be this option; empty when it can.
   std::string problem_with(const Json& value) const;
@@ -81,18 +92,19 @@ Field field(Member Struct::*member, std::string name, std::string doc) {
   return result;
 }
 
-/// Reads an object into a struct through its field list; collects every problem and goes on.
+/// Reads an object into a struct through its field list; collects every problem and goes on. If there was none, refuses
+/// the options that have no effect beside the others.
 /// @param path  JSON path of the object, for messages
 void read_fields(const Json& object, const std::string& path, const Fields& fields, void* into,
                  std::vector<Problem>& problems);
 
-/// The struct as a JSON object in declaration order; unset optional fields are left out.
+/// The struct as a JSON object in declaration order, without unset optional fields and options that have no effect.
 Json write_fields(const Fields& fields, const void* from);
 
 /// JSON Schema of the object that `read_fields` takes.
 Json schema_of(const Fields& fields);
 
-/// The options as JSON for `list --json` and `describe --json`: name, type, default, unit, range, doc.
+/// The options as JSON for `list --json` and `describe --json`: name, type, default, unit, range, only_with, doc.
 Json describe_fields(const Fields& fields);
 
 /// Markdown table of the options, for the docs.

@@ -114,3 +114,54 @@ TEST_CASE("options: a path sets a value inside, and refuses to pass through a nu
   CHECK(object == Json::parse(R"({"a": {"b": 1, "c": 2}, "d": {"e": {"f": 3}}})"));
   CHECK_THROWS_AS(set_path(object, "a.b.x", 1), ConfigError);
 }
+
+namespace {
+
+struct Dependent {
+  std::string kind = "plain";
+  double limit = 0;
+  int64_t period = 3;
+
+  static const Fields& fields() {
+    static const Fields list = {
+        field(&Dependent::kind, "kind", "which").one_of({"plain", "step"}),
+        field(&Dependent::limit, "limit", "a limit").at_least(0),
+        field(&Dependent::period, "period", "steps between drops")
+            .at_least(1)
+            .in("steps")
+            .only_with<Dependent>("kind step and limit above 0",
+                                  [](const Dependent& o) { return o.kind == "step" && o.limit > 0; }),
+    };
+    return list;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("options: one that has no effect beside the others is refused by name, and not written out") {
+  const auto read = [](const char* text, Dependent& into) {
+    std::vector<Problem> problems;
+    read_options(Json::parse(text), "d", into, problems);
+    return problems;
+  };
+  Dependent without, with, mistyped;
+  const auto problems = read(R"({"period": 4, "kind": "step"})", without);
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].path == "d.period");
+  CHECK(problems[0].message ==
+        "received the number 4, but it has an effect only with kind step and limit above 0; leave it out");
+  CHECK_FALSE(write_options(without).contains("period"));
+  CHECK(read(R"({"period": 4, "kind": "step", "limit": 1})", with).empty());
+  CHECK(write_options(with)["period"] == 4);
+  // A mistyped kind is the fault; whether the period has an effect is not known.
+  CHECK(read(R"({"period": 4, "kind": "stp", "limit": 1})", mistyped).size() == 1);
+}
+
+TEST_CASE("options: docs, schema and JSON say when an option has an effect") {
+  CHECK_THAT(table_of(Dependent::fields()),
+             ContainsSubstring("steps between drops; only with kind step and limit above 0 (steps)"));
+  CHECK_THAT(schema_of(Dependent::fields())["properties"]["period"]["description"].get<std::string>(),
+             ContainsSubstring("only with kind step"));
+  CHECK(describe_fields(Dependent::fields())[2]["only_with"] == "kind step and limit above 0");
+  CHECK_FALSE(describe_fields(Dependent::fields())[0].contains("only_with"));
+}

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "bench/training.h"
 #include "model/attention_choice.h"
-#include "model/cost.h"
 
 namespace attnscale {
 namespace {
@@ -14,7 +14,7 @@ double step_flops(const PlannedRun& run) { return run.training_flops() / static_
 
 /// FLOPs of one step of a config.
 double step_flops(const RunConfig& config) {
-  const auto cost = model_cost(config.model, config.attention, config.data.context, config.train.batch_size);
+  const auto cost = cost_of(config);
   return cost.flops_per_token.executed * static_cast<double>(config.train.batch_size * config.data.context);
 }
 
@@ -28,6 +28,7 @@ RunConfig shortened(RunConfig config, double budget) {
     else if (config.model.depth > 1) next.model.depth = (config.model.depth + 1) / 2;
     else if (config.data.context > 16) next.data.context = (config.data.context + 1) / 2;
     else break;
+    next.train.accumulate = std::gcd(next.train.batch_size, next.train.accumulate);
     // A variant may want its context just so.
     if (!model_problems(next.model, next.attention, next.data.context).empty()) break;
     config = std::move(next);

@@ -5,7 +5,6 @@
 #include "bench/attention.h"
 #include "core/hash.h"
 #include "core/version.h"
-#include "model/cost.h"
 #include "model/transformer.h"
 #include "train/provenance.h"
 #include "train/stepper.h"
@@ -29,7 +28,7 @@ Timing time_training_steps(const RunConfig& config, int threads, int warmup, int
 
 Json bench_training(const RunConfig& config, int threads, int warmup, int repetitions) {
   const auto timing = time_training_steps(config, threads, warmup, repetitions);
-  const auto cost = model_cost(config.model, config.attention, config.data.context, config.train.batch_size);
+  const auto cost = cost_of(config);
   const double tokens = static_cast<double>(config.train.batch_size * config.data.context);
   const double flops = cost.flops_per_token.executed * tokens;
   const double gflops = flops / timing.median() * 1e-6;

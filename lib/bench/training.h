@@ -5,7 +5,7 @@
 
 namespace attnscale {
 
-/// Times of whole training steps (batch, forward, backward, clip, AdamW), each repetition one step.
+/// Times of whole training steps (batch, forward, backward, clip, update), each repetition one step.
 /// Data come from the config's source. @param threads  set for this process
 Timing time_training_steps(const RunConfig& config, int threads, int warmup, int repetitions);
 

@@ -31,7 +31,7 @@ const Fields& fields() {
 }
 
 double size_of(const RunConfig& run, const std::string& quantity) {
-  const auto cost = model_cost(run.model, run.attention, run.data.context, run.train.batch_size);
+  const auto cost = cost_of(run);
   if (quantity == "parameters") return static_cast<double>(cost.parameters.total);
   if (quantity == "non_embedding_parameters") return static_cast<double>(cost.parameters.non_embedding);
   if (quantity == "flops") return cost.flops_per_token.executed;

@@ -149,7 +149,7 @@ Plan make_plan(const Spec& spec) {
       ++plan.repeated;
       continue;
     }
-    run.cost = model_cost(run.config.model, run.config.attention, run.config.data.context, run.config.train.batch_size);
+    run.cost = cost_of(run.config);
     run.settings = std::move(settings);
     plan.runs.push_back(std::move(run));
   } while (at.next());

@@ -106,6 +106,9 @@ Checkpoint load(const fs::path& folder) {
           .config_id = manifest.at("config").get<std::string>(),
           .model = read_safetensors(folder / "model.safetensors"),
           .optimizer = read_safetensors(folder / "optimizer.safetensors"),
+          .average = manifest.at("files").contains("average.safetensors")
+                         ? read_safetensors(folder / "average.safetensors")
+                         : TensorMap(),
           .state = read_json(folder / "state.json").value};
 }
 
@@ -140,6 +143,7 @@ void write_checkpoint(const fs::path& folder, const Checkpoint& checkpoint, std:
   const Metadata step = {{"step", std::to_string(checkpoint.step)}};
   write("model.safetensors", safetensors_bytes(checkpoint.model, step));
   write("optimizer.safetensors", safetensors_bytes(checkpoint.optimizer, step));
+  if (!checkpoint.average.empty()) write("average.safetensors", safetensors_bytes(checkpoint.average, step));
   write("state.json", checkpoint.state.dump(2) + "\n");
   const auto manifest = sealed({{"schema", manifest_schema},
                                 {"step", checkpoint.step},

@@ -16,15 +16,17 @@ struct Checkpoint {
   int64_t step = 0;       ///< updates done
   int64_t log_lines = 0;  ///< lines of log.jsonl at that point; later ones are dropped on resume
   std::string config_id;
-  TensorMap model;      ///< by parameter name
-  TensorMap optimizer;  ///< as AdamW::state
+  TensorMap model;         ///< by parameter name
+  TensorMap optimizer;     ///< as Optimizer::state
+  TensorMap average = {};  ///< of the weights, by parameter name; empty if none is kept
   Json state = Json::object();
   std::vector<std::string> passed_over = {};  ///< set by reading: why newer ones were not used
 };
 
-/// Writes `folder/step-<n>/{model.safetensors, optimizer.safetensors, state.json, manifest.json}`: into a temporary
-/// folder, each file synced, then renamed. When the new one has been read back and its hashes hold, all but it and the
-/// one before are removed, so that damage found later still leaves a good one.
+/// Writes `folder/step-<n>/{model.safetensors, optimizer.safetensors, state.json, manifest.json}`, and
+/// `average.safetensors` where an average is kept: into a temporary folder, each file synced, then renamed. When the
+/// new one has been read back and its hashes hold, all but it and the one before are removed, so that damage found
+/// later still leaves a good one.
 /// @param previous  step of the one before: written or read by this process, hence known to be good
 /// @throws IoError (disk full, read-only); what was there before is then untouched
 void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint,

@@ -1,85 +1,91 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "train/optimizers/adafactor.h"
+#include "train/optimizers/adam.h"
+#include "train/optimizers/lion.h"
+#include "train/optimizers/muon.h"
+#include "train/optimizers/sgd.h"
+
 namespace attnscale {
+namespace {
 
-AdamW::AdamW(std::vector<std::pair<std::string, Tensor>> parameters, const AdamWOptions& options) : options_(options) {
-  groups_.resize(2);
-  step_count_ = at::zeros({}, at::kFloat);
-  groups_[0].weight_decay = options.weight_decay;
-  for (auto& [name, parameter] : parameters) {
-    auto& group = groups_[parameter.dim() >= 2 ? 0 : 1];
-    group.names.push_back(std::move(name));
-    group.first_moments.push_back(at::zeros_like(parameter));
-    group.second_moments.push_back(at::zeros_like(parameter));
-    group.parameters.push_back(std::move(parameter));
-  }
-  for (const auto& group : groups_)
-    if (!group.parameters.empty()) step_count_ = step_count_.to(group.parameters.front().device());
+/// Tables of tokens and positions, and an untied head.
+bool is_embedding(const std::string& name) { return name.starts_with("embedding.") || name.starts_with("head."); }
+
+Slot slot_of(const std::string& name, const Tensor& parameter, const TrainOptions& options) {
+  const bool matrix = parameter.dim() >= 2;
+  const bool decayed = !matrix ? options.decay_vectors : !is_embedding(name) || options.decay_embeddings;
+  return {.name = name,
+          .parameter = parameter,
+          .weight_decay = decayed ? *options.weight_decay : 0,
+          .hidden_matrix = parameter.dim() == 2 && name.starts_with("blocks.")};
 }
 
-std::vector<Tensor> AdamW::gradients() const {
-  std::vector<Tensor> result;
-  for (const auto& group : groups_)
-    for (const auto& parameter : group.parameters)
-      if (parameter.grad().defined()) result.push_back(parameter.grad());
-  return result;
+template <class Kind>
+std::unique_ptr<Optimizer> make_kind(std::vector<Slot> slots, const TrainOptions& options) {
+  return std::make_unique<Kind>(std::move(slots), options);
 }
 
-Tensor AdamW::gradient_norm() const {
-  const torch::NoGradGuard no_gradients;
-  const auto all = gradients();
-  if (all.empty()) return at::zeros({});
-  return at::linalg_vector_norm(at::stack(at::_foreach_norm(all, 2)));
+struct OptimizerKind {
+  std::unique_ptr<Optimizer> (*make)(std::vector<Slot>, const TrainOptions&);
+  int64_t state_numbers;
+};
+
+const OptimizerKind& kind_of(const TrainOptions& options) {
+  static const std::map<std::string, OptimizerKind> kinds = {
+      {"adamw", {make_kind<AdamW>, 2}},         {"adam", {make_kind<Adam>, 2}}, {"sgd", {make_kind<Sgd>, 1}},
+      {"adafactor", {make_kind<Adafactor>, 0}}, {"lion", {make_kind<Lion>, 1}}, {"muon", {make_kind<Muon>, 2}},
+  };
+  const auto found = kinds.find(options.optimizer);
+  if (found == kinds.end()) throw ConfigError(fmt::format("train.optimizer: no optimizer {}", options.optimizer));
+  return found->second;
 }
 
-void AdamW::scale_gradients(double factor) {
-  const torch::NoGradGuard no_gradients;
-  auto all = gradients();
-  if (!all.empty()) at::_foreach_mul_(all, factor);
+}  // namespace
+
+Optimizer::Optimizer(std::vector<Slot> slots) : slots_(std::move(slots)) {
+  std::stable_partition(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.parameter.dim() >= 2; });
 }
 
-void AdamW::step(double learning_rate) {
+void Optimizer::step(double learning_rate) {
   const torch::NoGradGuard no_gradients;
   ++steps_taken_;
-  step_count_.fill_(steps_taken_);
-  for (const auto& group : groups_) update(group, learning_rate);
+  Slots with_gradient;
+  for (auto& slot : slots_)
+    if (slot.parameter.grad().defined()) with_gradient.push_back(&slot);
+  if (!with_gradient.empty()) update(with_gradient, learning_rate);
 }
 
-void AdamW::update(const Group& group, double learning_rate) {
-  std::vector<Tensor> parameters, gradients, first, second;
-  for (size_t i = 0; i < group.parameters.size(); ++i) {
-    const auto& gradient = group.parameters[i].grad();
-    if (!gradient.defined()) continue;
-    parameters.push_back(group.parameters[i]);
-    gradients.push_back(gradient);
-    first.push_back(group.first_moments[i]);
-    second.push_back(group.second_moments[i]);
-  }
-  if (parameters.empty()) return;
-  const std::vector<Tensor> counts(parameters.size(), step_count_);
-  at::_fused_adamw_(parameters, gradients, first, second, /*max_exp_avg_sqs=*/{}, counts, learning_rate, options_.beta1,
-                    options_.beta2, group.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+void Optimizer::zero_gradients() {
+  for (auto& slot : slots_) slot.parameter.mutable_grad().reset();
 }
 
-void AdamW::zero_gradients() {
-  for (auto& group : groups_)
-    for (auto& parameter : group.parameters) parameter.mutable_grad().reset();
-}
-
-TensorMap AdamW::state() const {
+TensorMap Optimizer::state() const {
   TensorMap result;
-  for (const auto& group : groups_)
-    for (size_t i = 0; i < group.names.size(); ++i) {
-      result[group.names[i] + "/first_moment"] = group.first_moments[i];
-      result[group.names[i] + "/second_moment"] = group.second_moments[i];
-    }
+  for (const auto& slot : slots_)
+    for (const auto& [name, tensor] : slot.state) result[slot.name + "/" + name] = tensor;
   return result;
 }
 
-void AdamW::restore(const TensorMap& state, int64_t steps_taken) {
+void Optimizer::restore(const TensorMap& state, int64_t steps_taken) {
   const torch::NoGradGuard no_gradients;
   for (auto& [name, tensor] : this->state()) tensor.copy_(state.at(name));
   steps_taken_ = steps_taken;
 }
+
+std::unique_ptr<Optimizer> make_optimizer(const std::vector<std::pair<std::string, Tensor>>& parameters,
+                                          const TrainOptions& options) {
+  std::vector<Slot> slots;
+  for (const auto& [name, parameter] : parameters) slots.push_back(slot_of(name, parameter, options));
+  return kind_of(options).make(std::move(slots), options);
+}
+
+int64_t state_numbers(const TrainOptions& options) { return kind_of(options).state_numbers; }
 
 }  // namespace attnscale

@@ -1,34 +1,36 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "attention/attention.h"
+#include "train/options.h"
 
 namespace attnscale {
 
-struct AdamWOptions {
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
-  double weight_decay = 0.1;
+/// One parameter, and what its optimiser keeps of it.
+struct Slot {
+  std::string name;
+  Tensor parameter;
+  double weight_decay = 0;
+  /// A matrix that turns one hidden vector into another: two dimensions, inside a block. The embeddings and the head,
+  /// whose rows stand for tokens, are not.
+  bool hidden_matrix = false;
+  std::vector<std::pair<std::string, Tensor>> state = {};  ///< what a checkpoint saves, by a name such as first_moment
 };
 
-/// AdamW with decoupled weight decay on matrices only (parameters of two dimensions or more, embeddings included);
-/// gains and biases are not pulled to zero.
-///   w <- w - rate * decay * w;  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
-///   w <- w - rate * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
-/// Source: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2; the decay is multiplied by the current rate, as
-/// in PyTorch. Moments have the parameters' dtype. One fused pass over memory for each group.
-class AdamW {
+/// Turns gradients into updates. Each kind of optimiser says what it keeps for a parameter and how one step goes;
+/// names, checkpoints and parameters without a gradient are the same for all.
+///
+/// LibTorch's own torch::optim is passed over: it keeps its state by the parameters' addresses, in an archive of its
+/// own, where checkpoints want named tensors to go on to the same bits. PyTorch's arithmetic is used where there is a
+/// kernel for it (at::_fused_adam_, at::_fused_adamw_, at::_fused_sgd_: one pass over memory, `fused=True` in Python).
+class Optimizer {
  public:
-  /// @param parameters  by name; leaves that require gradients, of one dtype
-  AdamW(std::vector<std::pair<std::string, Tensor>> parameters, const AdamWOptions& options);
-
-  /// Norm of all gradients taken as one vector, a scalar tensor; zero if there are none.
-  Tensor gradient_norm() const;
-
-  /// Multiplies every gradient.
-  void scale_gradients(double factor);
+  explicit Optimizer(std::vector<Slot> slots);
+  virtual ~Optimizer() = default;
 
   /// One update. A parameter without a gradient is left as it is.
   void step(double learning_rate);
@@ -38,25 +40,33 @@ class AdamW {
 
   int64_t steps_taken() const { return steps_taken_; }
 
-  /// `<name>/first_moment` and `<name>/second_moment` of every parameter, for a checkpoint; shares memory.
+  /// `<parameter>/<name of the state>`, for a checkpoint; shares memory. What is not a tensor follows from the steps.
   TensorMap state() const;
 
   /// Takes over what `state` gave. The caller has checked names and shapes.
   void restore(const TensorMap& state, int64_t steps_taken);
 
- private:
-  struct Group {
-    double weight_decay = 0;
-    std::vector<std::string> names;
-    std::vector<Tensor> parameters, first_moments, second_moments;
-  };
-  std::vector<Tensor> gradients() const;
-  void update(const Group& group, double learning_rate);
+  /// Matrices first.
+  const std::vector<Slot>& slots() const { return slots_; }
 
-  AdamWOptions options_;
-  std::vector<Group> groups_;
+ protected:
+  using Slots = std::vector<Slot*>;
+
+  /// @param slots  those that have a gradient; not none. Gradients are off, and this step is counted already.
+  virtual void update(const Slots& slots, double learning_rate) = 0;
+
+  std::vector<Slot> slots_;
+
+ private:
   int64_t steps_taken_ = 0;
-  Tensor step_count_;  ///< float32 scalar that the fused kernel reads
 };
+
+/// The optimiser that `train.optimizer` names.
+/// @param parameters  by name; leaves that require gradients, of one dtype @param options  resolved
+std::unique_ptr<Optimizer> make_optimizer(const std::vector<std::pair<std::string, Tensor>>& parameters,
+                                          const TrainOptions& options);
+
+/// Numbers that the optimiser keeps for each of a matrix's, at most; for estimates of memory.
+int64_t state_numbers(const TrainOptions& options);
 
 }  // namespace attnscale

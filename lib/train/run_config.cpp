@@ -12,6 +12,7 @@
 #include "model/attention_choice.h"
 #include "model/cost.h"
 #include "train/evaluate.h"
+#include "train/optimizer.h"
 #include "train/provenance.h"
 
 namespace attnscale {
@@ -96,9 +97,7 @@ DataChoice read_data(const Json& section, std::vector<Problem>& problems) {
 
 void check_training(const RunConfig& config, std::vector<Problem>& problems) {
   const auto& train = config.train;
-  if (train.warmup_steps > train.steps)
-    problems.push_back({"train.warmup_steps", fmt::format("warm-up of {} steps in a run of {}; expected at most {}",
-                                                          train.warmup_steps, train.steps, train.steps)});
+  for (const auto& [path, message] : train_problems(train)) problems.push_back({join_path("train", path), message});
   if (train.batch_size > max_positions_per_step / config.data.context)
     problems.push_back(
         {"train.batch_size",
@@ -121,7 +120,7 @@ void check_sizes(const RunConfig& config, int64_t source_vocab, std::vector<Prob
                                          *config.model.vocab_size, source_vocab, config.data.source, source_vocab)});
     return;
   }
-  const auto cost = model_cost(config.model, config.attention, config.data.context, config.train.batch_size);
+  const auto cost = cost_of(config);
   const double bytes = training_bytes(config, cost);
   const auto limit = static_cast<double>(memory_limit_bytes());
   if (bytes > limit || bytes < 0)  // below zero: more than 64 bits can count
@@ -129,7 +128,7 @@ void check_sizes(const RunConfig& config, int64_t source_vocab, std::vector<Prob
         {"model",
          fmt::format(
              "training needs about {} ({} parameters, batch_size {}, context {}), this machine has {} of memory; "
-             "take a smaller model, batch or context",
+             "take a smaller model, batch or context, or divide the batch (train.accumulate)",
              bytes < 0 ? "more than 9e9 GB" : gigabytes(bytes), cost.parameters.total, config.train.batch_size,
              config.data.context, gigabytes(limit))});
 }
@@ -151,45 +150,14 @@ void check_validation(const RunConfig& config, const Source& source, std::vector
 
 double training_bytes(const RunConfig& config, const ModelCost& cost) {
   if (config.train.device != "cpu") return 0;
-  return static_cast<double>(cost.training_bytes) * (config.train.dtype == "float64" ? 2 : 1);
+  // The model's cost counts two numbers of the optimiser for each parameter, as AdamW keeps.
+  const int64_t more = state_numbers(config.train) - 2 + (config.train.ema_decay > 0 ? 1 : 0);
+  const auto bytes = static_cast<double>(cost.training_bytes + 4 * more * cost.parameters.total);
+  return bytes * (config.train.dtype == "float64" ? 2 : 1);
 }
 
-const Fields& TrainOptions::fields() {
-  static const Fields list = {
-      field(&TrainOptions::steps, "steps", "updates of the weights").between(1, 1e9),
-      field(&TrainOptions::batch_size, "batch_size", "windows of data.context tokens in each step").between(1, 1 << 20),
-      field(&TrainOptions::learning_rate, "learning_rate", "AdamW's rate at the end of the warm-up").above(0),
-      field(&TrainOptions::final_learning_rate, "final_learning_rate",
-            "rate at the end of the cosine, as a fraction of learning_rate")
-          .between(0, 1),
-      field(&TrainOptions::warmup_steps, "warmup_steps", "steps of linear warm-up, at most `steps`").between(0, 1e9),
-      field(&TrainOptions::beta1, "beta1", "AdamW: how much of the mean gradient each step keeps").between(0, 0.99999),
-      field(&TrainOptions::beta2, "beta2", "AdamW: how much of the mean squared gradient each step keeps")
-          .between(0, 0.9999999),
-      field(&TrainOptions::epsilon, "epsilon", "AdamW: added to the root of the mean squared gradient")
-          .between(0, 1)
-          .above(0),
-      field(&TrainOptions::weight_decay, "weight_decay", "decoupled weight decay, on matrices only").between(0, 1000),
-      field(&TrainOptions::clip_norm, "clip_norm", "largest global gradient norm; 0 turns clipping off").at_least(0),
-      field(&TrainOptions::dtype, "dtype", "bfloat16 means mixed precision: float32 weights, bfloat16 products")
-          .one_of({"float32", "bfloat16", "float64"}),
-      field(&TrainOptions::device, "device", "where it trains; a run has the same id everywhere")
-          .one_of({"cpu", "cuda"}),
-      field(&TrainOptions::seed, "seed", "of initialisation, data order and dropout, each a stream of its own")
-          .at_least(0),
-      field(&TrainOptions::eval_every, "eval_every", "steps between evaluations; the end is always evaluated")
-          .between(1, 1e9)
-          .in("steps"),
-      field(&TrainOptions::eval_tokens, "eval_tokens",
-            "size of the validation set, the same for every variant and seed; rounded up to whole batches")
-          .between(1, 1e9)
-          .in("tokens"),
-      field(&TrainOptions::checkpoint_every, "checkpoint_every",
-            "steps between checkpoints; 0 writes one at the end or when stopped")
-          .between(0, 1e9)
-          .in("steps"),
-  };
-  return list;
+ModelCost cost_of(const RunConfig& config) {
+  return model_cost(config.model, config.attention, config.data.context, rows_per_pass(config.train));
 }
 
 RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems) {
@@ -211,6 +179,7 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   read_options(model_section, "model", config.model, problems);
   config.data = read_data(section_of(json, "data"), problems);
   read_options(section_of(json, "train"), "train", config.train, problems);
+  config.train = resolved(config.train);
   check_training(config, problems);
   if (!clean()) return config;
 

@@ -4,12 +4,13 @@
 
 #include "core/hash.h"
 #include "tensor/precision.h"
+#include "train/clipping.h"
 #include "train/schedule.h"
 
 namespace attnscale {
 namespace {
 
-std::vector<std::pair<std::string, Tensor>> parameters_of(Transformer& model, const TrainOptions& options) {
+std::vector<std::pair<std::string, Tensor>> placed_parameters(Transformer& model, const TrainOptions& options) {
   model.to(at::Device(options.device), weight_dtype(options.dtype));
   std::vector<std::pair<std::string, Tensor>> result;
   for (const auto& item : model.named_parameters()) result.emplace_back(item.key(), item.value());
@@ -42,18 +43,38 @@ Tensor targets_of(const Tensor& tokens, const Tensor& asked) {
   return (asked.defined() ? targets.masked_fill(asked.logical_not(), not_asked) : targets).reshape({-1});
 }
 
-Tensor next_token_loss(Transformer& model, const Tensor& tokens, const std::string& dtype, at::Reduction::Reduction how,
-                       const Tensor& asked) {
-  return at::cross_entropy_loss(next_token_logits(model, tokens, dtype), targets_of(tokens, asked), /*weight=*/{}, how,
-                                not_asked);
-}
-
 Stepper::Stepper(Transformer& model, const TrainOptions& options)
     : model_(model),
-      options_(options),
+      options_(resolved(options)),
       dropout_(model.options().dropout > 0),
-      optimizer_(parameters_of(model, options), {options.beta1, options.beta2, options.epsilon, options.weight_decay}) {
+      optimizer_(make_optimizer(placed_parameters(model, options_), options_)) {
+  if (options_.ema_decay > 0) average_.emplace(model_, options_.ema_decay);
   model_.train();
+}
+
+/// Adds the gradients of these windows. @param count  as in `training_objective` @return their loss
+Tensor Stepper::pass(const Tensor& tokens, const Tensor& asked, const Tensor& count) {
+  const auto logits = next_token_logits(model_, tokens, options_.dtype);
+  const auto objective = training_objective(logits, targets_of(tokens, asked), options_, count);
+  const auto auxiliary = model_.take_auxiliary_loss();
+  const auto share = [&] { return options_.accumulate == 1 ? auxiliary : auxiliary / options_.accumulate; };
+  (auxiliary.defined() ? objective.minimised + share() : objective.minimised).backward();
+  return objective.loss;
+}
+
+/// @return the loss of all windows
+Tensor Stepper::accumulate_gradients(const Tensor& tokens, const Tensor& asked) {
+  if (options_.accumulate == 1) return pass(tokens, asked, {});
+  const auto count = asked.defined() ? asked.sum() : at::full({}, tokens.size(0) * (tokens.size(1) - 1), at::kLong);
+  const int64_t rows = tokens.size(0) / options_.accumulate;
+  TORCH_CHECK(rows * options_.accumulate == tokens.size(0), "accumulate does not divide the batch");
+  Tensor loss;
+  for (int64_t first = 0; first < tokens.size(0); first += rows) {
+    const auto part = pass(tokens.narrow(0, first, rows), asked.defined() ? asked.narrow(0, first, rows) : asked,
+                           count.to(tokens.device()));
+    loss = loss.defined() ? loss + part : part;
+  }
+  return loss;
 }
 
 StepResult Stepper::step(const Tensor& tokens, int64_t step, const Tensor& asked) {
@@ -61,24 +82,21 @@ StepResult Stepper::step(const Tensor& tokens, int64_t step, const Tensor& asked
   if (dropout_)
     at::manual_seed(stream_seed(static_cast<uint64_t>(options_.seed), "dropout", static_cast<uint64_t>(step)));
   const auto device = at::Device(options_.device);
-  const auto loss = next_token_loss(model_, tokens.to(device), options_.dtype, at::Reduction::Mean,
-                                    asked.defined() ? asked.to(device) : asked);
-  const auto auxiliary = model_.take_auxiliary_loss();
-  (auxiliary.defined() ? loss + auxiliary : loss).backward();
+  const auto loss = accumulate_gradients(tokens.to(device), asked.defined() ? asked.to(device) : asked);
 
   // Both numbers come to the host at once; this is the only place where a step waits for the device.
-  const auto numbers = at::stack({loss.detach(), optimizer_.gradient_norm()}).to(at::kCPU, at::kDouble);
+  const auto numbers = at::stack({loss, gradient_norm(optimizer_->slots())}).to(at::kCPU, at::kDouble);
   StepResult result;
   result.loss = numbers.const_data_ptr<double>()[0];
   result.gradient_norm = numbers.const_data_ptr<double>()[1];
   result.learning_rate = learning_rate_at(step, options_);
   result.finite = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
   if (result.finite) {
-    if (options_.clip_norm > 0 && result.gradient_norm > options_.clip_norm)
-      optimizer_.scale_gradients(options_.clip_norm / result.gradient_norm);
-    optimizer_.step(result.learning_rate);
+    clip_gradients(optimizer_->slots(), result.gradient_norm, options_);
+    optimizer_->step(result.learning_rate);
+    if (average_) average_->update();
   }
-  optimizer_.zero_gradients();
+  optimizer_->zero_gradients();
   return result;
 }
 

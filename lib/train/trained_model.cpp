@@ -90,6 +90,12 @@ TrainedModel load_trained_model(const fs::path& path, const std::string& data_pa
   trained.model->to(weight_dtype(c.train.dtype));
   check_same_tensors(where, checkpoint->model, tensors_of(*trained.model));
   copy_tensors(checkpoint->model, tensors_of(*trained.model));
+  if (!checkpoint->average.empty()) {
+    TensorMap weights;
+    for (const auto& item : trained.model->named_parameters()) weights[item.key()] = item.value();
+    check_same_tensors(where, checkpoint->average, weights);
+    copy_tensors(checkpoint->average, weights);
+  }
   trained.model->eval();
   return trained;
 }

@@ -10,7 +10,7 @@
 
 namespace attnscale {
 
-/// A model with the weights of a checkpoint, in evaluation mode.
+/// A model with the weights of a checkpoint, or their average where the run keeps one, in evaluation mode.
 struct TrainedModel {
   RunConfig config;
   std::filesystem::path folder;  ///< the run's

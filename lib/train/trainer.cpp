@@ -9,7 +9,6 @@
 
 #include "core/files.h"
 #include "core/hash.h"
-#include "model/cost.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/provenance.h"
@@ -45,7 +44,7 @@ class Run {
         control_(control),
         source_(config.open_source()),
         id_(config.id()),
-        cost_(model_cost(config.model, config.attention, config.data.context, config.train.batch_size)),
+        cost_(cost_of(config)),
         model_(config.model, config.attention, config.data.context, stream_seed(seed(), "init")),
         stepper_(model_, config.train),
         validation_(validation_set(config)),
@@ -72,6 +71,7 @@ class Run {
 
  private:
   uint64_t seed() const { return static_cast<uint64_t>(config_.train.seed); }
+  TensorMap average_state() { return stepper_.average() ? stepper_.average()->state() : TensorMap(); }
   std::filesystem::path checkpoints() const { return control_.folder / "checkpoint"; }
 
   /// Only now, when no checkpoint here is of another run.
@@ -88,6 +88,7 @@ class Run {
     const auto where = fmt::format("{}: step {}", checkpoints().string(), checkpoint->step);
     check_same_tensors(where, checkpoint->model, tensors_of(model_));
     check_same_tensors(where, checkpoint->optimizer, stepper_.optimizer().state());
+    check_same_tensors(where, checkpoint->average, average_state());
     if (checkpoint->config_id != id_) {
       std::vector<std::string> differences;
       list_differences(checkpoint->state.value("config", Json::object()), config_.to_json(), "", differences);
@@ -97,6 +98,7 @@ class Run {
     }
     copy_tensors(checkpoint->model, tensors_of(model_));
     stepper_.optimizer().restore(checkpoint->optimizer, checkpoint->step);
+    if (stepper_.average()) stepper_.average()->restore(checkpoint->average, checkpoint->step);
     step_ = saved_step_ = checkpoint->step;
     earlier_seconds_ = checkpoint->state.at("seconds").get<double>();
     started_ = checkpoint->state.at("started").get<std::string>();
@@ -126,8 +128,11 @@ class Run {
     return true;
   }
 
+  /// Of the weights' average, if one is kept. @return false if its numbers were not finite
   bool evaluate() {
+    if (stepper_.average()) stepper_.average()->exchange();
     const auto evaluation = validation_->evaluate(model_, config_.train.dtype);
+    if (stepper_.average()) stepper_.average()->exchange();
     if (!std::isfinite(evaluation.loss)) {
       diverged_at_ = step_;
       return false;
@@ -146,6 +151,7 @@ class Run {
                       .config_id = id_,
                       .model = tensors_of(model_),
                       .optimizer = stepper_.optimizer().state(),
+                      .average = average_state(),
                       .state = {{"schema", "attnscale.state/1"},
                                 {"config", config_.to_json()},
                                 {"seconds", earlier_seconds_ + seconds_since(begin_)},
@@ -207,11 +213,11 @@ bool is_out_of_memory(const c10::Error& error) {
 }
 
 Json out_of_memory(const RunConfig& config, const std::string& message) {
-  const auto cost = model_cost(config.model, config.attention, config.data.context, config.train.batch_size);
+  const auto cost = cost_of(config);
   RunOutcome outcome;
   outcome.status = "oom";
   outcome.message = fmt::format("{}; the plan's estimate was {:.2f} GB", message.substr(0, message.find('\n')),
-                                static_cast<double>(cost.training_bytes) / 1e9);
+                                training_bytes(config, cost) / 1e9);
   outcome.started = outcome.finished = utc_now();
   return result_row(config, cost, outcome);
 }

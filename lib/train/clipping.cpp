@@ -1,0 +1,56 @@
+#include "train/clipping.h"
+
+#include <map>
+
+namespace attnscale {
+namespace {
+
+std::vector<Tensor> all_gradients(const std::vector<Slot>& slots) {
+  std::vector<Tensor> result;
+  for (const auto& slot : slots)
+    if (slot.parameter.grad().defined()) result.push_back(slot.parameter.grad());
+  return result;
+}
+
+Tensor norm_of(const std::vector<Tensor>& tensors) {
+  return at::linalg_vector_norm(at::stack(at::_foreach_norm(tensors, 2)));
+}
+
+/// `blocks.3` of `blocks.3.norm1.weight`, `embedding` of `embedding.token`.
+std::string layer_of(const std::string& name) {
+  const auto dot = name.find('.');
+  return name.substr(0, name.starts_with("blocks.") ? name.find('.', dot + 1) : dot);
+}
+
+std::map<std::string, std::vector<Tensor>> gradients_by_layer(const std::vector<Slot>& slots) {
+  std::map<std::string, std::vector<Tensor>> layers;
+  for (const auto& slot : slots)
+    if (slot.parameter.grad().defined()) layers[layer_of(slot.name)].push_back(slot.parameter.grad());
+  return layers;
+}
+
+}  // namespace
+
+Tensor gradient_norm(const std::vector<Slot>& slots) {
+  const torch::NoGradGuard no_gradients;
+  const auto gradients = all_gradients(slots);
+  return gradients.empty() ? at::zeros({}) : norm_of(gradients);
+}
+
+void clip_gradients(const std::vector<Slot>& slots, double norm, const TrainOptions& options) {
+  const torch::NoGradGuard no_gradients;
+  const auto gradients = all_gradients(slots);
+  if (gradients.empty()) return;
+  if (options.clip == "value") {
+    if (options.clip_value == 0) return;
+    at::_foreach_clamp_min_(gradients, -options.clip_value);
+    at::_foreach_clamp_max_(gradients, options.clip_value);
+  } else if (options.clip_norm > 0 && options.clip == "per_layer_norm") {
+    for (const auto& [layer, own] : gradients_by_layer(slots))  // on the device: nothing here waits for it
+      at::_foreach_mul_(own, (options.clip_norm / norm_of(own)).clamp_max(1));
+  } else if (options.clip_norm > 0 && norm > options.clip_norm) {
+    at::_foreach_mul_(gradients, options.clip_norm / norm);
+  }
+}
+
+}  // namespace attnscale

@@ -1,0 +1,47 @@
+#pragma once
+
+#include "train/optimizer.h"
+
+namespace attnscale {
+
+/// First and second moments of the gradient, in the parameter's dtype:
+///   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
+///   w <- w - rate * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
+/// Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1. One fused pass over memory for each weight decay.
+class AdamMoments {
+ public:
+  /// Gives `first_moment` and `second_moment` to the slots.
+  AdamMoments(const std::vector<Slot*>& slots, const TrainOptions& options, bool decoupled_decay);
+
+  /// Update number `step` of slots that have a gradient.
+  void update(const std::vector<Slot*>& slots, int64_t step, double learning_rate);
+
+ private:
+  double beta1_, beta2_, epsilon_;
+  bool decoupled_decay_;
+  Tensor step_count_;  ///< float32 scalar that the fused kernel reads
+};
+
+/// Adam with the weight decay apart from the gradient: w <- w - rate * decay * w before the rest.
+/// Source: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2; the decay is multiplied by the current rate, as
+/// in PyTorch.
+class AdamW final : public Optimizer {
+ public:
+  AdamW(std::vector<Slot> slots, const TrainOptions& options);
+
+ private:
+  void update(const Slots& slots, double learning_rate) override;
+  AdamMoments moments_;
+};
+
+/// Adam as it was first: the weight decay is added to the gradient, g <- g + decay * w, and goes through the moments.
+class Adam final : public Optimizer {
+ public:
+  Adam(std::vector<Slot> slots, const TrainOptions& options);
+
+ private:
+  void update(const Slots& slots, double learning_rate) override;
+  AdamMoments moments_;
+};
+
+}  // namespace attnscale

@@ -1,0 +1,244 @@
+#include "train/options.h"
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <string_view>
+
+#include <fmt/format.h>
+
+namespace attnscale {
+namespace {
+
+using Options = TrainOptions;
+using Names = std::initializer_list<std::string_view>;
+
+bool among(const std::string& name, Names names) { return std::find(names.begin(), names.end(), name) != names.end(); }
+
+// When an option has an effect: the words that docs and errors use, beside the test of the same.
+
+bool has_betas(const Options& o) { return among(o.optimizer, {"adamw", "adam", "lion", "muon"}); }
+bool has_epsilon(const Options& o) { return among(o.optimizer, {"adamw", "adam", "adafactor", "muon"}); }
+bool has_momentum(const Options& o) { return among(o.optimizer, {"sgd", "muon"}); }
+bool has_nesterov(const Options& o) { return has_momentum(o) && o.momentum != 0.0; }
+bool is_muon(const Options& o) { return o.optimizer == "muon"; }
+bool is_adafactor(const Options& o) { return o.optimizer == "adafactor"; }
+bool decays(const Options& o) { return resolved(o).weight_decay != 0.0; }
+
+bool ends_lower(const Options& o) { return among(o.schedule, {"linear", "cosine", "wsd", "one_cycle"}); }
+bool is_wsd(const Options& o) { return o.schedule == "wsd"; }
+bool is_step(const Options& o) { return o.schedule == "step"; }
+bool is_one_cycle(const Options& o) { return o.schedule == "one_cycle"; }
+
+bool clips_values(const Options& o) { return o.clip == "value"; }
+bool clips_norms(const Options& o) { return !clips_values(o); }
+bool clips(const Options& o) { return (clips_values(o) ? o.clip_value : o.clip_norm) > 0; }
+
+constexpr const char* where_betas = "optimizer adamw, adam, lion or muon";
+constexpr const char* where_epsilon = "optimizer adamw, adam, adafactor or muon";
+constexpr const char* where_decay = "weight_decay above 0";
+
+Fields length_fields() {
+  return {
+      field(&Options::steps, "steps", "updates of the weights").between(1, 1e9),
+      field(&Options::batch_size, "batch_size", "windows of data.context tokens in each step").between(1, 1 << 20),
+      field(&Options::accumulate, "accumulate",
+            "passes that a step's windows are divided into, to save memory: the gradients of all make one update; a "
+            "divisor of batch_size")
+          .between(1, 1 << 20),
+  };
+}
+
+Fields schedule_fields() {
+  return {
+      field(&Options::learning_rate, "learning_rate", "the optimizer's rate at the end of the warm-up").above(0),
+      field(&Options::schedule, "schedule",
+            "the rate after the warm-up: constant, falling in a line or half a cosine, by the root of the step, "
+            "constant and then falling (wsd), falling in steps, or half a cosine after a longer warm-up that is one "
+            "too (one_cycle)")
+          .one_of({"constant", "linear", "cosine", "inverse_sqrt", "wsd", "step", "one_cycle"}),
+      field(&Options::warmup_steps, "warmup_steps",
+            "steps of warm-up, at most `steps`; left out: a tenth of `steps`, at most 50, for one_cycle three tenths")
+          .between(0, 1e9)
+          .in("steps"),
+      field(&Options::initial_learning_rate, "initial_learning_rate",
+            "rate of the first step, as a fraction of learning_rate")
+          .between(0, 1)
+          .only_with("schedule one_cycle", is_one_cycle),
+      field(&Options::final_learning_rate, "final_learning_rate",
+            "rate of the last step, as a fraction of learning_rate; left out: 0.1, for one_cycle 4e-6")
+          .between(0, 1)
+          .only_with("schedule linear, cosine, wsd or one_cycle", ends_lower),
+      field(&Options::decay_fraction, "decay_fraction", "share of `steps` at the end in which the rate falls in a line")
+          .between(0, 1)
+          .above(0)
+          .only_with("schedule wsd", is_wsd),
+      field(&Options::decay_every, "decay_every",
+            "steps after the warm-up until the first drop, and between drops; left out: a third of those after the "
+            "warm-up, rounded up")
+          .between(1, 1e9)
+          .in("steps")
+          .only_with("schedule step", is_step),
+      field(&Options::decay_factor, "decay_factor", "what each drop multiplies the rate by")
+          .between(0, 1)
+          .above(0)
+          .only_with("schedule step", is_step),
+  };
+}
+
+Fields optimizer_fields() {
+  return {
+      field(&Options::optimizer, "optimizer",
+            "AdamW; Adam with the decay added to the gradient; SGD with momentum; Lion; Adafactor; or Muon, which "
+            "orthogonalises the update of the blocks' matrices and leaves the rest to AdamW")
+          .one_of({"adamw", "adam", "sgd", "lion", "adafactor", "muon"}),
+      field(&Options::beta1, "beta1", "how much of the mean gradient each step keeps")
+          .between(0, 0.99999)
+          .only_with(where_betas, has_betas),
+      field(&Options::beta2, "beta2",
+            "how much of the mean squared gradient (lion: of the mean gradient) each step keeps; left out: 0.95, for "
+            "lion 0.99")
+          .between(0, 0.9999999)
+          .only_with(where_betas, has_betas),
+      field(&Options::epsilon, "epsilon",
+            "added to the root of the mean squared gradient, for adafactor the least that root may be; left out: 1e-8, "
+            "for adafactor 1e-15")
+          .between(0, 1)
+          .above(0)
+          .only_with(where_epsilon, has_epsilon),
+      field(&Options::momentum, "momentum",
+            "how much of the summed (muon: mean) gradient each step keeps; left out: 0.9, for muon 0.95")
+          .between(0, 0.99999)
+          .only_with("optimizer sgd or muon", has_momentum),
+      field(&Options::nesterov, "nesterov",
+            "steps along the momentum as it will be (Nesterov's); left out: false, for muon true")
+          .only_with("optimizer sgd or muon, and momentum above 0", has_nesterov),
+      field(&Options::newton_schulz_steps, "newton_schulz_steps", "iterations that orthogonalise an update")
+          .between(1, 99)
+          .only_with("optimizer muon", is_muon),
+      field(&Options::decay_exponent, "decay_exponent",
+            "the mean squared gradient keeps 1 - t^-exponent of itself at step t")
+          .between(0, 10)
+          .only_with("optimizer adafactor", is_adafactor),
+      field(&Options::update_clip, "update_clip", "largest root mean square of an update, before the rate")
+          .between(0, 1e9)
+          .above(0)
+          .only_with("optimizer adafactor", is_adafactor),
+      field(&Options::smallest_scale, "smallest_scale",
+            "an update is as large as its parameter's root mean square, but at least this, times the rate")
+          .between(0, 1e9)
+          .above(0)
+          .only_with("optimizer adafactor", is_adafactor),
+      field(&Options::weight_decay, "weight_decay",
+            "pull to zero, on matrices: times the rate apart from the gradient, but for adam and sgd added to it; left "
+            "out: 0.1, for adam and sgd 0")
+          .between(0, 1000),
+      field(&Options::decay_embeddings, "decay_embeddings",
+            "the decay acts on tables of tokens and positions, and on the head's matrix, too")
+          .only_with(where_decay, decays),
+      field(&Options::decay_vectors, "decay_vectors", "the decay acts on gains and biases, too")
+          .only_with(where_decay, decays),
+  };
+}
+
+Fields objective_fields() {
+  return {
+      field(&Options::clip, "clip",
+            "what of the gradient is limited: the norm of the whole, that of each layer, or each number's size")
+          .one_of({"global_norm", "per_layer_norm", "value"})
+          .only_with("a limit (clip_norm or clip_value) above 0", clips),
+      field(&Options::clip_norm, "clip_norm", "largest gradient norm; 0 turns clipping off")
+          .at_least(0)
+          .only_with("clip global_norm or per_layer_norm", clips_norms),
+      field(&Options::clip_value, "clip_value", "largest size of a gradient's number; 0 turns clipping off")
+          .at_least(0)
+          .only_with("clip value", clips_values),
+      field(&Options::label_smoothing, "label_smoothing",
+            "share of each target's probability that training spreads over the whole vocabulary; losses are reported "
+            "without")
+          .between(0, 0.99),
+      field(&Options::z_loss, "z_loss",
+            "weight of the mean squared logarithm of the softmax's normaliser in what training minimises; losses are "
+            "reported without")
+          .at_least(0),
+      field(&Options::ema_decay, "ema_decay",
+            "how much of the weights' running average each step keeps; evaluations, and commands that load the run, "
+            "then use the average; 0 keeps none")
+          .between(0, 0.9999999),
+  };
+}
+
+Fields run_fields() {
+  return {
+      field(&Options::dtype, "dtype", "bfloat16 means mixed precision: float32 weights, bfloat16 products")
+          .one_of({"float32", "bfloat16", "float64"}),
+      field(&Options::device, "device", "where it trains; a run has the same id everywhere").one_of({"cpu", "cuda"}),
+      field(&Options::seed, "seed", "of initialisation, data order and dropout, each a stream of its own").at_least(0),
+      field(&Options::eval_every, "eval_every", "steps between evaluations; the end is always evaluated")
+          .between(1, 1e9)
+          .in("steps"),
+      field(&Options::eval_tokens, "eval_tokens",
+            "size of the validation set, the same for every variant and seed; rounded up to whole batches")
+          .between(1, 1e9)
+          .in("tokens"),
+      field(&Options::checkpoint_every, "checkpoint_every",
+            "steps between checkpoints; 0 writes one at the end or when stopped")
+          .between(0, 1e9)
+          .in("steps"),
+  };
+}
+
+}  // namespace
+
+const Fields& TrainOptions::fields() {
+  static const Fields list = [] {
+    Fields all;
+    for (auto part : {length_fields(), schedule_fields(), optimizer_fields(), objective_fields(), run_fields()})
+      all.insert(all.end(), part.begin(), part.end());
+    return all;
+  }();
+  return list;
+}
+
+TrainOptions resolved(TrainOptions o) {
+  const auto fill = [](auto& member, auto value) {
+    if (!member) member = value;
+  };
+  fill(o.warmup_steps, is_one_cycle(o) ? 3 * o.steps / 10 : std::min<int64_t>(50, o.steps / 10));
+  if (ends_lower(o)) fill(o.final_learning_rate, is_one_cycle(o) ? 4e-6 : 0.1);
+  if (is_step(o)) fill(o.decay_every, std::max<int64_t>(1, (o.steps - *o.warmup_steps + 2) / 3));
+  if (has_betas(o)) fill(o.beta2, o.optimizer == "lion" ? 0.99 : 0.95);
+  if (has_epsilon(o)) fill(o.epsilon, is_adafactor(o) ? 1e-15 : 1e-8);
+  if (has_momentum(o)) fill(o.momentum, is_muon(o) ? 0.95 : 0.9);
+  if (has_nesterov(o)) fill(o.nesterov, is_muon(o));
+  fill(o.weight_decay, among(o.optimizer, {"adam", "sgd"}) ? 0.0 : 0.1);
+  return o;
+}
+
+int64_t decay_steps(const TrainOptions& o) {
+  return std::max<int64_t>(1, std::llround(o.decay_fraction * static_cast<double>(o.steps)));
+}
+
+std::vector<Problem> train_problems(const TrainOptions& o) {
+  std::vector<Problem> problems;
+  if (*o.warmup_steps > o.steps)
+    problems.push_back({"warmup_steps", fmt::format("warm-up of {} steps in a run of {}; expected at most {}",
+                                                    *o.warmup_steps, o.steps, o.steps)});
+  if (o.batch_size % o.accumulate != 0)
+    problems.push_back({"accumulate", fmt::format("{} passes do not divide the {} windows of a step; expected a "
+                                                  "divisor of batch_size",
+                                                  o.accumulate, o.batch_size)});
+  const int64_t after_warmup = o.steps - *o.warmup_steps;
+  if (is_wsd(o) && decay_steps(o) > after_warmup)
+    problems.push_back({"decay_fraction", fmt::format("the last {} of {} steps begin before the warm-up of {} ends; "
+                                                      "take less of either",
+                                                      decay_steps(o), o.steps, *o.warmup_steps)});
+  if (is_step(o) && after_warmup >= 0 && *o.decay_every >= after_warmup)
+    problems.push_back(
+        {"decay_every", fmt::format("the first drop comes {} steps after the warm-up of {}, too late in "
+                                    "a run of {}; expected at most {}, or a shorter warm-up",
+                                    *o.decay_every, *o.warmup_steps, o.steps, std::max<int64_t>(0, after_warmup - 1))});
+  return problems;
+}
+
+}  // namespace attnscale

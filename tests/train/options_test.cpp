@@ -1,0 +1,111 @@
+#include "train/options.h"
+
+#include <set>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+std::vector<Problem> training_problems(const Json& json) {
+  TrainOptions options;
+  std::vector<Problem> problems;
+  read_options(json, "train", options, problems);
+  if (!problems.empty()) return problems;
+  return train_problems(resolved(options));
+}
+
+Json written_back(const Json& json) {
+  TrainOptions options;
+  std::vector<Problem> problems;
+  read_options(json, "train", options, problems);
+  REQUIRE(problems.empty());
+  return write_options(resolved(options));
+}
+
+}  // namespace
+
+TEST_CASE("train options: each one without effect beside the others is refused with what would give it one") {
+  struct Case {
+    Json json;
+    const char* refused;
+    const char* words;
+  };
+  const Case cases[] = {
+      {{{"momentum", 0.9}}, "momentum", "optimizer sgd or muon"},
+      {{{"optimizer", "sgd"}, {"beta1", 0.9}}, "beta1", "optimizer adamw, adam, lion or muon"},
+      {{{"optimizer", "adafactor"}, {"beta2", 0.9}}, "beta2", "optimizer adamw, adam, lion or muon"},
+      {{{"optimizer", "lion"}, {"epsilon", 1e-8}}, "epsilon", "optimizer adamw, adam, adafactor or muon"},
+      {{{"optimizer", "sgd"}, {"momentum", 0.0}, {"nesterov", true}},
+       "nesterov",
+       "optimizer sgd or muon, and momentum above 0"},
+      {{{"newton_schulz_steps", 5}}, "newton_schulz_steps", "optimizer muon"},
+      {{{"decay_exponent", 0.8}}, "decay_exponent", "optimizer adafactor"},
+      {{{"update_clip", 1.0}}, "update_clip", "optimizer adafactor"},
+      {{{"smallest_scale", 0.1}}, "smallest_scale", "optimizer adafactor"},
+      {{{"weight_decay", 0.0}, {"decay_embeddings", false}}, "decay_embeddings", "weight_decay above 0"},
+      {{{"optimizer", "sgd"}, {"decay_vectors", true}}, "decay_vectors", "weight_decay above 0"},
+      {{{"decay_fraction", 0.1}}, "decay_fraction", "schedule wsd"},
+      {{{"decay_every", 10}}, "decay_every", "schedule step"},
+      {{{"decay_factor", 0.5}}, "decay_factor", "schedule step"},
+      {{{"initial_learning_rate", 0.5}}, "initial_learning_rate", "schedule one_cycle"},
+      {{{"schedule", "constant"}, {"final_learning_rate", 0.1}}, "final_learning_rate", "schedule linear, cosine, wsd"},
+      {{{"clip", "value"}, {"clip_norm", 1.0}}, "clip_norm", "clip global_norm or per_layer_norm"},
+      {{{"clip_value", 1.0}}, "clip_value", "clip value"},
+      {{{"clip", "per_layer_norm"}, {"clip_norm", 0.0}}, "clip", "a limit (clip_norm or clip_value) above 0"},
+  };
+  std::set<std::string> covered, conditional;
+  for (const auto& [json, refused, words] : cases) {
+    INFO(json.dump());
+    const auto problems = training_problems(json);
+    REQUIRE(problems.size() == 1);
+    CHECK(problems[0].path == join_path("train", refused));
+    CHECK_THAT(problems[0].message, ContainsSubstring(std::string("only with ") + words));
+    covered.insert(refused);
+  }
+  for (const auto& field : TrainOptions::fields())
+    if (field.in_effect) conditional.insert(field.name);
+  CHECK(covered == conditional);
+}
+
+TEST_CASE("train options: every choice of optimizer, schedule and clip writes what acts, and reads that back") {
+  const auto acting = [](const char* name) {
+    for (const auto& field : TrainOptions::fields())
+      if (field.name == name) return field.choices;
+    return std::vector<std::string>();
+  };
+  for (const auto* option : {"optimizer", "schedule", "clip"}) {
+    REQUIRE(acting(option).size() >= 3);
+    for (const auto& choice : acting(option)) {
+      INFO(option << " " << choice);
+      const auto json = written_back({{option, choice}});
+      CHECK(json[option] == choice);
+      CHECK(training_problems(json).empty());
+      CHECK(written_back(json) == json);
+    }
+  }
+  CHECK_FALSE(written_back({{"optimizer", "sgd"}}).contains("beta1"));
+  CHECK(written_back({{"optimizer", "sgd"}})["weight_decay"] == 0.0);
+  CHECK(written_back({{"optimizer", "lion"}})["beta2"] == 0.99);
+  CHECK(written_back({{"optimizer", "muon"}})["momentum"] == 0.95);
+  CHECK_FALSE(written_back({{"clip_norm", 0}}).contains("clip"));
+}
+
+TEST_CASE("train options: what does not fit together is refused with numbers") {
+  const auto told = [](const Json& json, const std::string& path, const std::string& words) {
+    const auto problems = training_problems(json);
+    return problems.size() == 1 && problems[0].path == path && problems[0].message.find(words) != std::string::npos;
+  };
+  CHECK(told({{"steps", 20}, {"warmup_steps", 21}}, "warmup_steps", "21 steps in a run of 20"));
+  CHECK(told({{"batch_size", 6}, {"accumulate", 4}}, "accumulate", "4 passes do not divide the 6 windows"));
+  CHECK(training_problems({{"batch_size", 6}, {"accumulate", 3}}).empty());
+  CHECK(told({{"steps", 20}, {"schedule", "wsd"}, {"warmup_steps", 11}, {"decay_fraction", 0.5}}, "decay_fraction",
+             "the last 10 of 20 steps begin before the warm-up of 11 ends"));
+  CHECK(training_problems({{"steps", 10}, {"schedule", "wsd"}, {"warmup_steps", 1}, {"decay_fraction", 0.9}}).empty());
+  CHECK(told({{"steps", 20}, {"schedule", "step"}, {"warmup_steps", 5}, {"decay_every", 15}}, "decay_every",
+             "expected at most 14"));
+  CHECK(training_problems({{"steps", 20}, {"schedule", "step"}, {"warmup_steps", 5}, {"decay_every", 14}}).empty());
+}

@@ -5,6 +5,7 @@
 
 #include "commands.h"
 #include "scaling/scaling.h"
+#include "scaling/self_test.h"
 
 namespace attnscale {
 namespace {
@@ -13,7 +14,8 @@ struct FitArguments {
   std::string path, columns;
   FitReportOptions options;
   double fixed_E = 0;
-  bool json = false;
+  bool json = false, self_test = false;
+  int sweeps = SelfTestOptions{}.sweeps;
 };
 
 /// Refuses NaN and infinity, which CLI11's own range checks let through.
@@ -33,22 +35,31 @@ ExitCode fit(FitArguments arguments, bool has_fixed_E) {
   return ExitCode::done;
 }
 
+ExitCode test_fits(const FitArguments& arguments, bool has_replicates) {
+  SelfTestOptions options{.sweeps = arguments.sweeps, .seed = arguments.options.seed, .delta = arguments.options.delta};
+  if (has_replicates) options.replicates = arguments.options.replicates;
+  const Json result = self_test(options);
+  if (arguments.json) print_json(result);
+  else print(self_test_text(result));
+  return result["passed"].get<bool>() ? ExitCode::done : ExitCode::run_failed;
+}
+
 }  // namespace
 
 void add_fit(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("fit", "Fits scaling laws to a sweep's folder or a table, with intervals");
   auto arguments = std::make_shared<FitArguments>();
-  command->add_option("path", arguments->path, "sweep folder, CSV, JSON or JSONL file")->required();
+  command->add_option("path", arguments->path, "sweep folder, CSV, JSON or JSONL file");
   command->add_option("--columns", arguments->columns, "which column is what: N=params,D=tokens,L=loss,run=name")
       ->type_name("ROLE=COLUMN,...");
   command->add_option("--delta", arguments->options.delta, "Huber delta, in ln L")
       ->check(finite_number)
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--bootstrap", arguments->options.replicates, "bootstrap replicates; 0 leaves the intervals out")
+  auto* replicates = command->add_option("--bootstrap", arguments->options.replicates, "bootstrap replicates; 0 leaves the intervals out")
       ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
-  command->add_option("--seed", arguments->options.seed, "seed of the bootstrap")
+  command->add_option("--seed", arguments->options.seed, "seed of the bootstrap and of the self-test")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   auto* fixed = command->add_option("--fixed-irreducible", arguments->fixed_E, "known irreducible loss, nats per token")
@@ -57,10 +68,25 @@ void add_fit(CLI::App& app, Action& action) {
   command->add_flag("--keep-flagged", arguments->options.keep_flagged,
                     "fit runs too that carry flags (a loss that jumped)");
   command->add_flag("--json", arguments->json, "one JSON document on standard output");
+  auto* self_test = command->add_flag("--self-test", arguments->self_test,
+                                      "fit simulated sweeps of known laws, and show how often intervals hold the truth, "
+                                      "equal variants are called different and wrong laws are found out; takes minutes");
+  command->add_option("--sweeps", arguments->sweeps, "sweeps that the self-test simulates for each source")
+      ->needs(self_test)
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
   command->footer(
       "Example: attnscale fit results/quickstart\n"
-      "         attnscale fit runs.csv --columns N=params,D=tokens,L=loss");
-  command->callback([=, &action] { action = [=] { return fit(*arguments, fixed->count() > 0); }; });
+      "         attnscale fit runs.csv --columns N=params,D=tokens,L=loss\n"
+      "         attnscale fit --self-test");
+  command->callback([=, &action] {
+    if (arguments->self_test == !arguments->path.empty())
+      throw CLI::ValidationError("fit", "give a sweep folder or a table, or --self-test, and not both");
+    action = [=] {
+      return arguments->self_test ? test_fits(*arguments, replicates->count() > 0)
+                                  : fit(*arguments, fixed->count() > 0);
+    };
+  });
 }
 
 }  // namespace attnscale

@@ -54,12 +54,8 @@ bool has_failed(const PowerSumObjective& objective, const Minimum& end) {
   return objective.num_cells() <= many_cells && !(end.gradient_norm < failed_gradient);
 }
 
-/// How much of its own loss each group fixes: the trace of its block of the hat matrix, below 1 for
-/// a group of equal rows. [G]
-std::vector<double> leverages(PowerSumObjective& objective, const Coordinates& at, const std::vector<int>& group,
-                              int groups) {
-  const auto rows = objective.log_jacobian(at);
-  const int size = 1 + 2 * objective.num_terms();
+/// Inverse of J'J, J the Jacobian of ln(prediction) with the given rows.
+Square inverse_normal(const std::vector<std::array<double, max_parameters>>& rows, int size) {
   Square normal = Square::Zero(size, size);
   for (const auto& row : rows)
     for (int i = 0; i < size; ++i)
@@ -71,11 +67,26 @@ std::vector<double> leverages(PowerSumObjective& objective, const Coordinates& a
   for (int i = 0; i < size; ++i)
     if (values(i) > 1e-13 * values(size - 1))
       inverse += eigen.eigenvectors().col(i) * eigen.eigenvectors().col(i).transpose() / values(i);
+  return inverse;
+}
+
+/// How much of its own loss each group fixes: the trace of its block of the hat matrix, below 1 for
+/// a group of equal rows. [G]
+std::vector<double> leverages(PowerSumObjective& objective, const Coordinates& at, const std::vector<int>& group,
+                              int groups) {
+  const auto rows = objective.log_jacobian(at);
+  const int size = 1 + 2 * objective.num_terms();
+  const auto inverse = inverse_normal(rows, size);
   std::vector<double> result(groups, 0.0);
   for (size_t p = 0; p < rows.size(); ++p)
     for (int i = 0; i < size; ++i)
       for (int j = 0; j < size; ++j) result[group[p]] += rows[p][i] * inverse(i, j) * rows[p][j];
   return result;
+}
+
+/// By how much residuals are stretched because few groups measure their own spread badly.
+double t_stretch(int groups, int parameters) {
+  return student_t_quantile(0.5 + level / 2, std::max(1, groups - parameters)) / 1.959963984540054;
 }
 
 struct Residuals {
@@ -101,11 +112,45 @@ Residuals group_residuals(PowerSumObjective& objective, const Coordinates& at, c
   for (int g = 0; g < groups; ++g) out.means[g] /= counts[g];
   for (size_t i = 0; i < group.size(); ++i) out.within[i] -= out.means[group[i]];
 
-  const double freedom = groups - objective.num_free();
-  const double stretch = student_t_quantile(0.5 + level / 2, freedom) / 1.959963984540054;
+  const double stretch = t_stretch(groups, objective.num_free());
   const auto leverage = leverages(objective, at, group, groups);
   for (int g = 0; g < groups; ++g) out.means[g] *= stretch / std::sqrt(1 - std::min(leverage[g], 0.95));
   return out;
+}
+
+/// The residuals of whole runs, each run's vector freed of what it fixes itself: (I - H)^(-1/2) e, stretched. [P]
+std::vector<double> run_residuals(PowerSumObjective& objective, const Coordinates& at,
+                                  const std::vector<std::vector<int>>& members, std::vector<double>& predicted) {
+  const auto rows = objective.log_jacobian(at);
+  const int size = 1 + 2 * objective.num_terms();
+  const auto inverse = inverse_normal(rows, size);
+  predicted = objective.log_predictions(at);
+  std::vector<double> freed(predicted.size());
+  const double stretch = t_stretch(static_cast<int>(members.size()), objective.num_free());
+  const Eigen::SelfAdjointEigenSolver<Square> of_inverse(inverse);
+  const Square root = of_inverse.eigenvectors() * of_inverse.eigenvalues().cwiseMax(0).cwiseSqrt().asDiagonal() *
+                      of_inverse.eigenvectors().transpose();
+  for (const auto& own : members) {
+    const auto count = static_cast<Eigen::Index>(own.size());
+    Square jacobian(count, size);
+    Eigen::VectorXd residual(count);
+    for (Eigen::Index i = 0; i < count; ++i) {
+      const auto point = static_cast<size_t>(own[static_cast<size_t>(i)]);
+      for (int j = 0; j < size; ++j) jacobian(i, j) = rows[point][j];
+      residual(i) = objective.log_losses()[point] - predicted[point];
+    }
+    // H has at most `size` eigenvalues that are not 0: those of R J'J R, with R R the inverse of the whole J'J.
+    const Square spread = jacobian * root;  // H = spread spread'
+    const Eigen::SelfAdjointEigenSolver<Square> eigen(Square(spread.transpose() * spread));
+    for (int k = 0; k < size; ++k) {
+      const double lever = std::min(eigen.eigenvalues()(k), 0.95);
+      if (lever < 1e-12) continue;
+      const Eigen::VectorXd direction = (spread * eigen.eigenvectors().col(k)).normalized();
+      residual += (1 / std::sqrt(1 - lever) - 1) * direction.dot(residual) * direction;
+    }
+    for (Eigen::Index i = 0; i < count; ++i) freed[own[static_cast<size_t>(i)]] = stretch * residual(i);
+  }
+  return freed;
 }
 
 }  // namespace
@@ -121,14 +166,22 @@ Bootstrap bootstrap(PowerSumObjective objective, const Minimum& optimum, const s
     if (seen >= 0 && seen != cell_of_design[i]) result.method = Resampling::runs;
     seen = cell_of_design[i];
   }
+  std::vector<std::vector<int>> members(result.groups);
+  for (size_t i = 0; i < points; ++i) members[group[i]].push_back(static_cast<int>(i));
+  const bool alike = std::all_of(members.begin(), members.end(),
+                                 [&](const std::vector<int>& own) { return own.size() == members.front().size(); });
+  if (result.method == Resampling::runs && alike && result.groups > objective.num_free())
+    result.method = Resampling::run_residuals;
   const bool by_residuals = result.method == Resampling::residuals;
   // Residuals need spare cells; whole groups need enough of them to draw from.
   if (by_residuals ? result.groups <= objective.num_free() : result.groups < 4) return result;
 
   Residuals residuals;
+  std::vector<double> predicted, freed;
+  if (result.method == Resampling::run_residuals) freed = run_residuals(objective, optimum.at, members, predicted);
   if (by_residuals) residuals = group_residuals(objective, optimum.at, group, result.groups);
   std::mt19937_64 random(options.seed);
-  std::vector<double> shift(result.groups), values(points);
+  std::vector<double> times(result.groups), values(points);
   for (int replicate = 0; replicate < options.replicates; ++replicate) {
     if (by_residuals) {
       for (int g = 0; g < result.groups; ++g) {
@@ -142,10 +195,17 @@ Bootstrap bootstrap(PowerSumObjective objective, const Minimum& optimum, const s
           values[own[i]] = residuals.predicted[own[i]] + mean + sign * residuals.within[(*other)[i]];
       }
       objective.set_log_losses(values);
+    } else if (result.method == Resampling::run_residuals) {
+      for (const auto& own : members) {
+        const double sign = random_sign(random);
+        const auto& other = members[draw(random, result.groups)];
+        for (size_t i = 0; i < own.size(); ++i) values[own[i]] = predicted[own[i]] + sign * freed[other[i]];
+      }
+      objective.set_log_losses(values);
     } else {
-      std::fill(shift.begin(), shift.end(), 0.0);
-      for (int g = 0; g < result.groups; ++g) shift[draw(random, result.groups)] += 1;
-      for (size_t i = 0; i < points; ++i) values[i] = shift[group[i]];
+      std::fill(times.begin(), times.end(), 0.0);
+      for (int g = 0; g < result.groups; ++g) times[draw(random, result.groups)] += 1;
+      for (size_t i = 0; i < points; ++i) values[i] = times[group[i]];
       objective.set_weights(values);
     }
     const auto end = refit(objective, optimum.at);

@@ -9,45 +9,36 @@ namespace {
 
 bool falls_with_both(const PowerSum& law) { return law.terms[0].exponent > 0 && law.terms[1].exponent > 0; }
 
-/// Interval of a number of the law over its replicates; a replicate that has no optimum counts as failed.
-std::optional<Interval> interval_of(const Bootstrap& resampled,
-                                    const std::function<double(const PowerSum&)>& quantity) {
-  std::vector<double> values;
-  for (const auto& law : resampled.laws)
-    values.push_back(falls_with_both(law) ? quantity(law) : std::numeric_limits<double>::quiet_NaN());
-  return replicate_interval(std::move(values), resampled.failed, 0.95);
-}
-
-void add_interval(const Bootstrap& resampled, const char* name, const std::function<double(const PowerSum&)>& quantity,
-                  Json& intervals) {
-  if (const auto interval = interval_of(resampled, quantity)) intervals[name] = {interval->low, interval->high};
+/// A law without an optimum has no such quantity.
+LawQuantity quantity(const char* name, std::function<double(const PowerSum&)> of, bool positive = true) {
+  return {.name = name,
+          .of = [of = std::move(of)](const PowerSum& law) {
+            return falls_with_both(law) ? of(law) : std::numeric_limits<double>::quiet_NaN();
+          },
+          .positive = positive};
 }
 
 double optimal_exponent(const PowerSum& law) {
   return law.terms[1].exponent / (law.terms[0].exponent + law.terms[1].exponent);
 }
 
-Json at_budget(const PowerSum& law, const Bootstrap& resampled, double C, double largest_C) {
-  const auto best = compute_optimum(law, C);
-  Json entry = {{"C", C},      {"extrapolation", C / largest_C},          {"N", best.N},
-                {"D", best.D}, {"tokens_per_parameter", best.D / best.N}, {"loss", best.loss}};
-  Json intervals = Json::object();
-  if (!resampled.laws.empty()) {
-    add_interval(
-        resampled, "N", [C](const PowerSum& each) { return compute_optimum(each, C).N; }, intervals);
-    add_interval(
-        resampled, "D", [C](const PowerSum& each) { return compute_optimum(each, C).D; }, intervals);
-    add_interval(
-        resampled, "tokens_per_parameter",
-        [C](const PowerSum& each) {
-          const auto optimum = compute_optimum(each, C);
-          return optimum.D / optimum.N;
-        },
-        intervals);
-    add_interval(
-        resampled, "loss", [C](const PowerSum& each) { return compute_optimum(each, C).loss; }, intervals);
+Json at_budget(const PowerSum& law, const LawIntervals& intervals, double C, double largest_C) {
+  Json entry = {{"C", C}, {"extrapolation", C / largest_C}}, found = Json::object();
+  const LawQuantity quantities[] = {
+      quantity("N", [C](const PowerSum& each) { return compute_optimum(each, C).N; }),
+      quantity("D", [C](const PowerSum& each) { return compute_optimum(each, C).D; }),
+      quantity("tokens_per_parameter",
+               [C](const PowerSum& each) {
+                 const auto best = compute_optimum(each, C);
+                 return best.D / best.N;
+               }),
+      quantity("loss", [C](const PowerSum& each) { return compute_optimum(each, C).loss; })};
+  for (const auto& each : quantities) {
+    const double value = each.of(law);
+    entry[each.name] = value;
+    if (const auto interval = intervals.of(each, value)) found[each.name] = {interval->low, interval->high};
   }
-  if (!intervals.empty()) entry["intervals"] = std::move(intervals);
+  if (!found.empty()) entry["intervals"] = std::move(found);
   return entry;
 }
 
@@ -65,15 +56,14 @@ ComputeOptimum compute_optimum(const PowerSum& law, double C) {
   return best;
 }
 
-Json derived_quantities(const PowerSum& law, const Bootstrap& resampled, double largest_C) {
+Json derived_quantities(const PowerSum& law, const LawIntervals& intervals, double largest_C) {
   if (law.terms.size() != 2 || !falls_with_both(law)) return nullptr;
   Json derived = {{"convention", "C = 6 N D"}, {"N_exponent", optimal_exponent(law)}};
-  if (!resampled.laws.empty())
-    if (const auto interval = interval_of(resampled, optimal_exponent))
-      derived["N_exponent_interval"] = {interval->low, interval->high};
+  if (const auto interval = intervals.of(quantity("N_exponent", optimal_exponent, false), optimal_exponent(law)))
+    derived["N_exponent_interval"] = {interval->low, interval->high};
   derived["budgets"] = Json::array();
   for (const double factor : {1.0, 10.0, 100.0}) {
-    auto entry = at_budget(law, resampled, factor * largest_C, largest_C);
+    auto entry = at_budget(law, intervals, factor * largest_C, largest_C);
     for (const char* key : {"N", "D", "tokens_per_parameter", "loss"})
       if (!std::isfinite(entry[key].get<double>())) return nullptr;
     derived["budgets"].push_back(std::move(entry));

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "core/json.h"
-#include "scaling/bootstrap.h"
+#include "scaling/law_intervals.h"
 #include "scaling/statistics.h"
 
 namespace attnscale {
@@ -21,12 +21,12 @@ struct ComputeOptimum {
 ComputeOptimum compute_optimum(const PowerSum& law, double C);
 
 /// Optimal N, D, tokens per parameter and loss at budgets from the largest one seen to a hundred times that, each with
-/// a 95 % interval from the law's replicates where they allow one:
+/// a 95 % interval where the points allow one:
 ///
 ///   {"convention", "N_exponent", "budgets": [{"C", "N", "D", "tokens_per_parameter", "loss", "intervals"?,
 ///     "extrapolation"}]}
 ///
 /// @param largest_C  6 N D of the largest run; `extrapolation` is C over it
-Json derived_quantities(const PowerSum& law, const Bootstrap& resampled, double largest_C);
+Json derived_quantities(const PowerSum& law, const LawIntervals& intervals, double largest_C);
 
 }  // namespace attnscale

@@ -29,8 +29,8 @@ struct FitReportOptions {
 /// FORM is "L(N,D)", "L(N)" (for each size the points with the most tokens), "L(D)" (for each
 /// token count the points with the most parameters) or "L(C)" (those that no cheaper one beats), and holds E, A, alpha
 /// (B, beta), objective, gradient_norm, n_points, n_cells, starts, condition_number, second_opinion (variable
-/// projection), points, rms_log_residual, compute_optimal (of L(N,D): where budgets go best), intervals (95 %, from the
-/// bootstrap), profile_intervals (by Bates and Watts), resampling, lack_of_fit (where cells have several seeds), truth
+/// projection), points, rms_log_residual, compute_optimal (of L(N,D): where budgets go best), intervals (95 %, by
+/// interval_method: "profile t" where groups are cells, else "bootstrap"), bootstrap_intervals, resampling, lack_of_fit (where cells have several seeds), truth
 /// (where it is known) and flags. A form that the points cannot bear is absent, and a flag says why and what to run
 /// next. Points whose status is not "done" are counted and named in a flag; points with flags of their own are counted
 /// and left out. No value is NaN or null.

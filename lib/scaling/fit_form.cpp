@@ -10,8 +10,9 @@
 #include "scaling/bootstrap.h"
 #include "scaling/derived.h"
 #include "scaling/identifiability.h"
+#include "scaling/lack_of_fit.h"
 #include "scaling/power_law.h"
-#include "scaling/profile.h"
+#include "scaling/law_intervals.h"
 #include "scaling/statistics.h"
 #include "scaling/trend.h"
 #include "scaling/variable_projection.h"
@@ -59,62 +60,51 @@ void flag_optimum(const Form& form, const PowerSum& law, const Minimum& optimum,
 }
 
 /// F test of the law against the scatter of seeds, where cells have several; flags a misfit.
-void add_lack_of_fit(const std::vector<double>& residuals, const std::vector<int>& group, int parameters, Json& out,
-                     Flags& flags) {
-  std::map<int, std::vector<double>> cells;
-  for (size_t i = 0; i < residuals.size(); ++i) cells[group[i]].push_back(residuals[i]);
-  double within = 0, between = 0;
-  for (const auto& [number, values] : cells) {
-    const double centre = mean(values);
-    for (const double value : values) within += (value - centre) * (value - centre);
-    between += static_cast<double>(values.size()) * centre * centre;
-  }
-  const auto count = static_cast<double>(cells.size());
-  const double fit_freedom = count - parameters, seed_freedom = static_cast<double>(residuals.size()) - count;
-  if (fit_freedom < 1 || seed_freedom < 1 || within <= 0) return;
-  const double f = (between / fit_freedom) / (within / seed_freedom);
-  const double p = f_upper_tail(f, fit_freedom, seed_freedom);
-  if (!std::isfinite(f)) return;
-  out["lack_of_fit"] = {{"F", f}, {"freedom", {fit_freedom, seed_freedom}}, {"p", p}};
-  out["seed_noise"] = std::sqrt(within / seed_freedom);
-  if (p < 0.01)
+void add_lack_of_fit(const Form& form, const std::vector<int>& group, const FitReportOptions& options,
+                     const PowerSum& law, Json& out, Flags& flags) {
+  const auto test = lack_of_fit(form.x, form.losses, group, options.fixed_E, law);
+  if (!test) return;
+  out["lack_of_fit"] = {{"F", test->F}, {"freedom", {test->fit_freedom, test->seed_freedom}}, {"p", test->p}};
+  out["seed_noise"] = test->seed_noise;
+  if (test->p < 0.01)
     flags.push_back(
         fmt::format("lack of fit: cells miss the law by more than their seeds scatter (F = {:.3g}, p = {:.1g}); "
                     "the intervals include it as random, but E and the exponents may be biased; drop the "
                     "smallest runs, tune the learning rate per size, or train longer",
-                    f, p));
+                    test->F, test->p));
 }
 
 /// A 95 % interval of each quantity that the points determine.
 class IntervalWriter {
  public:
-  IntervalWriter(const Form& form, const Bootstrap& resampled, const std::vector<Trend>& trends, double smallest_loss,
-                 Flags& flags)
-      : form_(form), resampled_(resampled), trends_(trends), floor_(bound_share * smallest_loss), flags_(flags) {}
+  IntervalWriter(const Form& form, const LawIntervals& intervals, const std::vector<Trend>& trends,
+                 double smallest_loss, Flags& flags)
+      : form_(form), intervals_(intervals), trends_(trends), floor_(bound_share * smallest_loss), flags_(flags) {}
 
-  Json intervals(double E, bool floor_is_free) {
-    Json result = Json::object();
+  void write(const PowerSum& law, bool floor_is_free, Json& out) {
+    Json found = Json::object(), resampled = Json::object();
     for (const auto& quantity : law_quantities(form_.exponents)) {
-      if (quantity.name == "E" && !may_have_floor(E, floor_is_free)) continue;
+      const double value = quantity.of(law);
+      if (quantity.name == "E" && !may_have_floor(value, floor_is_free)) continue;
       if (const auto k = variable_of(quantity.name); k && !trends_[*k].falls) continue;
-      const auto interval = replicate_interval(values_of(quantity), resampled_.failed, 0.95);
+      if (const auto interval = intervals_.by_bootstrap(quantity))
+        resampled[quantity.name] = {interval->low, interval->high};
+      const auto interval = intervals_.of(quantity, value);
       if (!interval) {
-        flag_unbounded(quantity);
+        flags_.push_back(
+            fmt::format("the interval of {} is unbounded: the points do not determine it; widen the spans",
+                        quantity.name));
         continue;
       }
-      result[quantity.name] = {interval->low, interval->high};
+      found[quantity.name] = {interval->low, interval->high};
       flag_width(quantity.name, *interval);
     }
-    return result;
+    out["interval_method"] = intervals_.method();
+    out["intervals"] = std::move(found);
+    out["bootstrap_intervals"] = std::move(resampled);
   }
 
  private:
-  std::vector<double> values_of(const LawQuantity& quantity) const {
-    std::vector<double> values;
-    for (const auto& law : resampled_.laws) values.push_back(quantity.of(law));
-    return values;
-  }
-
   /// Which variable a coefficient or an exponent belongs to; nothing for E.
   std::optional<size_t> variable_of(const std::string& name) const {
     for (size_t k = 0; k < form_.exponents.size(); ++k)
@@ -126,30 +116,17 @@ class IntervalWriter {
     if (!floor_is_free) return false;
     if (E < floor_) {
       flags_.push_back(
-          "no interval of E: with the optimum at the bound, resampling does not say how far E may be above it");
+          "no interval of E: with the optimum at the bound, nothing says how far E may be above it");
       return false;
     }
     return std::all_of(trends_.begin(), trends_.end(), [](const Trend& trend) { return trend.falls; });
   }
 
-  void flag_unbounded(const LawQuantity& quantity) {
-    const auto values = values_of(quantity);
-    const auto infinite = std::count_if(values.begin(), values.end(), [](double v) { return !std::isfinite(v); });
-    flags_.push_back(
-        fmt::format("the interval of {} is unbounded: of {} replicates {} failed and {} have no finite value, and an "
-                    "interval is given up to 2.5 % on a side; widen the spans",
-                    quantity.name, values.size() + resampled_.failed, resampled_.failed, infinite));
-  }
-
   void flag_width(const std::string& name, const Interval& interval) {
-    if (name == "E" && interval.low < floor_) {
-      const auto at_bound = std::count_if(resampled_.laws.begin(), resampled_.laws.end(),
-                                          [&](const PowerSum& law) { return std::exp(law.log_floor) < floor_; });
-      flags_.push_back(fmt::format(
-          "the interval of E reaches 0 ({} of {} replicates have E at its bound): the points do not bound the floor "
-          "from below; run larger sizes and more tokens",
-          at_bound, resampled_.laws.size()));
-    }
+    if (name == "E" && interval.low < floor_)
+      flags_.push_back(
+          "the interval of E reaches 0: the points do not bound the floor from below; run larger sizes and more "
+          "tokens");
     const auto found = std::find(form_.exponents.begin(), form_.exponents.end(), name);
     if (found != form_.exponents.end() && (interval.low <= 0 || interval.high - interval.low > 2))
       flags_.push_back(fmt::format(
@@ -158,15 +135,19 @@ class IntervalWriter {
   }
 
   const Form& form_;
-  const Bootstrap& resampled_;
+  const LawIntervals& intervals_;
   const std::vector<Trend>& trends_;
   double floor_;
   Flags& flags_;
 };
 
-void add_intervals(const Form& form, const Bootstrap& resampled, const std::vector<Trend>& trends, double smallest_loss,
-                   double E, bool floor_is_free, Json& out, Flags& flags) {
-  out["resampling"] = {{"method", resampled.method == Resampling::residuals ? "residuals of cells" : "whole runs"},
+void add_intervals(const Form& form, const Bootstrap& resampled, const LawIntervals& intervals,
+                   const std::vector<Trend>& trends, double smallest_loss, const PowerSum& law, bool floor_is_free,
+                   Json& out, Flags& flags) {
+  static const std::map<Resampling, const char*> names = {{Resampling::residuals, "residuals of cells"},
+                                                          {Resampling::run_residuals, "residuals of runs"},
+                                                          {Resampling::runs, "whole runs"}};
+  out["resampling"] = {{"method", names.at(resampled.method)},
                        {"groups", resampled.groups},
                        {"replicates", resampled.laws.size()},
                        {"failed", resampled.failed},
@@ -178,7 +159,7 @@ void add_intervals(const Form& form, const Bootstrap& resampled, const std::vect
   }
   const auto falls = [](const Trend& trend) { return trend.falls; };
   if (std::none_of(trends.begin(), trends.end(), falls)) return;
-  out["intervals"] = IntervalWriter(form, resampled, trends, smallest_loss, flags).intervals(E, floor_is_free);
+  IntervalWriter(form, intervals, trends, smallest_loss, flags).write(law, floor_is_free, out);
 }
 
 /// Whether the interval of E covers the truth. What validation tokens say about the source has an error of its own,
@@ -200,20 +181,6 @@ void add_truth(const Form& form, const FitReportOptions& options, Json& out, Fla
     flags.push_back(fmt::format(
         "E of {} holds what the other variable leaves unlearned: expect it above the true {:.6g}", form.name, truth));
 }
-
-}  // namespace
-
-std::vector<LawQuantity> law_quantities(const std::vector<std::string>& exponents) {
-  static const char* coefficients[] = {"A", "B", "C"};
-  std::vector<LawQuantity> list = {{"E", [](const PowerSum& law) { return std::exp(law.log_floor); }}};
-  for (size_t k = 0; k < exponents.size(); ++k)
-    list.push_back({coefficients[k], [k](const PowerSum& law) { return std::exp(law.terms[k].log_coefficient); }});
-  for (size_t k = 0; k < exponents.size(); ++k)
-    list.push_back({exponents[k], [k](const PowerSum& law) { return law.terms[k].exponent; }});
-  return list;
-}
-
-namespace {
 
 // More points make the projection slow, and its opinion no better.
 constexpr size_t second_opinion_points = 2000;
@@ -308,27 +275,24 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
   flag_optimum(form, law, fit.optimum, smallest_loss, rms, floor_is_free, flags);
   const auto group = independent_groups(form.points);
   Bootstrap resampled;
+  std::optional<LawProfile> profile;
   const auto cells = static_cast<size_t>(objective.num_cells());
   if (options.replicates > 0) {
     // Huge tables get fewer replicates, so that 10^5 rows still end within seconds.
     const int affordable = std::max(100, static_cast<int>(2e7 / static_cast<double>(losses.size() + 9 * cells)));
     resampled =
         bootstrap(objective, fit.optimum, group, design, {std::min(options.replicates, affordable), options.seed});
-    add_intervals(form, resampled, trends, smallest_loss, fit.E, floor_is_free, out, flags);
-    if (resampled.method == Resampling::residuals && out.contains("intervals") && cells <= profiled_cells) {
-      std::vector<std::string> names = {"E"};
-      names.insert(names.end(), form.exponents.begin(), form.exponents.end());
-      auto profile = profile_intervals(form.x, losses, group, options.fixed_E, law, names);
-      // What has no bootstrap interval for lack of a law has none by its profile either.
-      for (const auto& name : names)
-        if (!out["intervals"].contains(name)) profile.erase(name);
-      if (!profile.empty()) out["profile_intervals"] = std::move(profile);
-    }
-    if (resampled.method == Resampling::residuals) add_lack_of_fit(residuals, group, objective.num_free(), out, flags);
+    if (resampled.method == Resampling::residuals && cells <= profiled_cells)
+      profile.emplace(form.x, losses, group, options.fixed_E, law);
+    const LawIntervals intervals(resampled, profile ? &*profile : nullptr);
+    add_intervals(form, resampled, intervals, trends, smallest_loss, law, floor_is_free, out, flags);
+    if (resampled.method == Resampling::residuals) add_lack_of_fit(form, group, options, law, out, flags);
   }
-  if (form.x.size() == 2 && !out.contains("no_law"))
-    if (auto derived = derived_quantities(law, resampled, largest_compute(form)); !derived.is_null())
+  if (form.x.size() == 2 && !out.contains("no_law")) {
+    const LawIntervals intervals(resampled, profile && !resampled.laws.empty() ? &*profile : nullptr);
+    if (auto derived = derived_quantities(law, intervals, largest_compute(form)); !derived.is_null())
       out["compute_optimal"] = std::move(derived);
+  }
   if (options.true_bayes_loss && floor_is_free) add_truth(form, options, out, flags);
   out["flags"] = flags;
   return out;

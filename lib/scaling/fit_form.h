@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -8,15 +7,6 @@
 #include "scaling/fit.h"
 
 namespace attnscale {
-
-/// A quantity of a law by the name that the JSON gives it.
-struct LawQuantity {
-  std::string name;
-  std::function<double(const PowerSum&)> of;
-};
-
-/// E, then the coefficients A, B, .., then the exponents by their names.
-std::vector<LawQuantity> law_quantities(const std::vector<std::string>& exponents);
 
 /// One law to be fitted: its variables with their names, and the points.
 struct Form {

@@ -229,12 +229,10 @@ Derivatives PowerSumObjective::evaluate(const Coordinates& at, Curvature curvatu
   }
   for (int row = 0; row < size; ++row)
     for (int column = 0; column < row; ++column) out.hessian[row * size + column] = out.hessian[column * size + row];
-  const auto keep = [&](int i) {
-    out.gradient[i] = 0;
-    for (int j = 0; j < size; ++j) out.hessian[i * size + j] = out.hessian[j * size + i] = i == j;
-  };
-  if (!floor_is_free_) keep(0);
-  if (held_ >= 0) keep(held_);
+  if (!floor_is_free_) {
+    out.gradient[0] = 0;
+    for (int j = 0; j < size; ++j) out.hessian[j] = out.hessian[j * size] = j == 0;
+  }
   return out;
 }
 

@@ -83,9 +83,6 @@ class PowerSumObjective {
   const std::vector<double>& log_losses() const { return log_losses_; }
   void set_log_losses(std::vector<double> values);
 
-  /// Keeps a walking coordinate where it is, as a fixed floor is kept: gradient 0, unit row in the Hessian.
-  void hold(int coordinate) { held_ = coordinate; }
-
   /// Parameters as the walk uses them: ln E, then per term the logarithm of the term at the centre
   /// of its ln x, and its exponent.
   using Coordinates = std::array<double, max_parameters>;
@@ -133,7 +130,6 @@ class PowerSumObjective {
   double delta_;
   bool floor_is_free_;
   double log_fixed_floor_ = 0;
-  int held_ = -1;                              // coordinate that the user holds; below 0: none
   std::vector<double> centres_;                // [K]
   std::vector<std::vector<double>> distinct_;  // [K][..] distinct ln x - centre
   std::vector<std::vector<double>> powers_;    // [K][..] the term at each distinct x; scratch

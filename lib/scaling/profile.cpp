@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "scaling/minimise.h"
-#include "scaling/statistics.h"
+#include <Eigen/Dense>
 
 namespace attnscale {
 namespace {
 
 using Coordinates = PowerSumObjective::Coordinates;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
 
 /// The groups' mean ln L as an objective of squares.
 PowerSumObjective group_means(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
@@ -27,58 +28,167 @@ PowerSumObjective group_means(const std::vector<std::vector<double>>& x, const s
   return {columns, sums, 1e6, fixed_E};
 }
 
-/// Where the best law with a coordinate held reaches `limit`, on one side of the optimum; nothing up to `last`.
-std::optional<double> crossing(PowerSumObjective objective, const Minimum& best, int coordinate, double limit,
-                               double step, double last) {
-  objective.hold(coordinate);
-  auto along = best.at;  // the law follows the held value from step to step
-  const auto value_at = [&](double held, Coordinates from) {
-    from[coordinate] = held;
-    const auto end = minimise(objective, from, {.max_iterations = 200, .gradient_tolerance = 1e-10});
-    along = end.at;
-    return end.objective;
+/// A quantity with its derivatives in walking coordinates, by central differences. Its second ones only steer.
+struct Expansion {
+  double value = 0;
+  VectorXd gradient;
+  MatrixXd hessian;
+};
+
+class Walk {
+ public:
+  Walk(PowerSumObjective objective, const LawProfile::Quantity& quantity)
+      : objective_(std::move(objective)), quantity_(quantity), size_(1 + 2 * objective_.num_terms()) {}
+
+  double value(const Coordinates& at) const { return quantity_(objective_.from_coordinates(at)); }
+  PowerSumObjective& objective() { return objective_; }
+
+  Expansion expand(const Coordinates& at) const {
+    constexpr double step = 1e-4;
+    Expansion out{.value = value(at), .gradient = VectorXd::Zero(size_), .hessian = MatrixXd::Zero(size_, size_)};
+    const auto moved = [&](int i, double by, int j = 0, double by_j = 0) {
+      auto place = at;
+      place[i] += by;
+      place[j] += by_j;
+      return value(place);
+    };
+    for (int i = first(); i < size_; ++i) {
+      const double up = moved(i, step), down = moved(i, -step);
+      // Richardson's extrapolation: the gradient decides where the walk ends.
+      out.gradient(i) = (8 * (moved(i, step / 2) - moved(i, -step / 2)) - (up - down)) / (6 * step);
+      out.hessian(i, i) = (up - 2 * out.value + down) / (step * step);
+      for (int j = first(); j < i; ++j)
+        out.hessian(i, j) = out.hessian(j, i) = (moved(i, step, j, step) - moved(i, step, j, -step) -
+                                                 moved(i, -step, j, step) + moved(i, -step, j, -step)) /
+                                                (4 * step * step);
+    }
+    return out;
+  }
+
+  /// Best law with the quantity held, from a law near it: Newton's method on the Lagrangian. `at` follows.
+  /// @return its sum of squares (halved), or nothing where the walk does not arrive
+  std::optional<double> held_at(double held, Coordinates& at) {
+    auto place = at;
+    double multiplier = 0;
+    for (int round = 0; round < 60; ++round) {
+      const auto here = objective_.evaluate(place, Curvature::exact);
+      const auto of = expand(place);
+      if (!std::isfinite(here.value) || !std::isfinite(of.value) || !of.gradient.allFinite()) return std::nullopt;
+      const VectorXd gradient = Eigen::Map<const VectorXd>(here.gradient.data(), size_);
+      if (round == 0) multiplier = -gradient.dot(of.gradient) / of.gradient.squaredNorm();
+      const double missing = held - of.value;
+      MatrixXd system = MatrixXd::Zero(size_ + 1, size_ + 1);
+      for (int i = 0; i < size_; ++i)
+        for (int j = 0; j < size_; ++j)
+          system(i, j) = here.hessian[i * size_ + j] + multiplier * of.hessian(i, j);
+      system.topRightCorner(size_, 1) = of.gradient;
+      system.bottomLeftCorner(1, size_) = of.gradient.transpose();
+      VectorXd right(size_ + 1);
+      right << -gradient, missing;
+      const VectorXd solution = system.fullPivLu().solve(right);
+      if (!solution.allFinite()) return std::nullopt;
+      VectorXd step = solution.head(size_);
+      const double longest = step.cwiseAbs().maxCoeff();
+      if (longest > 0.5) step *= 0.5 / longest;
+      multiplier = solution(size_);
+      for (int i = 0; i < size_; ++i) place[i] += step(i);
+      if (longest < 1e-9 && std::abs(missing) < 1e-9 * (1 + std::abs(held))) {
+        at = place;
+        return here.value;
+      }
+    }
+    return std::nullopt;
+  }
+
+ private:
+  int first() const { return objective_.floor_is_free() ? 0 : 1; }
+
+  PowerSumObjective objective_;
+  const LawProfile::Quantity& quantity_;
+  int size_;
+};
+
+/// Where the best law with the quantity held reaches `limit`, on the side of `step`; nothing up to `last`.
+std::optional<double> crossing(Walk& walk, const Minimum& best, double from, double limit, double step, double last) {
+  // The root of the rise is nearly straight in the quantity, so that secants find its crossing.
+  const double lift = std::sqrt(limit - best.objective);
+  const auto excess = [&](double held, Coordinates& along) -> std::optional<double> {
+    const auto value = walk.held_at(held, along);
+    if (!value) return std::nullopt;
+    return std::sqrt(std::max(0.0, *value - best.objective)) - lift;
   };
-  double inside = best.at[coordinate], outside = inside;
-  while (true) {
+  Coordinates along = best.at, outside_along{};
+  double inside = from, inside_excess = -lift, outside = 0, outside_excess = 0;
+  for (int failures = 0;;) {
     outside = inside + step;
     if ((step > 0) == (outside > last)) return std::nullopt;
-    if (value_at(outside, along) > limit) break;
+    outside_along = along;
+    const auto found = excess(outside, outside_along);
+    if (!found) {
+      if (++failures > 12) return std::nullopt;
+      step /= 2;
+      continue;
+    }
+    outside_excess = *found;
+    if (outside_excess > 0) break;
     inside = outside;
+    inside_excess = outside_excess;
+    along = outside_along;
     step *= 1.5;
   }
-  for (int i = 0; i < 50; ++i) {
-    const double middle = 0.5 * (inside + outside);
-    (value_at(middle, along) > limit ? outside : inside) = middle;
+  // Regula falsi with the Illinois correction.
+  int side = 0;
+  for (int i = 0; i < 60 && std::abs(outside - inside) > 1e-10 * (std::abs(inside) + std::abs(step)); ++i) {
+    const double middle = inside + (outside - inside) * inside_excess / (inside_excess - outside_excess);
+    auto middle_along = along;
+    const auto found = excess(middle, middle_along);
+    if (!found) return std::nullopt;
+    if (std::abs(*found) < 1e-10 * lift) return middle;
+    if (*found > 0) {
+      outside = middle;
+      outside_excess = *found;
+      if (side == 1) inside_excess /= 2;
+      side = 1;
+    } else {
+      inside = middle;
+      inside_excess = *found;
+      along = middle_along;
+      if (side == -1) outside_excess /= 2;
+      side = -1;
+    }
   }
   return 0.5 * (inside + outside);
 }
 
 }  // namespace
 
-Json profile_intervals(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
-                       const std::vector<int>& group, std::optional<double> fixed_E, const PowerSum& start,
-                       const std::vector<std::string>& names) {
-  auto objective = group_means(x, losses, group, fixed_E);
-  Json intervals = Json::object();
-  const double freedom = objective.num_points() - objective.num_free();
-  if (freedom < 1) return intervals;
-  const auto best = minimise(objective, objective.to_coordinates(start));
-  const double t = student_t_quantile(0.975, freedom);
-  const double limit = best.objective * (1 + t * t / freedom);
-  if (!std::isfinite(limit) || !(best.objective > 0)) return intervals;
-  const double lowest = *std::min_element(losses.begin(), losses.end());
-  if (objective.floor_is_free()) {
-    // Above the lowest mean no floor fits; below a thousandth of it there is none.
-    const auto low = crossing(objective, best, 0, limit, -0.002, std::log(1e-3 * lowest));
-    if (const auto high = crossing(objective, best, 0, limit, 0.002, std::log(2 * lowest)))
-      intervals[names[0]] = {low ? std::exp(*low) : 0.0, std::exp(*high)};
-  }
-  for (int k = 0; k < objective.num_terms(); ++k) {
-    const auto low = crossing(objective, best, 2 + 2 * k, limit, -0.01, -5);
-    const auto high = crossing(objective, best, 2 + 2 * k, limit, 0.01, 50);
-    if (low && high) intervals[names[1 + k]] = {*low, *high};
-  }
-  return intervals;
+LawProfile::LawProfile(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
+                       const std::vector<int>& group, std::optional<double> fixed_E, const PowerSum& start)
+    : objective_(group_means(x, losses, group, fixed_E)),
+      best_(minimise(objective_, objective_.to_coordinates(start), {.max_iterations = 500, .gradient_tolerance = 1e-12})),
+      freedom_(objective_.num_points() - objective_.num_free()),
+      lowest_loss_(*std::min_element(losses.begin(), losses.end())) {}
+
+std::optional<Interval> LawProfile::interval(const Quantity& quantity, std::optional<double> lowest,
+                                             std::optional<double> highest) const {
+  if (freedom_ < 1 || !(best_.objective > 0)) return std::nullopt;
+  const double t = student_t_quantile(0.975, freedom_);
+  const double limit = best_.objective * (1 + t * t / freedom_);
+  Walk walk(objective_, quantity);
+  const auto here = walk.objective().evaluate(best_.at, Curvature::reweighted);
+  const auto of = walk.expand(best_.at);
+  if (!std::isfinite(limit) || !std::isfinite(of.value) || !of.gradient.allFinite()) return std::nullopt;
+  // The first step is the interval of a linear law: t standard errors.
+  const Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> curvature(
+      here.hessian.data(), here.size, here.size);
+  const VectorXd lever = curvature.completeOrthogonalDecomposition().solve(of.gradient);
+  const double step = t * std::sqrt(2 * best_.objective / freedom_ * of.gradient.dot(lever));
+  if (!(step > 0) || !std::isfinite(step)) return std::nullopt;
+  const double far = 1e6 * step;
+  const auto low = crossing(walk, best_, of.value, limit, -step, lowest.value_or(of.value - far));
+  const auto high = crossing(walk, best_, of.value, limit, step, highest.value_or(of.value + far));
+  if ((!low && !lowest) || (!high && !highest)) return std::nullopt;
+  return Interval{low ? *low : *lowest, high ? *high : *highest};
 }
 
 }  // namespace attnscale

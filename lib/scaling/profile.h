@@ -1,29 +1,49 @@
 #pragma once
 
+#include <functional>
 #include <optional>
-#include <string>
 #include <vector>
 
-#include "core/json.h"
-#include "scaling/power_sum.h"
+#include "scaling/minimise.h"
+#include "scaling/statistics.h"
+
+// G groups of points that are independent of each other, each at one x.
 
 namespace attnscale {
 
-/// Profile intervals of E and the exponents at 95 %: the values at which the best law with that value held still fits
-/// the groups' mean ln L so well that F(1, G - parameters) does not reject it.
+/// The least-squares law of the groups' mean ln L, and how far any quantity of it may move before the data object.
 ///
-/// Source: Bates and Watts 1988, Nonlinear Regression Analysis, section 6.1 (profile t). They need no resampling and
-/// are as skew as the law; they take what a group misses the law by for normal, where the bootstrap takes the residuals
-/// as they are, and least squares instead of Huber's loss. For groups of one x each.
-/// @param x         columns of the points [K][P]
-/// @param losses    nats per token [P]
-/// @param group     number of each point's independent group [P]
-/// @param start     a law near the optimum
-/// @param names     of E and the exponents [1 + K]; an E that is fixed has no interval
-/// @return {NAME: [low, high]}; an E without a lower end begins at 0, and any other open end leaves the name out. Empty
-///         where groups are not more than parameters.
-Json profile_intervals(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
-                       const std::vector<int>& group, std::optional<double> fixed_E, const PowerSum& start,
-                       const std::vector<std::string>& names);
+/// Source: Bates and Watts 1988, Nonlinear Regression Analysis, section 6.1 (profile t), for any smooth quantity g of
+/// the law instead of a parameter alone: the best law with g held at a value is found by Newton's method on the
+/// Lagrangian, and the interval ends where F(1, G - parameters) rejects it. It needs no resampling, is as skew as the
+/// law, and does not depend on how the law is parametrised. It takes what a group misses the law by for normal, where
+/// the bootstrap takes the residuals as they are, and least squares instead of Huber's loss.
+class LawProfile {
+ public:
+  using Quantity = std::function<double(const PowerSum&)>;
+
+  /// @param x, losses  the points: columns [K][P], nats per token [P]
+  /// @param group      number of each point's independent group, 0 .. G - 1 [P]
+  /// @param start      a law near the optimum
+  LawProfile(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
+             const std::vector<int>& group, std::optional<double> fixed_E, const PowerSum& start);
+
+  double freedom() const { return freedom_; }           ///< G - parameters; below 1 there is no interval of anything
+  PowerSum law() const { return objective_.from_coordinates(best_.at); }  ///< least squares of the groups' means
+  double lowest_loss() const { return lowest_loss_; }                     ///< of all points
+
+  /// The values of `quantity` that F does not reject at 95 %.
+  /// @param quantity  smooth near the optimum; give positive ones by their logarithm
+  /// @param lowest, highest  an end that has not been reached there is open: it becomes this value
+  /// @return nothing where an end is open and has no limit, or where the data determine no interval
+  /// Cost: about 20 walks of a few evaluations.
+  std::optional<Interval> interval(const Quantity& quantity, std::optional<double> lowest = std::nullopt,
+                                   std::optional<double> highest = std::nullopt) const;
+
+ private:
+  PowerSumObjective objective_;
+  Minimum best_;
+  double freedom_ = 0, lowest_loss_ = 0;
+};
 
 }  // namespace attnscale

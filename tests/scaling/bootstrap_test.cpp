@@ -94,6 +94,15 @@ TEST_CASE("bootstrap: seeds of a cell are one group; a sweep draws residuals, ch
   CHECK(runs.method == Resampling::runs);
   CHECK(runs.groups == 4);
   CHECK(runs.laws.size() == 5);
+  // Each size and seed a run of its own, with as many checkpoints: 12 runs, whose residuals are drawn.
+  for (auto& point : points) point.cell = point.run = std::to_string(point.N) + "/" + std::to_string(point.seed);
+  const auto residuals = resample(points, {.replicates = 5, .seed = 0});
+  CHECK(residuals.method == Resampling::run_residuals);
+  CHECK(residuals.groups == 12);
+  CHECK(residuals.laws.size() == 5);
+  // One row fewer: whole runs again.
+  points.pop_back();
+  CHECK(resample(points, {.replicates = 5, .seed = 0}).method == Resampling::runs);
 }
 
 TEST_CASE("bootstrap: as many cells as parameters leave nothing to resample") {

@@ -269,8 +269,8 @@ TEST_CASE(
   // Two ways to an interval that share nothing but the points overlap.
   const auto& both = report["forms"]["L(N,D)"];
   for (const char* name : {"E", "alpha", "beta"}) {
-    CHECK(both["profile_intervals"][name][0].get<double>() < both["intervals"][name][1].get<double>());
-    CHECK(both["profile_intervals"][name][1].get<double>() > both["intervals"][name][0].get<double>());
+    CHECK(both["bootstrap_intervals"][name][0].get<double>() < both["intervals"][name][1].get<double>());
+    CHECK(both["bootstrap_intervals"][name][1].get<double>() > both["intervals"][name][0].get<double>());
   }
   const auto text = fit_text(report);
   CHECK_THAT(text, ContainsSubstring("variable projection agrees") && ContainsSubstring("best for C = ") &&

@@ -7,6 +7,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "scaling/derived.h"
+#include "scaling/parametric.h"
 #include "support.h"
 
 using namespace attnscale;
@@ -57,6 +58,19 @@ TEST_CASE("isoflop: parabolas miss the optimal D by the published percentages th
     CHECK_THAT(100 * (fit.D.at(1e24) / truth - 1), WithinAbs(percent, 0.02));
     // The shape of the curve is the same at every budget, so that the exponent is right all the same.
     CHECK_THAT(fit.N.exponent, WithinRel(chinchilla.beta / (chinchilla.alpha + chinchilla.beta), 1e-6));
+  }
+}
+
+TEST_CASE("isoflop: where parabolas are biased the parametric fit of the same runs has all five parameters to 1e-6") {
+  for (const double width : {2.0, 4.0, 8.0, 16.0}) {
+    INFO("within " << width << "x");
+    const auto points = isoflop_runs(width, 15);
+    const auto fit = fit_parametric(column(points, &Point::N), column(points, &Point::D), column(points, &Point::L));
+    CHECK_THAT(fit.E, WithinRel(chinchilla.E, 1e-6));
+    CHECK_THAT(fit.A, WithinRel(chinchilla.A, 1e-6));
+    CHECK_THAT(fit.B, WithinRel(chinchilla.B, 1e-6));
+    CHECK_THAT(fit.alpha, WithinRel(chinchilla.alpha, 1e-6));
+    CHECK_THAT(fit.beta, WithinRel(chinchilla.beta, 1e-6));
   }
 }
 

@@ -1,7 +1,6 @@
 #include "scaling/profile.h"
 
 #include <cmath>
-#include <random>
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
@@ -22,42 +21,53 @@ TEST_CASE("profile: without a floor it is the t-interval of a straight line's sl
     x.push_back(std::exp(i));
     losses.push_back(std::exp(logs[i]));
   }
-  const auto intervals =
-      profile_intervals({x}, losses, {0, 1, 2, 3}, 0.0, {.log_floor = 0, .terms = {{0, 0.5}}}, {"E", "alpha"});
-  CHECK_FALSE(intervals.contains("E"));
+  const LawProfile profile({x}, losses, {0, 1, 2, 3}, 0.0, {.log_floor = 0, .terms = {{0, 0.5}}});
+  CHECK_FALSE(profile.interval([](const PowerSum& law) { return law.log_floor; }));  // it is fixed
+  const auto slope = profile.interval([](const PowerSum& law) { return law.terms[0].exponent; });
+  REQUIRE(slope);
   const double half = 4.302652729911275 * std::sqrt(0.1 / 5);
-  CHECK_THAT(intervals["alpha"][0].get<double>(), WithinAbs(0.6 - half, 1e-6));
-  CHECK_THAT(intervals["alpha"][1].get<double>(), WithinAbs(0.6 + half, 1e-6));
+  CHECK_THAT(slope->low, WithinAbs(0.6 - half, 1e-8));
+  CHECK_THAT(slope->high, WithinAbs(0.6 + half, 1e-8));
+  // And of the line's height at ln x = 4: -1 - .6 * 2.5, lever 1/4 + 2.5^2 / 5 = 1.5 (a quantity of both parameters).
+  const auto height = profile.interval([](const PowerSum& law) { return std::log(law.at({std::exp(4)})); });
+  REQUIRE(height);
+  CHECK_THAT(height->low, WithinAbs(-2.5 - 4.302652729911275 * std::sqrt(0.1 * 1.5), 1e-8));
+  CHECK_THAT(height->high, WithinAbs(-2.5 + 4.302652729911275 * std::sqrt(0.1 * 1.5), 1e-8));
 }
 
-// With a true coverage of 95 %, fewer than 88 of 100 happen once in 700 draws (binomial).
-TEST_CASE("profile: nominal 95 % intervals cover the truth of 100 simulated sweeps") {
-  const Surface truth{
-      .E = 1.7, .A = 0.4 * std::pow(1e3, 0.5), .B = 0.4 * std::pow(1e5, 0.6), .alpha = 0.5, .beta = 0.6};
-  const PowerSum start{.log_floor = std::log(truth.E),
-                       .terms = {{std::log(truth.A), truth.alpha}, {std::log(truth.B), truth.beta}}};
-  int E = 0, alpha = 0, beta = 0;
-  for (int sweep = 0; sweep < 100; ++sweep) {
-    std::mt19937_64 random(3000 + sweep);
-    std::normal_distribution<double> normal(0, 0.004);
-    const auto points =
-        grid_points(truth, {1e3, 4e3, 1.6e4, 6.4e4}, {1e5, 4e5, 1.6e6}, 3, [&](int) { return normal(random); });
-    const auto intervals =
-        profile_intervals({column(points, &Point::N), column(points, &Point::D)}, column(points, &Point::L),
-                          independent_groups(points), std::nullopt, start, {"E", "alpha", "beta"});
-    const auto holds = [&](const char* name, double value) {
-      return !intervals.contains(name) || (intervals[name][0] <= value && value <= intervals[name][1]);
-    };
-    E += holds("E", truth.E);
-    alpha += holds("alpha", truth.alpha);
-    beta += holds("beta", truth.beta);
+TEST_CASE("profile: a nonlinear interval ends where the best law with the quantity held is rejected, by brute force") {
+  // L = E + A x^-alpha at 8 points; E held on a fine grid, A by linear least squares in ln L over a grid of alpha.
+  const double x[] = {1, 2, 4, 8, 16, 32, 64, 128};
+  const double bumps[] = {.003, -.002, .001, -.004, .002, .003, -.001, -.002};
+  std::vector<double> xs, losses;
+  for (int i = 0; i < 8; ++i) {
+    xs.push_back(x[i]);
+    losses.push_back((1.5 + std::pow(x[i], -0.4)) * std::exp(bumps[i]));
   }
-  INFO(E << ", " << alpha << ", " << beta << " of 100");
-  for (const int count : {E, alpha, beta}) CHECK(count >= 88);
+  const PowerSum start{.log_floor = std::log(1.5), .terms = {{0, 0.4}}};
+  const LawProfile profile({xs}, losses, {0, 1, 2, 3, 4, 5, 6, 7}, std::nullopt, start);
+  const auto found = profile.interval([](const PowerSum& law) { return law.log_floor; });
+  REQUIRE(found);
+  const auto squares_with = [&](double E) {
+    // Fixed-floor fits are an independent path of the library: four lines of PowerSumObjective without a floor to find.
+    PowerSumObjective objective({xs}, losses, 1e6, E);
+    return minimise(objective, objective.to_coordinates(start)).objective;
+  };
+  PowerSumObjective whole({xs}, losses, 1e6);
+  const double lowest = minimise(whole, whole.to_coordinates(start)).objective;
+  // t(.975, 5) = 2.570582 (scipy.stats.t.ppf(.975, 5)).
+  const double limit = lowest * (1 + 2.5705818366147395 * 2.5705818366147395 / 5);
+  CHECK_THAT(squares_with(std::exp(found->low)) / limit, WithinAbs(1, 1e-6));
+  CHECK_THAT(squares_with(std::exp(found->high)) / limit, WithinAbs(1, 1e-6));
+  CHECK(found->low < std::log(1.5));
+  CHECK(found->high > std::log(1.5));
+  // Skew, as a floor's interval is: longer below.
+  const double centre = profile.law().log_floor;
+  CHECK(centre - found->low > found->high - centre);
 }
 
 TEST_CASE("profile: groups that are not more than parameters bear no interval") {
-  CHECK(profile_intervals({{1, 2, 4}}, {9, 5, 3}, {0, 1, 2}, std::nullopt, {.log_floor = 0, .terms = {{2, 1}}},
-                          {"E", "alpha"})
-            .empty());
+  const LawProfile profile({{1, 2, 4}}, {9, 5, 3}, {0, 1, 2}, std::nullopt, {.log_floor = 0, .terms = {{2, 1}}});
+  CHECK(profile.freedom() == 0);
+  CHECK_FALSE(profile.interval([](const PowerSum& law) { return law.terms[0].exponent; }));
 }

@@ -125,10 +125,20 @@ std::string fits_section(const Sweep& sweep) {
             interval_cell(law, "E", law.irreducible, true) + interval_cell(law, "A", law.a, law.a != 0) +
             interval_cell(law, "alpha", law.alpha, law.alpha != 0) + interval_cell(law, "B", law.b, law.b != 0) +
             interval_cell(law, "beta", law.beta, law.beta != 0) + "</tr>";
-    for (const std::string& flag : law.flags)
-      warnings += "<li><b>" + html_escape(law.series + " " + law.form + (law.paired ? ", paired" : "")) +
-                  "</b>: " + html_escape(flag) + "</li>";
   }
+  // Each doubt once, however many fits share it; scaling.json has the gravest first.
+  constexpr size_t shown_doubts = 6;
+  size_t doubts = 0;
+  for (const auto& doubt : at_path(sweep.scaling, "doubts")) {
+    if (text_at(doubt, "severity") == "note" || ++doubts > shown_doubts) continue;
+    std::vector<std::string> in;
+    for (const auto& place : at_path(doubt, "in"))
+      if (place.is_string() && in.size() < 4) in.push_back(place.get<std::string>());
+    const size_t more = at_path(doubt, "in").size() - in.size();
+    if (more > 0) in.push_back(fmt::format("{} more", more));
+    warnings += "<li><b>" + html_escape(joined(in, ", ")) + "</b>: " + html_escape(text_at(doubt, "text")) + "</li>";
+  }
+  if (doubts > shown_doubts) warnings += fmt::format("<li>{} more in scaling.json</li>", doubts - shown_doubts);
   if (!warnings.empty())
     warnings = "<details open><summary>What to doubt in these fits</summary><ul>" + warnings + "</ul></details>";
   return "<section class=\"card\" id=\"fits\"><h2>Fits</h2><p>L(N, D) = E + A N<sup>−α</sup> + B D<sup>−β</sup>: loss "

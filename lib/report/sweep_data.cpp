@@ -143,8 +143,7 @@ void add_laws(const Json& forms, const std::string& series, bool paired, std::ve
             .alpha = number_at(values, "alpha").value_or(0),
             .b = number_at(values, "B").value_or(0),
             .beta = number_at(values, "beta").value_or(0),
-            .intervals = {},
-            .flags = {}};
+            .intervals = {}};
     for (const auto& [name, interval] : at_path(values, "intervals").items())
       if (interval.is_array() && interval.size() == 2 && interval[0].is_number() && interval[1].is_number())
         law.intervals[name] = {interval[0].get<double>(), interval[1].get<double>()};
@@ -153,8 +152,6 @@ void add_laws(const Json& forms, const std::string& series, bool paired, std::ve
     if (law.intervals.count("E") && widened.is_array() && widened.size() == 2 && widened[0].is_number() &&
         widened[1].is_number())
       law.intervals["E"] = {widened[0].get<double>(), widened[1].get<double>()};
-    for (const auto& flag : at_path(values, "flags"))
-      if (flag.is_string()) law.flags.push_back(flag.get<std::string>());
     laws.push_back(std::move(law));
   }
 }
@@ -226,9 +223,10 @@ Sweep read_sweep(const fs::path& folder) {
     sweep.certificate = read_optional(folder / "certificate.json", sweep.notes);
   for (const Json& variant : at_path(sweep.certificate, "variants"))
     if (at_path(variant, "passed") == false)
-      sweep.notes.push_back(fmt::format("{} is not proven: checks of its certificate fail (certificate.json), so its "
-                                        "runs may not be what their name says.",
-                                        text_at(variant, "name")));
+      sweep.notes.push_back(
+          fmt::format("{} is not proven: checks of its certificate fail (certificate.json), so its "
+                      "runs may not be what their name says.",
+                      text_at(variant, "name")));
   sweep.name = text_at(sweep.spec, "name");
   if (sweep.name.empty()) sweep.name = text_at(plan, "name");
   if (sweep.name.empty()) sweep.name = fs::weakly_canonical(folder).filename().string();

@@ -48,7 +48,6 @@ struct Law {
   bool no_law = false;  ///< the loss does not fall: nothing to quote
   double irreducible = 0, a = 0, alpha = 0, b = 0, beta = 0;
   std::map<std::string, std::pair<double, double>> intervals;  ///< by the name in the file
-  std::vector<std::string> flags;
 
   double at(double n, double d) const;
 };

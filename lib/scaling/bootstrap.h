@@ -50,9 +50,10 @@ std::optional<Interval> replicate_interval(std::vector<double> values, int faile
 /// badly. The deviations are kept as they are: their variance (1 - 1/m) sigma^2 and the sigma^2 / m that is in the
 /// means add up to sigma^2, so that a factor sqrt(m / (m - 1)) would count seeds twice. 400 simulated sweeps of 3
 /// seeds, noise .004, nominal 95 %: E covered in 97.5 % (12 cells), 95.5 % (20 cells), 96.0 % (12 cells with a random
-/// misfit of .01 each); bootstrap_test.cpp repeats 100. Where groups hold several points of the design (the checkpoints of one
-/// run), the residuals of whole runs are drawn in the same manner, each run's vector freed of what it fixes itself,
-/// (I - H)^(-1/2) e (CR2: Bell and McCaffrey 2002): 1,000 simulated tables of 24 runs with 6 checkpoints give 93 to 96
+/// misfit of .01 each); bootstrap_test.cpp repeats 100. Where groups hold several points of the design (the checkpoints
+/// of one run), the residuals of whole runs are drawn in the same manner, each run's vector freed of what it fixes
+/// itself, (I - H)^(-1/2) e (CR2: Bell and McCaffrey 2002): 1,000 simulated tables of 24 runs with 6 checkpoints give
+/// 93 to 96
 /// %. Where runs have different numbers of rows, or are no more than parameters, whole groups are drawn (Efron and
 /// Tibshirani 1993, section 9.5): 94 to 99 %. Not tried again: each run's own residuals with a random sign (wild
 /// bootstrap), which covers 89 to 93 %, because Huber's loss feels that no residual ever moves through 0.

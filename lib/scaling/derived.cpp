@@ -12,9 +12,10 @@ bool falls_with_both(const PowerSum& law) { return law.terms[0].exponent > 0 && 
 /// A law without an optimum has no such quantity.
 LawQuantity quantity(const char* name, std::function<double(const PowerSum&)> of, bool positive = true) {
   return {.name = name,
-          .of = [of = std::move(of)](const PowerSum& law) {
-            return falls_with_both(law) ? of(law) : std::numeric_limits<double>::quiet_NaN();
-          },
+          .of =
+              [of = std::move(of)](const PowerSum& law) {
+                return falls_with_both(law) ? of(law) : std::numeric_limits<double>::quiet_NaN();
+              },
           .positive = positive};
 }
 

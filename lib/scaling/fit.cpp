@@ -19,9 +19,7 @@
 namespace attnscale {
 namespace {
 
-using Flags = std::vector<std::string>;
-
-std::vector<double> column(const std::vector<Point>& points, double Point::*member) {
+std::vector<double> column(const std::vector<Point>& points, double Point::* member) {
   std::vector<double> values;
   for (const auto& point : points) values.push_back(point.*member);
   return values;
@@ -86,7 +84,7 @@ Json paired_summary(const Json& sharper) {
 }
 
 /// The one-variable form of `points`; `held` is the variable that should be the same everywhere.
-Form one_variable(const std::string& symbol, std::vector<Point> points, double Point::*along, double Point::*held,
+Form one_variable(const std::string& symbol, std::vector<Point> points, double Point::* along, double Point::* held,
                   const std::string& choice) {
   Form form{.name = "L(" + symbol + ")",
             .symbols = {symbol},
@@ -99,10 +97,10 @@ Form one_variable(const std::string& symbol, std::vector<Point> points, double P
   const auto others = column(form.points, held);
   if (others.front() > 0 && distinct_values(others) > 1) {
     const char* other = symbol == "N" ? "D" : "N";
-    form.flags.push_back(
-        fmt::format("the points differ in {} too (by {:.3g}x): the exponent mixes both; run every {} at "
-                    "the same {}",
-                    other, span(others), symbol, other));
+    form.flags.push_back({"mixes_N_and_D", Severity::warning,
+                          fmt::format("the points differ in {} too (by {:.3g}x): the exponent mixes both; run every {} "
+                                      "at the same {}",
+                                      other, span(others), symbol, other)});
   }
   return form;
 }
@@ -179,26 +177,30 @@ Json fit_report(const std::vector<Point>& points, const FitReportOptions& option
   check_fixed_E(done, options);
   Json report = {{"n_points", done.size()}, {"n_runs", runs.size()}, {"n_cells", 0}, {"forms", Json::object()}};
   Flags flags;
-  if (auto flag = unfinished_flag(points); !flag.empty()) flags.push_back(std::move(flag));
-  if (auto flag = flagged_note(points, options.keep_flagged); !flag.empty()) flags.push_back(std::move(flag));
+  if (auto flag = unfinished_flag(points); !flag.empty())
+    flags.push_back({"unfinished_runs", Severity::warning, std::move(flag)});
+  if (auto flag = flagged_note(points, options.keep_flagged); !flag.empty())
+    flags.push_back({"flagged_runs", Severity::warning, std::move(flag)});
   const bool has_N = !done.empty() && done.front().N > 0, has_D = !done.empty() && done.front().D > 0;
-  if (done.empty()) flags.push_back("nothing is fitted: no run is done");
+  if (done.empty())
+    flags.push_back({"nothing_fitted", Severity::error, "nothing is fitted: no run is done; finish some"});
   else {
     const auto cells = design_cells(column(done, &Point::N), column(done, &Point::D));
     report["n_cells"] = 1 + *std::max_element(cells.begin(), cells.end());
   }
   Flags mixed;
   if (variants.size() > 1)
-    mixed.push_back(
-        fmt::format("mixes {} variants ({}): their differences count as misfit of one common law; read the "
-                    "fits per variant",
-                    variants.size(), fmt::join(variants, ", ")));
+    mixed.push_back({"mixes_variants", Severity::note,
+                     fmt::format("mixes {} variants ({}): their differences count as misfit of one common law; read "
+                                 "the fits per variant",
+                                 variants.size(), fmt::join(variants, ", "))});
 
   const bool paired =
       !done.empty() && std::all_of(done.begin(), done.end(), [](const Point& point) { return point.paired_L > 0; });
   const auto try_form = [&](Form form, Identifiability check) {
     if (!check.refusal.empty()) {
-      flags.push_back(fmt::format("{} is not fitted: {}", form.name, check.refusal));
+      flags.push_back(
+          {"not_fitted_" + form.name, Severity::error, fmt::format("{} is not fitted: {}", form.name, check.refusal)});
       return;
     }
     form.flags.insert(form.flags.begin(), mixed.begin(), mixed.end());
@@ -239,7 +241,10 @@ Json fit_report(const std::vector<Point>& points, const FitReportOptions& option
     try_form(std::move(form), std::move(check));
   }
   if (has_N && has_D) add_compute_forms(done, floor_is_free, options, try_form, report);
-  report["flags"] = flags;
+  report["flags"] = to_json(flags);
+  Doubts doubts;
+  add_doubts(report, "", doubts);
+  report["doubts"] = doubts.list();
   return report;
 }
 

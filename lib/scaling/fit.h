@@ -24,18 +24,21 @@ struct FitReportOptions {
 
 /// All laws that the points can bear, as JSON:
 ///
-///   {"n_points", "n_runs", "n_cells", "forms": {FORM: {...}}, "flags": ["..."]}
+///   {"n_points", "n_runs", "n_cells", "forms": {FORM: {...}}, "flags", "doubts"}
 ///
 /// FORM is "L(N,D)", "L(N)" (for each size the points with the most tokens), "L(D)" (for each
 /// token count the points with the most parameters) or "L(C)" (those that no cheaper one beats), and holds E, A, alpha
 /// (B, beta), objective, gradient_norm, n_points, n_cells, starts, condition_number, second_opinion (variable
 /// projection), points, rms_log_residual, compute_optimal (of L(N,D): where budgets go best), intervals (95 %, by
-/// interval_method: "profile t" where groups are cells, else "bootstrap"), bootstrap_intervals, resampling, lack_of_fit (where cells have several seeds), truth
-/// (where it is known) and flags. A form that the points cannot bear is absent, and a flag says why and what to run
-/// next. Points whose status is not "done" are counted and named in a flag; points with flags of their own are counted
-/// and left out. No value is NaN or null.
+/// interval_method: "profile t" where groups are cells, else "bootstrap"), bootstrap_intervals, resampling, lack_of_fit
+/// (where cells have several seeds), truth (where it is known) and flags. A form that the points cannot bear is absent,
+/// and a flag says why and what to run next. Points whose status is not "done" are counted and named in a flag; points
+/// with flags of their own are counted and left out. No value is NaN or null.
 ///
 /// Beside the forms stand "isoflop" (isoflop_report, where runs share budgets) and "laws" (compare_laws).
+///
+/// Flags are [{"id", "severity", "text"}]; "doubts" are all of them once, the same one of several forms in one line
+/// (Doubts), the gravest first.
 ///
 /// Where the loss does not fall with a variable the form says so under "no_law", and what cannot be known then has no
 /// interval.

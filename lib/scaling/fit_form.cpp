@@ -11,16 +11,14 @@
 #include "scaling/derived.h"
 #include "scaling/identifiability.h"
 #include "scaling/lack_of_fit.h"
-#include "scaling/power_law.h"
 #include "scaling/law_intervals.h"
+#include "scaling/power_law.h"
 #include "scaling/statistics.h"
 #include "scaling/trend.h"
 #include "scaling/variable_projection.h"
 
 namespace attnscale {
 namespace {
-
-using Flags = std::vector<std::string>;
 
 // Of a lowest loss of 1.7, 1e-3 is .0017: what is left of E then is smaller than seeds scatter.
 constexpr double bound_share = 1e-3;
@@ -29,14 +27,14 @@ constexpr double bound_share = 1e-3;
 void flag_optimum(const Form& form, const PowerSum& law, const Minimum& optimum, double smallest_loss, double rms,
                   bool floor_is_free, Flags& flags) {
   if (!(optimum.gradient_norm < 1e-8))
-    flags.push_back(
-        fmt::format("the walk ended with a gradient of {:.1e}, above 1e-8: the optimum is not certain; "
-                    "look for outliers or add points",
-                    optimum.gradient_norm));
+    flags.push_back({"not_converged", Severity::error,
+                     fmt::format("the walk ended with a gradient of {:.1e}, above 1e-8: the optimum is not certain; "
+                                 "look for outliers or add points",
+                                 optimum.gradient_norm)});
   if (floor_is_free && std::exp(law.log_floor) < bound_share * smallest_loss)
-    flags.push_back(
-        "E is at its lower bound 0: the points show no floor; run larger sizes and more tokens until the "
-        "curve bends, or fix E");
+    flags.push_back({"no_floor", Severity::warning,
+                     "E is at its lower bound 0: the points show no floor; run larger sizes and more tokens until the "
+                     "curve bends, or fix E"});
   for (size_t k = 0; k < form.symbols.size(); ++k) {
     const auto& symbol = form.symbols[k];
     const auto& term = law.terms[k];
@@ -44,18 +42,19 @@ void flag_optimum(const Form& form, const PowerSum& law, const Minimum& optimum,
     const auto term_at = [&](double x) { return std::exp(term.log_coefficient - term.exponent * std::log(x)); };
     // An exponent near 0 turns the term into a second floor, as a vanished coefficient does.
     if (std::abs(term_at(*smallest) - term_at(*largest)) < std::max(1e-4, rms) * smallest_loss)
-      flags.push_back(
-          fmt::format("the loss does not depend on {} by more than the residuals scatter: {}, its coefficient and E "
-                      "cannot be told apart; widen the span of {}",
-                      symbol, form.exponents[k], symbol));
+      flags.push_back({"independent_of_" + symbol, Severity::error,
+                       fmt::format("the loss does not depend on {} by more than the residuals scatter: {}, its "
+                                   "coefficient and E cannot be told apart; widen the span of {}",
+                                   symbol, form.exponents[k], symbol)});
     else if (term.exponent <= 0)
-      flags.push_back(
-          fmt::format("the loss does not fall with {} ({} = {:.3g}): this is no scaling law; check the "
-                      "learning rate of the larger runs",
-                      symbol, form.exponents[k], term.exponent));
+      flags.push_back({"no_fall_" + symbol, Severity::error,
+                       fmt::format("the loss does not fall with {} ({} = {:.3g}): this is no scaling law; check the "
+                                   "learning rate of the larger runs",
+                                   symbol, form.exponents[k], term.exponent)});
     else if (term.exponent > 3)
-      flags.push_back(fmt::format("{} = {:.3g}: only the smallest {} differs from the rest; add values near it",
-                                  form.exponents[k], term.exponent, symbol));
+      flags.push_back({"one_value_decides_" + symbol, Severity::warning,
+                       fmt::format("{} = {:.3g}: only the smallest {} differs from the rest; add values near it",
+                                   form.exponents[k], term.exponent, symbol)});
   }
 }
 
@@ -68,10 +67,11 @@ void add_lack_of_fit(const Form& form, const std::vector<int>& group, const FitR
   out["seed_noise"] = test->seed_noise;
   if (test->p < 0.01)
     flags.push_back(
-        fmt::format("lack of fit: cells miss the law by more than their seeds scatter (F = {:.3g}, p = {:.1g}); "
-                    "the intervals include it as random, but E and the exponents may be biased; drop the "
-                    "smallest runs, tune the learning rate per size, or train longer",
-                    test->F, test->p));
+        {"lack_of_fit", Severity::warning,
+         fmt::format("lack of fit: cells miss the law by more than their seeds scatter (F = {:.3g}, p = {:.1g}); "
+                     "the intervals include it as random, but E and the exponents may be biased; drop the "
+                     "smallest runs, tune the learning rate per size, or train longer",
+                     test->F, test->p)});
 }
 
 /// A 95 % interval of each quantity that the points determine.
@@ -91,9 +91,10 @@ class IntervalWriter {
         resampled[quantity.name] = {interval->low, interval->high};
       const auto interval = intervals_.of(quantity, value);
       if (!interval) {
-        flags_.push_back(
-            fmt::format("the interval of {} is unbounded: the points do not determine it; widen the spans",
-                        quantity.name));
+        const auto k = variable_of(quantity.name);
+        flags_.push_back({"unbounded_" + (k ? form_.symbols[*k] : quantity.name), Severity::warning,
+                          fmt::format("the interval of {} is unbounded: the points do not determine it; widen the {}",
+                                      quantity.name, k ? "span of " + form_.symbols[*k] : "spans")});
         continue;
       }
       found[quantity.name] = {interval->low, interval->high};
@@ -115,8 +116,9 @@ class IntervalWriter {
   bool may_have_floor(double E, bool floor_is_free) {
     if (!floor_is_free) return false;
     if (E < floor_) {
-      flags_.push_back(
-          "no interval of E: with the optimum at the bound, nothing says how far E may be above it");
+      flags_.push_back({"no_floor", Severity::warning,
+                        "no interval of E: with the optimum at the bound, nothing says how far E may be above it; run "
+                        "larger sizes and more tokens, or fix E"});
       return false;
     }
     return std::all_of(trends_.begin(), trends_.end(), [](const Trend& trend) { return trend.falls; });
@@ -124,14 +126,19 @@ class IntervalWriter {
 
   void flag_width(const std::string& name, const Interval& interval) {
     if (name == "E" && interval.low < floor_)
-      flags_.push_back(
-          "the interval of E reaches 0: the points do not bound the floor from below; run larger sizes and more "
-          "tokens");
+      flags_.push_back({"floor_unbounded", Severity::warning,
+                        "the interval of E reaches 0: the points do not bound the floor from below; run larger sizes "
+                        "and more tokens"});
     const auto found = std::find(form_.exponents.begin(), form_.exponents.end(), name);
     if (found != form_.exponents.end() && (interval.low <= 0 || interval.high - interval.low > 2))
-      flags_.push_back(fmt::format(
-          "the interval of {} is [{:.3g}, {:.3g}]: the points hardly determine it; widen the span of {}", name,
-          interval.low, interval.high, form_.symbols[static_cast<size_t>(found - form_.exponents.begin())]));
+      flag_exponent(name, interval, form_.symbols[static_cast<size_t>(found - form_.exponents.begin())]);
+  }
+
+  void flag_exponent(const std::string& name, const Interval& interval, const std::string& symbol) {
+    flags_.push_back({"wide_interval_" + symbol, Severity::warning,
+                      fmt::format("the interval of {} is [{:.3g}, {:.3g}]: the points hardly determine it; widen the "
+                                  "span of {}",
+                                  name, interval.low, interval.high, symbol)});
   }
 
   const Form& form_;
@@ -153,8 +160,9 @@ void add_intervals(const Form& form, const Bootstrap& resampled, const LawInterv
                        {"failed", resampled.failed},
                        {"level", 0.95}};
   if (resampled.laws.empty()) {
-    flags.push_back(fmt::format("no intervals: {} independent {} leave nothing to resample; add {}", resampled.groups,
-                                resampled.groups == 1 ? "group" : "groups", "sizes or token counts"));
+    flags.push_back({"no_intervals", Severity::error,
+                     fmt::format("no intervals: {} independent {} leave nothing to resample; add sizes or token counts",
+                                 resampled.groups, resampled.groups == 1 ? "group" : "groups")});
     return;
   }
   const auto falls = [](const Trend& trend) { return trend.falls; };
@@ -178,8 +186,10 @@ void add_truth(const Form& form, const FitReportOptions& options, Json& out, Fla
   if (options.validation_error) known["validation_error"] = *options.validation_error;
   out["truth"] = std::move(known);
   if (form.symbols.size() == 1 && form.symbols.front() != "C")
-    flags.push_back(fmt::format(
-        "E of {} holds what the other variable leaves unlearned: expect it above the true {:.6g}", form.name, truth));
+    flags.push_back({"E_of_one_variable", Severity::note,
+                     fmt::format("E of {} holds what the other variable leaves unlearned: expect it above the true "
+                                 "{:.6g}; read E of L(N,D)",
+                                 form.name, truth)});
 }
 
 // More points make the projection slow, and its opinion no better.
@@ -210,8 +220,10 @@ void ask_second_opinion(PowerSumObjective& objective, const Form& form, LawFit& 
          {"agrees", std::abs(apart) <= 1e-9}};
   if (std::isfinite(opinion.condition_number)) out["condition_number"] = opinion.condition_number;
   if (apart > 1e-9)
-    flags.push_back(
-        fmt::format("variable projection ended {:.1e} above this optimum: no second opinion confirms it", apart));
+    flags.push_back({"unconfirmed_optimum", Severity::warning,
+                     fmt::format("variable projection ended {:.1e} above this optimum: no second opinion confirms it; "
+                                 "look for outliers, or add points",
+                                 apart)});
 }
 
 double largest_compute(const Form& form) {
@@ -237,11 +249,13 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
   Json out;
   const auto trends = loss_trends(form.x, losses, form.symbols);
   Flags flags;
-  for (const auto& trend : trends)
-    for (const auto& text : {trend.reason, trend.warning})
-      if (!text.empty()) flags.push_back(text);
+  for (size_t k = 0; k < trends.size(); ++k) {
+    if (!trends[k].reason.empty()) flags.push_back({"no_fall_" + form.symbols[k], Severity::error, trends[k].reason});
+    if (!trends[k].warning.empty())
+      flags.push_back({"rises_at_the_end_" + form.symbols[k], Severity::warning, trends[k].warning});
+  }
   if (!flags.empty() && std::any_of(trends.begin(), trends.end(), [](const Trend& trend) { return !trend.falls; }))
-    out["no_law"] = flags.front();
+    out["no_law"] = flags.front().text;
   flags.insert(flags.end(), form.flags.begin(), form.flags.end());
   flags.insert(flags.end(), doubts.begin(), doubts.end());
   for (const auto& quantity : law_quantities(form.exponents)) {
@@ -249,7 +263,8 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
     if (std::isfinite(value)) out[quantity.name] = value;
     else
       flags.push_back(
-          fmt::format("{} is too large for a number: the law has degenerated; widen the spans", quantity.name));
+          {"degenerate", Severity::error,
+           fmt::format("{} is too large for a number: the law has degenerated; widen the spans", quantity.name)});
   }
   if (!floor_is_free) out["E_fixed"] = true;
   out["objective"] = fit.objective;
@@ -294,7 +309,7 @@ Json fit_form(const Form& form, const FitReportOptions& options) {
       out["compute_optimal"] = std::move(derived);
   }
   if (options.true_bayes_loss && floor_is_free) add_truth(form, options, out, flags);
-  out["flags"] = flags;
+  out["flags"] = to_json(flags);
   return out;
 }
 

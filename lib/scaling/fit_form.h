@@ -5,6 +5,7 @@
 
 #include "core/json.h"
 #include "scaling/fit.h"
+#include "scaling/flags.h"
 
 namespace attnscale {
 
@@ -16,7 +17,7 @@ struct Form {
   std::vector<double> losses;                   ///< what is fitted, nats per token
   std::vector<Point> points;
   std::string choice;  ///< which points, in words
-  std::vector<std::string> flags;
+  Flags flags;
 };
 
 /// The form's law with everything that fit_report says about it.

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "scaling/fit.h"
+#include "scaling/flags.h"
 
 namespace attnscale {
 namespace {
@@ -16,11 +17,6 @@ std::string formula(const std::string& name) {
   if (name == "L(N,D)") return "L(N,D) = E + A N^-alpha + B D^-beta";
   const auto variable = name.substr(2, 1);
   return fmt::format("{} = E + A {}^-alpha", name, variable);
-}
-
-void add_flags(const Json& of, std::string& text, const std::string& indent) {
-  if (!of.contains("flags")) return;
-  for (const auto& flag : of["flags"]) text += fmt::format("{}! {}\n", indent, flag.get<std::string>());
 }
 
 /// `irreducible loss: fitted x [lo, hi] / true y (covered)`, and what the paired fit says where there is one.
@@ -85,7 +81,6 @@ std::string isoflop_text(const Json& fit) {
                             law["exponent_interval"][1].get<double>());
       text += fmt::format(", {} budgets\n", found["budgets"].size());
     }
-    add_flags(found, text, "  ");
   }
   return text;
 }
@@ -107,7 +102,6 @@ std::string laws_text(const Json& fit) {
 std::string fit_text(const Json& fit) {
   auto text = fmt::format("{} points, {} runs, {} distinct (N, D); intervals are 95 %\n",
                           fit["n_points"].get<int64_t>(), fit["n_runs"].get<int64_t>(), fit["n_cells"].get<int64_t>());
-  add_flags(fit, text, "");
   std::string floor;
   for (const auto& [name, form] : fit["forms"].items()) {
     text += fmt::format("\n{}   ({} points: {})\n", formula(name), form["n_points"].get<int64_t>(),
@@ -117,12 +111,13 @@ std::string fit_text(const Json& fit) {
         text += fmt::format("  {:<6} {}{}\n", quantity, with_interval(form, quantity),
                             std::string(quantity) == "E" && form.contains("E_fixed") ? " (fixed)" : "");
     text += certificate(form) + best_budgets(form);
-    add_flags(form, text, "  ");
     // The first form is the one with the fewest unlearned remainders: L(N,D) where it exists.
     if (floor.empty() && form.contains("E") && !form.contains("E_fixed") && !form.contains("no_law"))
       floor = floor_line(name, form);
   }
   text += isoflop_text(fit) + laws_text(fit);
+  if (fit.contains("doubts") && !fit["doubts"].empty())
+    text += "\nWhat to doubt, and what to run next\n" + doubts_text(fit["doubts"]);
   if (!floor.empty()) text += "\n" + floor + "\n";
   return text;
 }

@@ -37,10 +37,11 @@ double correlation(const std::vector<double>& x, const std::vector<double>& y) {
   return ab / std::sqrt(aa * bb);
 }
 
-void flag_span(const std::vector<double>& x, const std::string& symbol, std::vector<std::string>& flags) {
+void flag_span(const std::vector<double>& x, const std::string& symbol, Flags& flags) {
   if (const double ratio = span(x); ratio < short_span)
     flags.push_back(
-        fmt::format("{} spans only {:.3g}x: its exponent is hardly determined; {}", symbol, ratio, more_of(symbol)));
+        {"short_span_" + symbol, Severity::warning,
+         fmt::format("{} spans only {:.3g}x: its exponent is hardly determined; {}", symbol, ratio, more_of(symbol))});
 }
 
 std::string too_few(const std::string& symbol, const std::vector<double>& x, int wanted) {
@@ -93,15 +94,16 @@ Identifiability identify_parametric(const std::vector<double>& N, const std::vec
   if (!result.refusal.empty()) return result;
   const double together = correlation(N, D);
   if (std::abs(together) > 0.95)
-    result.flags.push_back(
-        fmt::format("N and D move together (correlation of their logarithms {:.3f}): which of them "
-                    "lowers the loss is not determined; vary one while the other is held",
-                    together));
+    result.flags.push_back({"N_and_D_in_step", Severity::error,
+                            fmt::format("N and D move together (correlation of their logarithms {:.3f}): which of them "
+                                        "lowers the loss is not determined; vary one while the other is held",
+                                        together)});
   if (cells < parameters + 3)
     result.flags.push_back(
-        fmt::format("only {} distinct (N, D) for {} parameters: the fit can hardly be contradicted; "
-                    "add sizes or token counts",
-                    cells, parameters));
+        {"few_cells", Severity::warning,
+         fmt::format("only {} distinct (N, D) for {} parameters: the fit can hardly be contradicted; "
+                     "add sizes or token counts",
+                     cells, parameters)});
   flag_span(N, "N", result.flags);
   flag_span(D, "D", result.flags);
   return result;
@@ -113,8 +115,10 @@ Identifiability identify_power_law(const std::vector<double>& x, bool floor_is_f
   result.refusal = too_few(symbol, x, parameters);
   if (!result.refusal.empty()) return result;
   if (const int count = distinct_values(x); count < parameters + 2)
-    result.flags.push_back(fmt::format("only {} values of {} for {} parameters: the fit can hardly be contradicted; {}",
-                                       count, symbol, parameters, more_of(symbol)));
+    result.flags.push_back(
+        {"few_values_" + symbol, Severity::warning,
+         fmt::format("only {} values of {} for {} parameters: the fit can hardly be contradicted; {}", count, symbol,
+                     parameters, more_of(symbol))});
   flag_span(x, symbol, result.flags);
   return result;
 }

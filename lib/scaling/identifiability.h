@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "scaling/flags.h"
 #include "scaling/table.h"
 
 namespace attnscale {
@@ -18,8 +19,8 @@ std::vector<int> design_cells(const std::vector<double>& N, const std::vector<do
 
 /// Whether a law can be told from these points, in words.
 struct Identifiability {
-  std::string refusal;             ///< why it cannot be fitted, and what to run next; empty if it can
-  std::vector<std::string> flags;  ///< what to mistrust although it can
+  std::string refusal;  ///< why it cannot be fitted, and what to run next; empty if it can
+  Flags flags;          ///< what to mistrust although it can
 };
 
 /// For L(N, D): three sizes and three token counts, more cells than parameters, N and D not in step.

@@ -117,23 +117,28 @@ void flag_grid(const Profile& profile, double log_N, IsoFlopBudget& budget) {
   const double low = profile.log_N.front(), high = profile.log_N.back();
   const auto name = fmt::format("budget {:.3g}", budget.C);
   if (budget.at_edge) {
-    budget.flags.push_back(fmt::format(
-        "{}: no minimum within its sizes ({:.3g} to {:.3g}), so that it is not in the law; run {} sizes", name,
-        std::exp(low), std::exp(high), profile.loss.front() < profile.loss.back() ? "smaller" : "larger"));
+    budget.flags.push_back(
+        {"isoflop_edge", Severity::error,
+         fmt::format("{}: no minimum within its sizes ({:.3g} to {:.3g}), so that it is not in the law; run {} sizes",
+                     name, std::exp(low), std::exp(high),
+                     profile.loss.front() < profile.loss.back() ? "smaller" : "larger")});
     return;
   }
   if (const double off = log_N - 0.5 * (low + high); std::abs(off) > 0.25 * (high - low))
-    budget.flags.push_back(fmt::format("{}: the grid is off centre, which biases a parabola; add {} sizes", name,
-                                       off > 0 ? "larger" : "smaller"));
+    budget.flags.push_back({"isoflop_off_centre", Severity::warning,
+                            fmt::format("{}: the grid is off centre, which biases a parabola; add {} sizes", name,
+                                        off > 0 ? "larger" : "smaller")});
   if (high - low > 2 * std::log(8.0))
-    budget.flags.push_back(fmt::format(
-        "{}: sizes span {:.3g}x, which biases a parabola by percents even without noise; stay within 8x of the optimum",
-        name, std::exp(high - low)));
+    budget.flags.push_back({"isoflop_wide", Severity::warning,
+                            fmt::format("{}: sizes span {:.3g}x, which biases a parabola by percents even without "
+                                        "noise; stay within 8x of the optimum",
+                                        name, std::exp(high - low))});
   const auto [least, most] = std::minmax_element(profile.loss.begin(), profile.loss.end());
   if (*most - *least < 0.01 * *least)
-    budget.flags.push_back(fmt::format(
-        "{}: the loss varies by less than 1 % over its sizes: the minimum is hardly determined; span more sizes",
-        name));
+    budget.flags.push_back({"isoflop_flat", Severity::warning,
+                            fmt::format("{}: the loss varies by less than 1 % over its sizes: the minimum is hardly "
+                                        "determined; span more sizes",
+                                        name)});
 }
 
 /// Weighted least squares of ln y over ln C.
@@ -172,16 +177,21 @@ void fit_budget_laws(IsoFlopFit& fit) {
     weights.push_back(errors ? 1 / (budget.log_error * budget.log_error) : 1);
   }
   if (log_C.size() < 2) {
-    fit.flags.push_back("no law of the best size: fewer than two budgets bracket a minimum; run other sizes at them");
+    fit.flags.push_back({"isoflop_no_law", Severity::error,
+                         "no law of the best size: fewer than two budgets bracket a minimum; run other sizes at them"});
     return;
   }
   fit.fitted = true;
   fit.N = budget_law(log_C, log_N, weights);
   fit.D = budget_law(log_C, log_D, weights);
-  if (log_C.size() < 3) fit.flags.push_back("two budgets give a line without an error; run a third");
-  if (const double ratio = std::exp(log_C.back() - log_C.front()); ratio < 30)
+  if (log_C.size() < 3)
     fit.flags.push_back(
-        fmt::format("budgets span only {:.3g}x: the exponents are hardly determined; add budgets over 100x", ratio));
+        {"isoflop_two_budgets", Severity::warning, "two budgets give a line without an error; run a third"});
+  if (const double ratio = std::exp(log_C.back() - log_C.front()); ratio < 30)
+    fit.flags.push_back({"isoflop_short_span", Severity::warning,
+                         fmt::format("budgets span only {:.3g}x: the exponents are hardly determined; add budgets over "
+                                     "100x",
+                                     ratio)});
 }
 
 Json law_json(const BudgetLaw& law, size_t budgets) {
@@ -195,7 +205,7 @@ Json law_json(const BudgetLaw& law, size_t budgets) {
 
 Json fit_json(const IsoFlopFit& fit) {
   Json json = {{"budgets", Json::array()}};
-  std::vector<std::string> flags = fit.flags;
+  Flags flags = fit.flags;
   size_t used = 0;
   for (const auto& budget : fit.budgets) {
     Json entry = {{"C", budget.C}, {"sizes", budget.sizes}, {"at_edge", budget.at_edge}};
@@ -214,7 +224,7 @@ Json fit_json(const IsoFlopFit& fit) {
     json["N"] = law_json(fit.N, used);
     json["D"] = law_json(fit.D, used);
   }
-  json["flags"] = flags;
+  json["flags"] = to_json(flags);
   return json;
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "scaling/flags.h"
 #include "scaling/table.h"
 
 namespace attnscale {
@@ -22,7 +23,7 @@ struct IsoFlopBudget {
   double log_error = 0;  ///< standard error of ln N by the parabola's residuals; 0 where there are none
   int sizes = 0;         ///< distinct N
   bool at_edge = false;  ///< the best size is the smallest or the largest: no minimum was bracketed
-  std::vector<std::string> flags;
+  Flags flags;
 };
 
 /// A power law of the best size against the budget: coefficient C^exponent.
@@ -36,7 +37,7 @@ struct IsoFlopFit {
   std::vector<IsoFlopBudget> budgets;  ///< that bracket a minimum and those that do not, by C
   BudgetLaw N, D;
   bool fitted = false;  ///< at least two budgets bracket a minimum
-  std::vector<std::string> flags;
+  Flags flags;
 };
 
 /// Budgets of a table: runs whose C (the column, else 6 N D) agree within 5 %, with at least four sizes each. [budgets]

@@ -79,8 +79,7 @@ class Walk {
       const double missing = held - of.value;
       MatrixXd system = MatrixXd::Zero(size_ + 1, size_ + 1);
       for (int i = 0; i < size_; ++i)
-        for (int j = 0; j < size_; ++j)
-          system(i, j) = here.hessian[i * size_ + j] + multiplier * of.hessian(i, j);
+        for (int j = 0; j < size_; ++j) system(i, j) = here.hessian[i * size_ + j] + multiplier * of.hessian(i, j);
       system.topRightCorner(size_, 1) = of.gradient;
       system.bottomLeftCorner(1, size_) = of.gradient.transpose();
       VectorXd right(size_ + 1);
@@ -165,7 +164,8 @@ std::optional<double> crossing(Walk& walk, const Minimum& best, double from, dou
 LawProfile::LawProfile(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
                        const std::vector<int>& group, std::optional<double> fixed_E, const PowerSum& start)
     : objective_(group_means(x, losses, group, fixed_E)),
-      best_(minimise(objective_, objective_.to_coordinates(start), {.max_iterations = 500, .gradient_tolerance = 1e-12})),
+      best_(
+          minimise(objective_, objective_.to_coordinates(start), {.max_iterations = 500, .gradient_tolerance = 1e-12})),
       freedom_(objective_.num_points() - objective_.num_free()),
       lowest_loss_(*std::min_element(losses.begin(), losses.end())) {}
 

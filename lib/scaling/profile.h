@@ -28,7 +28,7 @@ class LawProfile {
   LawProfile(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
              const std::vector<int>& group, std::optional<double> fixed_E, const PowerSum& start);
 
-  double freedom() const { return freedom_; }           ///< G - parameters; below 1 there is no interval of anything
+  double freedom() const { return freedom_; }  ///< G - parameters; below 1 there is no interval of anything
   PowerSum law() const { return objective_.from_coordinates(best_.at); }  ///< least squares of the groups' means
   double lowest_loss() const { return lowest_loss_; }                     ///< of all points
 

@@ -20,8 +20,8 @@
 namespace attnscale {
 namespace {
 
-constexpr int checked_starts = 2;      // sweeps of each source that are searched from all starts too
-constexpr double worse_by = 4;         // of the seeds' noise
+constexpr int checked_starts = 2;  // sweeps of each source that are searched from all starts too
+constexpr double worse_by = 4;     // of the seeds' noise
 constexpr std::array<Bend, 2> bends = {Bend::threshold, Bend::coupling};
 
 /// Independent streams for independent draws (Steele, Lea and Flood 2014: SplitMix).
@@ -101,8 +101,8 @@ void check_intervals(const SimulatedSource& source, const std::vector<LawQuantit
   Bootstrap resampled;
   std::optional<LawProfile> profile;
   if (source.checkpoints)
-    resampled = bootstrap(objective, best, table.group, design_cells(table.x[0], table.x[1]),
-                          {options.replicates, seed});
+    resampled =
+        bootstrap(objective, best, table.group, design_cells(table.x[0], table.x[1]), {options.replicates, seed});
   else profile.emplace(table.x, table.losses, table.group, std::nullopt, law);
   const LawIntervals intervals(resampled, profile ? &*profile : nullptr);
   for (size_t q = 0; q < quantities.size(); ++q) {
@@ -163,16 +163,11 @@ double share(int count, int of) { return of > 0 ? static_cast<double>(count) / o
 
 Json source_json(const SimulatedSource& source, const Counts& counts, int sweeps) {
   const size_t cells = source.sizes.size() * source.tokens.size();
-  Json json = {{"source", source.name},
-               {"cells", cells},
-               {"seeds", source.seeds},
-               {"noise", source.noise},
-               {"misfit", source.misfit},
-               {"method", source.checkpoints ? "bootstrap" : "profile t"},
-               {"coverage", Json::object()},
-               {"median_width", Json::object()},
-               {"no_interval", 0},
-               {"same_optimum", {counts.same_optimum, counts.searched}}};
+  Json json = {{"source", source.name},      {"cells", cells},
+               {"seeds", source.seeds},      {"noise", source.noise},
+               {"misfit", source.misfit},    {"method", source.checkpoints ? "bootstrap" : "profile t"},
+               {"coverage", Json::object()}, {"median_width", Json::object()},
+               {"no_interval", 0},           {"same_optimum", {counts.same_optimum, counts.searched}}};
   const auto quantities = checked_quantities(source);
   int missing = 0;
   for (size_t q = 0; q < quantities.size(); ++q) {
@@ -268,11 +263,12 @@ Json self_test(const SelfTestOptions& options) {
 
 std::string self_test_text(const Json& result) {
   auto text = fmt::format(
-      "{} simulated sweeps per source, no training; shares in %\n\n{:<22}{:>6}{:>6}  covered by 95 % intervals of       "
+      "{} simulated sweeps per source, no training; shares in %\n\n{:<22}{:>6}{:>6}  covered by 95 % intervals of      "
+      " "
       "      lack of fit rejects          called different\n{:<22}{:>6}{:>6}{:>7}{:>7}{:>7}{:>7}{:>7}{:>11}{:>11}{:>10}"
       "{:>8}{:>8}\n",
-      result["sweeps"].get<int>(), "", "", "", "source", "cells", "seeds", "E", "alpha", "beta", "N", "N 10x", "true law",
-      "threshold", "coupling", "equal", "worse");
+      result["sweeps"].get<int>(), "", "", "", "source", "cells", "seeds", "E", "alpha", "beta", "N", "N 10x",
+      "true law", "threshold", "coupling", "equal", "worse");
   const auto percent = [](const Json& of, const char* name) {
     return of.contains(name) ? fmt::format("{:.1f}", 100 * of[name].get<double>()) : std::string("-");
   };
@@ -286,9 +282,10 @@ std::string self_test_text(const Json& result) {
                         percent(test, "coupling"));
     text += fmt::format("{:>8}{:>8}\n", percent(source["comparison"], "equal"), percent(source["comparison"], "worse"));
   }
-  text += "\nN: compute-optimal size at the largest run's compute, and at ten times that. graph_walk: every cell misses\n"
-          "the law by more than its seeds scatter, so that there the test ought to reject. checkpoints: the losses along\n"
-          "24 trainings, whose intervals are a bootstrap of whole runs; all others are profile t.\n\n";
+  text +=
+      "\nN: compute-optimal size at the largest run's compute, and at ten times that. graph_walk: every cell misses\n"
+      "the law by more than its seeds scatter, so that there the test ought to reject. checkpoints: the losses along\n"
+      "24 trainings, whose intervals are a bootstrap of residuals of runs; all others are profile t.\n\n";
   for (const auto& each : result["criteria"])
     text += fmt::format("{} {}\n", each["passed"].get<bool>() ? "pass" : "FAIL", each["text"].get<std::string>());
   return text;

@@ -8,11 +8,11 @@
 namespace attnscale {
 
 struct SelfTestOptions {
-  int sweeps = 1000;      ///< simulated for each source
-  uint64_t seed = 0;      ///< of the simulation; the same seed gives the same document
-  int replicates = 300;   ///< of the bootstrap, where it makes the intervals
-  double delta = 1e-3;    ///< Huber's, in ln L
-  int jobs = 2;           ///< threads; the result does not depend on them
+  int sweeps = 1000;     ///< simulated for each source
+  uint64_t seed = 0;     ///< of the simulation; the same seed gives the same document
+  int replicates = 300;  ///< of the bootstrap, where it makes the intervals
+  double delta = 1e-3;   ///< Huber's, in ln L
+  int jobs = 2;          ///< threads; the result does not depend on them
 };
 
 /// Whether the fits can be believed: sweeps of known laws are simulated (no training), and fitted, tested and compared

@@ -111,6 +111,15 @@ TEST_CASE("report: names with markup, escapes and newlines stay text everywhere"
   CHECK(count_of(page, "</script>") == 6);  // the page's own: class, data, three of Vega, behaviour
 }
 
+TEST_CASE("report: each doubt of the fits stands there once, and notes do not") {
+  ScratchFolder folder;
+  sample::write(folder.path, {});
+  const std::string page = checked_report(folder.path);
+  CHECK(count_of(page, "B and beta rest on few token counts") == 1);
+  CHECK(count_of(page, "<b>all L(N,D), softmax L(N,D)</b>") == 1);
+  CHECK(count_of(page, "only a note") == 0);
+}
+
 TEST_CASE("report: sparse sweeps draw what they can and say what they cannot") {
   ScratchFolder folder;
   SECTION("one run, no fits, no truth") {

@@ -123,7 +123,7 @@ inline Json scaling(const Options& options) {
                  {"objective", 1e-5},
                  {"gradient_norm", 1e-9},
                  {"intervals", {{"E", {1.66, 1.74}}, {"beta", {0.45, 0.55}}}},
-                 {"flags", {"B and beta rest on few token counts"}}};
+                 {"flags", Json::array()}};
   const Json fit = {{"n_points", 18}, {"n_runs", 54}, {"forms", {{"L(N)", law_n}, {"L(N,D)", law_nd}}}};
   Json fits = {{"all", fit}};
   for (const auto& variant : options.variants) fits[variant] = fit;
@@ -131,6 +131,13 @@ inline Json scaling(const Options& options) {
           {"sweep", "sample"},
           {"points", Json::array()},
           {"fits", fits},
+          {"doubts",
+           {{{"id", "few_values_D"},
+             {"severity", "warning"},
+             {"text", "B and beta rest on few token counts"},
+             {"in", {"all L(N,D)", "softmax L(N,D)"}},
+             {"times", 2}},
+            {{"id", "E_of_one_variable"}, {"severity", "note"}, {"text", "only a note"}, {"in", {"all L(N)"}}}}},
           {"notes", {"1 diverged run is censored."}}};
 }
 

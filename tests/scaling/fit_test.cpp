@@ -21,7 +21,7 @@ const FitReportOptions quick{.replicates = 60};
 
 std::string all_flags(const Json& of) {
   std::string text;
-  for (const auto& flag : of["flags"]) text += flag.get<std::string>() + "\n";
+  for (const auto& flag : of["flags"]) text += flag["text"].get<std::string>() + "\n";
   return text;
 }
 
@@ -176,7 +176,7 @@ TEST_CASE("fit_report: a loss that rises, or is the same everywhere, is said in 
     const auto& form = report["forms"]["L(N)"];
     INFO(form.dump(1));
     CHECK_THAT(form["no_law"].get<std::string>(), ContainsSubstring(words));
-    CHECK_THAT(form["flags"][0].get<std::string>(), ContainsSubstring(words));
+    CHECK_THAT(form["flags"][0]["text"].get<std::string>(), ContainsSubstring(words));
     CHECK_FALSE(form.contains("intervals"));
     CHECK_THAT(fit_text(report), !ContainsSubstring("irreducible loss: fitted"));
   };

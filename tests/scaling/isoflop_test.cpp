@@ -107,10 +107,10 @@ TEST_CASE(
   const auto edge = fit_of(isoflop_runs(3, 7, 20), IsoFlopMethod::akima);
   CHECK_FALSE(edge.fitted);
   CHECK(edge.budgets[0].at_edge);
-  CHECK_THAT(edge.budgets[0].flags.at(0), ContainsSubstring("run smaller sizes"));
-  CHECK_THAT(fit_of(isoflop_runs(16, 9), IsoFlopMethod::parabola).budgets[0].flags.at(0),
+  CHECK_THAT(edge.budgets[0].flags.at(0).text, ContainsSubstring("run smaller sizes"));
+  CHECK_THAT(fit_of(isoflop_runs(16, 9), IsoFlopMethod::parabola).budgets[0].flags.at(0).text,
              ContainsSubstring("span 256x"));
-  CHECK_THAT(fit_of(isoflop_runs(4, 9, 2.5), IsoFlopMethod::akima).budgets[0].flags.at(0),
+  CHECK_THAT(fit_of(isoflop_runs(4, 9, 2.5), IsoFlopMethod::akima).budgets[0].flags.at(0).text,
              ContainsSubstring("off centre") && ContainsSubstring("smaller"));
 }
 

@@ -8,7 +8,8 @@
 using namespace attnscale;
 using Catch::Matchers::ContainsSubstring;
 
-TEST_CASE("self_test: a few sweeps of each source are within chance of what a thousand show, and threads do not matter") {
+TEST_CASE(
+    "self_test: a few sweeps of each source are within chance of what a thousand show, and threads do not matter") {
   const SelfTestOptions few{.sweeps = 60, .seed = 3, .replicates = 100, .jobs = 2};
   const auto result = self_test(few);
   REQUIRE(result["sources"].size() == 7);

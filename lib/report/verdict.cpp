@@ -49,6 +49,11 @@ std::string comparison_phrase(const PairComparison& summary) {
     return fmt::format("{} differs by {:+.4f} nats per token, and with one pair nobody can say whether that is chance",
                        name, *summary.difference);
   }
+  if (summary.one_seed())
+    return fmt::format(
+        "{} differs by {:+.4f} nats per token, and with one seed per size nobody can say whether that is "
+        "chance",
+        name, *summary.difference);
   const auto [low, high] = summary.over_sizes->interval(summary.corrected_level());
   if (!summary.shown()) {
     return fmt::format("{} cannot be told apart ({:+.4f}, interval {:+.4f} to {:+.4f})", name, *summary.difference, low,

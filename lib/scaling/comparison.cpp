@@ -84,7 +84,7 @@ PairComparison compare_two(const std::string& a, const std::string& b, const std
 void correct_for_number(std::vector<PairComparison>& comparisons) {
   std::vector<PairComparison*> tested;
   for (auto& comparison : comparisons)
-    if (comparison.over_sizes) tested.push_back(&comparison);
+    if (comparison.over_sizes && !comparison.one_seed()) tested.push_back(&comparison);
   std::stable_sort(tested.begin(), tested.end(), [](const auto* one, const auto* other) {
     return one->over_sizes->p_value() < other->over_sizes->p_value();
   });
@@ -115,6 +115,10 @@ Json as_json(const PairComparison& comparison) {
     const auto alone = estimate->interval(0.95), together = estimate->interval(comparison.corrected_level());
     result["interval"] = {alone.low, alone.high};
     result["level"] = 0.95;
+    if (!comparison.corrected_p) {
+      result["verdict"] = verdict_of(comparison);
+      return result;
+    }
     result["p"] = estimate->p_value();
     result["comparisons"] = comparison.comparisons;
     result["corrected_p"] = *comparison.corrected_p;
@@ -130,6 +134,10 @@ Json as_json(const PairComparison& comparison) {
 }
 
 }  // namespace
+
+bool PairComparison::one_seed() const {
+  return std::all_of(cells.begin(), cells.end(), [](const PairedCell& cell) { return cell.differences.size() < 2; });
+}
 
 Interval Estimate::interval(double level) const {
   const double half = student_t_quantile(0.5 + level / 2, freedom) * standard_error;
@@ -164,6 +172,11 @@ std::string verdict_of(const PairComparison& comparison) {
   if (!comparison.over_sizes)
     return fmt::format("too few pairs ({}) to tell; run both variants with the same sizes and at least 2 seeds",
                        comparison.pairs);
+  if (comparison.one_seed())
+    return fmt::format(
+        "no verdict: each size has one seed, so that nothing measures chance; run each of the {} sizes with at least 2 "
+        "more seeds of both variants",
+        comparison.cells.size());
   const double value = comparison.over_sizes->value;
   auto text = comparison.shown()
                   ? fmt::format("{} lower by {:.4g}", value < 0 ? comparison.a : comparison.b, std::abs(value))

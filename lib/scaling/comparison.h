@@ -52,8 +52,11 @@ struct PairComparison {
   /// For these sizes and no others: from the scatter of seeds within them. Nothing unless each has two seeds.
   std::optional<Estimate> at_these_sizes;
 
+  /// No size has a second seed: nothing measures chance, so that there is no verdict.
+  bool one_seed() const;
+
   // Filled in by compare_all, which knows how many comparisons there are.
-  size_t comparisons = 1;             ///< that have an `over_sizes`
+  size_t comparisons = 1;             ///< that have an `over_sizes` and more than one seed
   std::optional<double> corrected_p;  ///< of over_sizes, by Holm's method
   double corrected_level() const { return 1 - 0.05 / static_cast<double>(comparisons); }  ///< Bonferroni's
   /// Whether a difference is shown when all comparisons are to be right together in 95 % of sweeps.
@@ -67,13 +70,14 @@ struct PairComparison {
 /// intervals, which then hold together.
 std::vector<PairComparison> compare_all(const std::vector<PairedRun>& runs, const std::string& reference = "");
 
-/// `no difference shown`, `A lower by x`, or `too few pairs`, and among how many pairs when some were lost.
+/// `no difference shown`, `A lower by x`, `too few pairs` or, with one seed per size, `no verdict` with what to run;
+/// and among how many pairs when some were lost.
 std::string verdict_of(const PairComparison& comparison);
 
 /// compare_all as scaling.json holds it:
 ///
 ///   [{"a", "b", "pairs", "cells", "lost_pairs", "sign_changes_with_size"?, "params_ratio"?, "mean_difference"?,
-///     "interval"?, "level", "p", "comparisons", "corrected_p", "corrected_interval", "corrected_level",
+///     "interval"?, "level"?, "p"?, "comparisons"?, "corrected_p"?, "corrected_interval"?, "corrected_level"?,
 ///     "at_these_sizes"?: {"interval", "p"}, "verdict"}]
 ///
 /// `mean_difference` is loss of a minus loss of b in nats per token, `interval` its 95 % t-interval for one comparison

@@ -160,7 +160,10 @@ SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& 
   sweep.truth = common_truth(sweep.rows, sweep.notes);
   sweep.paired = pair_losses(sweep);
   sweep.validation = check_validation(sweep);
-  if (sweep.validation) sweep.notes.push_back(sweep.validation->text());
+  // Where the truth is met exactly (a task whose answers all follow) there is no chance to speak of.
+  const bool exact =
+      sweep.validation && !sweep.validation->standard_error && std::abs(sweep.validation->deviation) < 1e-9;
+  if (sweep.validation && !exact) sweep.notes.push_back(sweep.validation->text());
   return sweep;
 }
 

@@ -124,7 +124,7 @@ std::string sentence_of(const PairComparison& pair, const Json& entry, const std
           "{} against {}: no evidence, because the best learning rate of {} ({:.3g}) is at the end of the "
           "swept range; sweep further",
           pair.a, pair.b, name, found->second.rate);
-  if (!pair.over_sizes) return fmt::format("{} against {}: {}", pair.a, pair.b, verdict_of(pair));
+  if (!pair.over_sizes || pair.one_seed()) return fmt::format("{} against {}: {}", pair.a, pair.b, verdict_of(pair));
   const auto interval = pair.over_sizes->interval(pair.corrected_level());
   std::string text;
   if (pair.shown()) {
@@ -227,6 +227,8 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
   auto notes = sweep.notes;
   if (!swept)
     notes.push_back("all runs have one learning rate, tuned for no variant: a variant that wants another one loses");
+  if (std::all_of(comparisons.begin(), comparisons.end(), [](const auto& pair) { return pair.one_seed(); }))
+    notes.push_back("one seed per size: differences between variants cannot be told from chance; run 3 seeds or more");
   if (comparisons.front().comparisons > 1)
     notes.push_back(
         fmt::format("{} comparisons: verdicts by Holm's and intervals by Bonferroni's correction hold together "

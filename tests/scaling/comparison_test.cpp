@@ -45,6 +45,25 @@ TEST_CASE("comparison: one pair is too few, and a diverged partner is counted as
   CHECK_THAT(result[0]["verdict"].get<std::string>(), ContainsSubstring("too few pairs"));
 }
 
+TEST_CASE("comparison: one seed per size gives no verdict, however clear the differences, but says what to run") {
+  std::vector<PairedRun> runs;
+  for (const char* size : {"small", "middle", "large"})
+    for (const char* variant : {"a", "b"}) {
+      runs.push_back(run(variant, size, variant[0] == 'a' ? 1.0 : 2.0));
+      runs.back().cell = size;
+    }
+  const auto one = compare_variants(runs)[0];
+  CHECK_THAT(one["verdict"].get<std::string>(),
+             ContainsSubstring("no verdict") && ContainsSubstring("each of the 3 sizes with at least 2 more seeds"));
+  CHECK_FALSE(one.contains("corrected_p"));
+  // A second seed of one size is enough to measure chance.
+  for (const char* variant : {"a", "b"}) {
+    runs.push_back(run(variant, "small again", variant[0] == 'a' ? 1.001 : 2.0));
+    runs.back().cell = "small";
+  }
+  CHECK_THAT(compare_variants(runs)[0]["verdict"].get<std::string>(), ContainsSubstring("a lower by"));
+}
+
 TEST_CASE("comparison: equal variants differ about once in twenty times") {
   std::mt19937_64 random(1);
   std::normal_distribution<double> normal(2.0, 0.004);

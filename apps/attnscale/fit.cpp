@@ -11,7 +11,7 @@ namespace attnscale {
 namespace {
 
 struct FitArguments {
-  std::string path, columns;
+  std::string path, columns, parameters, flops;
   FitReportOptions options;
   double fixed_E = 0;
   bool json = false, self_test = false;
@@ -29,7 +29,10 @@ const CLI::Validator finite_number(
 
 ExitCode fit(FitArguments arguments, bool has_fixed_E) {
   if (has_fixed_E) arguments.options.fixed_E = arguments.fixed_E;
-  const Json result = fit_of_path(arguments.path, ColumnMap::parse(arguments.columns), arguments.options);
+  auto columns = ColumnMap::parse(arguments.columns);
+  if (!arguments.parameters.empty()) columns.count_by("N", arguments.parameters);
+  if (!arguments.flops.empty()) columns.count_by("C", arguments.flops);
+  const Json result = fit_of_path(arguments.path, columns, arguments.options);
   if (arguments.json) print_json(result);
   else print(fit_text_of_path(result));
   return ExitCode::done;
@@ -52,13 +55,19 @@ void add_fit(CLI::App& app, Action& action) {
   command->add_option("path", arguments->path, "sweep folder, CSV, JSON or JSONL file");
   command->add_option("--columns", arguments->columns, "which column is what: N=params,D=tokens,L=loss,run=name")
       ->type_name("ROLE=COLUMN,...");
+  command->add_option("--count-parameters", arguments->parameters, "which parameters N counts, of a sweep's runs")
+      ->check(CLI::IsMember(ColumnMap::ledgers("N")));
+  command->add_option("--count-flops", arguments->flops, "which FLOPs C counts, of a sweep's runs")
+      ->check(CLI::IsMember(ColumnMap::ledgers("C")));
   command->add_option("--delta", arguments->options.delta, "Huber delta, in ln L")
       ->check(finite_number)
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  auto* replicates = command->add_option("--bootstrap", arguments->options.replicates, "bootstrap replicates; 0 leaves the intervals out")
-      ->check(CLI::Range(0, 1000000))
-      ->capture_default_str();
+  auto* replicates =
+      command
+          ->add_option("--bootstrap", arguments->options.replicates, "bootstrap replicates; 0 leaves the intervals out")
+          ->check(CLI::Range(0, 1000000))
+          ->capture_default_str();
   command->add_option("--seed", arguments->options.seed, "seed of the bootstrap and of the self-test")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -68,9 +77,10 @@ void add_fit(CLI::App& app, Action& action) {
   command->add_flag("--keep-flagged", arguments->options.keep_flagged,
                     "fit runs too that carry flags (a loss that jumped)");
   command->add_flag("--json", arguments->json, "one JSON document on standard output");
-  auto* self_test = command->add_flag("--self-test", arguments->self_test,
-                                      "fit simulated sweeps of known laws, and show how often intervals hold the truth, "
-                                      "equal variants are called different and wrong laws are found out; takes minutes");
+  auto* self_test =
+      command->add_flag("--self-test", arguments->self_test,
+                        "fit simulated sweeps of known laws, and show how often intervals hold the truth, "
+                        "equal variants are called different and wrong laws are found out; takes minutes");
   command->add_option("--sweeps", arguments->sweeps, "sweeps that the self-test simulates for each source")
       ->needs(self_test)
       ->check(CLI::Range(1, 1000000))

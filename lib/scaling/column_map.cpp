@@ -36,6 +36,29 @@ const std::vector<std::string>& ColumnMap::defaults(const std::string& role) {
   return names.at(role);
 }
 
+const std::vector<std::string>& ColumnMap::ledgers(const std::string& role) {
+  static const std::map<std::string, std::vector<std::string>> names = {
+      {"N", {"standard_block", "non_embedding", "without_input_embedding", "total"}},
+      {"C", {"six_n", "six_n_with_head", "algorithmic", "executed"}}};
+  return names.at(role);
+}
+
+void ColumnMap::count_by(const std::string& role, const std::string& name) {
+  const auto& known = ledgers(role);
+  if (std::find(known.begin(), known.end(), name) == known.end())
+    throw ConfigError(
+        fmt::format("{}: \"{}\" is no way to count it; expected one of {}", role, name, fmt::join(known, ", ")));
+  const auto column = fmt::format("{}.{}", role == "N" ? "parameters" : "flops_ledger", name);
+  if (!columns.emplace(role, column).second)
+    throw ConfigError(fmt::format("--columns: gives \"{}\" for {}, which is also to be counted as {}; keep one of them",
+                                  columns.at(role), role, name));
+}
+
+std::string ColumnMap::source_of(const std::string& role) const {
+  const auto found = columns.find(role);
+  return found == columns.end() ? defaults(role).front() : found->second;
+}
+
 ColumnMap ColumnMap::parse(const std::string& text) {
   ColumnMap map;
   size_t begin = 0;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/version.h"
+#include "scaling/flags.h"
 #include "scaling/sweep_rows.h"
 
 namespace attnscale {
@@ -81,6 +82,9 @@ Json scaling_of_sweep(const std::filesystem::path& folder, FitReportOptions opti
   document["fits"]["all"] = fit_report(sweep.points, options);
   for (const auto& variant : variants_of(sweep.points))
     document["fits"][variant] = fit_report(only(sweep.points, variant), options);
+  Doubts doubts;
+  for (const auto& [name, fit] : document["fits"].items()) add_doubts(fit, name + " ", doubts);
+  document["doubts"] = doubts.list();
   document["comparison"] = compare_variants(sweep.pairs);
   auto notes = sweep.notes;
   if (const auto count = document["comparison"].size(); count > 1)
@@ -104,6 +108,9 @@ Json fit_of_path(const std::filesystem::path& path, const ColumnMap& columns, Fi
     points = read_points(path, columns);
   }
   auto report = fit_report(points, options);
+  report["ledgers"] = {{"N", columns.source_of("N")}};
+  const bool has_C = std::any_of(points.begin(), points.end(), [](const Point& point) { return point.C > 0; });
+  report["ledgers"]["C"] = has_C ? columns.source_of("C") : "6 N D";
   const auto variants = variants_of(points);
   if (variants.size() > 1)
     for (const auto& variant : variants) report["variants"][variant] = fit_report(only(points, variant), options);
@@ -113,6 +120,8 @@ Json fit_of_path(const std::filesystem::path& path, const ColumnMap& columns, Fi
 
 std::string fit_text_of_path(const Json& fit) {
   auto text = fit_text(fit);
+  text += fmt::format("\nN is counted as {}, C as {}\n", fit["ledgers"]["N"].get<std::string>(),
+                      fit["ledgers"]["C"].get<std::string>());
   if (fit.contains("variants"))
     for (const auto& [name, each] : fit["variants"].items())
       text += fmt::format("\n--- {} ---\n", name) + fit_text(each);

@@ -10,7 +10,8 @@ namespace attnscale {
 
 /// The document `scaling.json` of a sweep, made from its results.jsonl alone:
 ///
-///   {"schema", "version", "sweep", "points", "curves", "truth"?, "fits": {"all", VARIANT...}, "comparison", "notes"}
+///   {"schema", "version", "sweep", "points", "curves", "truth"?, "fits": {"all", VARIANT...}, "doubts", "comparison",
+///    "notes"}
 ///
 /// Fits see the raw loss; where every finished run knows its excess over one and the same true Bayes loss, each fit
 /// has a "paired" one beside it, of that Bayes loss plus the excess: both are measured on the same tokens, so that the
@@ -21,8 +22,8 @@ namespace attnscale {
 Json scaling_of_sweep(const std::filesystem::path& folder, FitReportOptions options = {});
 
 /// What `attnscale fit PATH` prints: `fit_report` of all points, and where they have several
-/// variants, "variants": {NAME: the same of each}. A sweep's folder is read as in `scaling_of_sweep`
-/// unless `columns` names its own N, D or L.
+/// variants, "variants": {NAME: the same of each}; and "ledgers": {"N", "C"}, the columns these are read from. A
+/// sweep's folder is read as in `scaling_of_sweep` unless `columns` names its own N, D or L.
 /// @throws as `read_points`
 Json fit_of_path(const std::filesystem::path& path, const ColumnMap& columns, FitReportOptions options = {});
 

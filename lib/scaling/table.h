@@ -37,6 +37,18 @@ struct ColumnMap {
   /// Names that are tried, in order, for a role that the map leaves out.
   static const std::vector<std::string>& defaults(const std::string& role);
   static const std::vector<std::string>& roles();
+
+  /// Counts N or C another way: takes the column of that ledger of result rows, `parameters.NAME` or
+  /// `flops_ledger.NAME`. @param role  "N" or "C"  @param name  one of `ledgers(role)`
+  /// @throws ConfigError for an unknown name, or when the map has a column for the role already
+  void count_by(const std::string& role, const std::string& name);
+
+  /// N: standard_block (12 l d^2 in the standard block), non_embedding, without_input_embedding (with the head), total.
+  /// C: six_n (6 N D), six_n_with_head, algorithmic (with attention), executed (measured at the dispatcher).
+  static const std::vector<std::string>& ledgers(const std::string& role);
+
+  /// What a role is read from, for reports: the column of the map, else the first default.
+  std::string source_of(const std::string& role) const;
 };
 
 /// Reads a CSV (quoted fields, CRLF, comma, semicolon or tab), a JSON list of objects, JSONL, or a

@@ -33,6 +33,45 @@ class Fit(ProgramTest):
         self.assertEqual(done.returncode, 65)
         self.assertIn("is not below the lowest loss", done.stderr)
 
+    def test_a_hostile_table_gets_an_error_or_a_flag_and_never_a_bare_number(self):
+        good = [f"{n},{d},{1.7 + 12 * n ** -0.5 + 400 * d ** -0.6}" for n in (1e3, 4e3, 16e3) for d in (1e5, 4e5, 16e5)]
+        head = "params,tokens,loss\n"
+        refused = {
+            "missing column": ("params,tokens\n1,2\n", 'no column "loss" for L'),
+            "negative loss": (head + "\n".join(good) + "\n1000,1000,-1\n", "expected a positive finite number"),
+            "NaN": (head + "\n".join(good) + "\n1000,1000,NaN\n", "t.csv:11"),
+            "a text file": ("To be, or not to be,\nthat is the question\n", "no column"),
+            "no rows": (head, "has no rows"),
+            "nothing": ("", "is empty"),
+        }
+        for name, (text, words) in refused.items():
+            done = self.run_here("fit", self.write("t.csv", text))
+            self.assertEqual(done.returncode, 65, name)
+            self.assertIn(words, done.stderr, name)
+            self.assertEqual(done.stdout, "", name)
+        flagged = {
+            "one point": (good[:1], "not_fitted_L(N,D)"),
+            "all equal N": ([row for row in good if row.startswith("1000.0,")], "not_fitted_L(N,D)"),
+            "a point twice": (good[:1] * 20, "not_fitted_L(N,D)"),
+            "the same loss everywhere": ([row.rsplit(",", 1)[0] + ",2" for row in good], "no_fall_N"),
+        }
+        for name, (rows, doubt) in flagged.items():
+            done = self.run_here("fit", self.write("t.csv", head + "\n".join(rows) + "\n"), "--json")
+            self.assertEqual(done.returncode, 0, name)
+            doubts = json.loads(done.stdout)["doubts"]
+            self.assertIn(doubt, [each["id"] for each in doubts if each["severity"] == "error"], name)
+            for each in doubts:
+                self.assertTrue(each["text"], name)
+
+    def test_the_self_test_shows_its_criteria_and_exits_by_them(self):
+        done = self.run_here("fit", "--self-test", "--sweeps", "2", "--bootstrap", "60", "--json")
+        result = json.loads(done.stdout)
+        self.assertEqual(done.returncode, 0 if result["passed"] else 1)
+        self.assertEqual(result["passed"], all(each["passed"] for each in result["criteria"]))
+        self.assertEqual(len(result["sources"]), 7)
+        for arguments in (["fit"], ["fit", "t.csv", "--self-test"], ["fit", "t.csv", "--sweeps", "3"]):
+            self.assertEqual(self.run_here(*arguments).returncode, 2, arguments)
+
     def test_one_column_for_two_roles_is_refused(self):
         done = self.run_here("fit", self.table(), "--columns", "N=params,D=params,L=loss")
         self.assertEqual(done.returncode, 65)

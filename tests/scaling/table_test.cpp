@@ -1,5 +1,6 @@
 #include "scaling/table.h"
 
+#include <cmath>
 #include <functional>
 
 #include <catch2/catch_test_macros.hpp>
@@ -7,6 +8,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "core/error.h"
+#include "scaling/scaling.h"
 #include "support.h"
 
 using namespace attnscale;
@@ -167,4 +169,36 @@ TEST_CASE("table: rows of one run and seeds of one cell are one group, and what 
   points[3].run = "c", points[3].N = 2, points[3].D = 1;
   points[4].run = "d", points[4].N = 2, points[4].D = 1, points[4].variant = "linear";
   CHECK(independent_groups(points) == std::vector<int>{0, 0, 0, 1, 2});
+}
+
+TEST_CASE("column map: N and C are counted by any of their ledgers, and the fit is of that count") {
+  std::string text;
+  for (const double N : {1e3, 4e3, 1.6e4, 6.4e4})
+    for (const double D : {1e5, 4e5, 1.6e6}) {
+      // The law holds in the count without embeddings; the total has 5,000 more.
+      Json row = {{"id", std::to_string(N * D)}, {"params", N + 5000}, {"tokens", D}, {"loss", Surface{}(N, D)}};
+      row["parameters"] = {{"total", N + 5000}, {"non_embedding", N}};
+      row["flops"] = 7 * N * D;
+      row["flops_ledger"] = {{"six_n", 6 * N * D}};
+      text += row.dump() + "\n";
+    }
+  TemporaryFolder folder;
+  const auto file = folder.write("rows.jsonl", text);
+  ColumnMap map;
+  map.count_by("N", "non_embedding");
+  map.count_by("C", "six_n");
+  CHECK(read_points(file, map)[0].N == 1e3);
+  CHECK(read_points(file, map)[0].C == 6e8);
+  CHECK(read_points(file, {})[0].N == 6e3);
+  const auto report = fit_of_path(file, map, {.replicates = 0});
+  CHECK(report["ledgers"]["N"] == "parameters.non_embedding");
+  CHECK(report["ledgers"]["C"] == "flops_ledger.six_n");
+  CHECK(std::abs(report["forms"]["L(N,D)"]["alpha"].get<double>() - 0.34) < 1e-6);
+  CHECK(std::abs(fit_of_path(file, {}, {.replicates = 0})["forms"]["L(N,D)"]["alpha"].get<double>() - 0.34) > 0.01);
+  CHECK_THROWS_AS(map.count_by("N", "total"), ConfigError);
+  CHECK_THROWS_AS(ColumnMap{}.count_by("N", "all"), ConfigError);
+  ColumnMap absent;
+  absent.count_by("N", "standard_block");
+  CHECK_THROWS_WITH(read_points(file, absent),
+                    Catch::Matchers::ContainsSubstring("no column \"parameters.standard_block\""));
 }

@@ -6,6 +6,7 @@
 
 #include "attention/registry.h"
 #include "core/nearest.h"
+#include "model/idle_options.h"
 
 namespace attnscale {
 namespace {
@@ -201,7 +202,9 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
         {"model.layers",
          fmt::format("{} entries, but depth is {}; take at most as many entries as layers", length, options.depth)});
   // A variant's reasons mean something only where its geometry does.
-  if (!problems.empty()) return problems;
+  const bool misshapen = !problems.empty();
+  for (auto& problem : idle_options(options)) problems.push_back(std::move(problem));
+  if (misshapen) return problems;
 
   const std::string path = attention.layers.empty() ? "attention.variant" : "model.layers";
   const auto tell = [&](const std::string& where, const std::string& reason) {
@@ -222,6 +225,10 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
                        variant->name));
     else if (const auto reason = rotary ? no_rotary(*variant, options) : ""; !reason.empty())
       tell("model.position", reason);
+    if (options.qk_norm != "none" && variant->traits.contains(Trait::owns_projections))
+      tell("model.qk_norm",
+           fmt::format("{} makes its own queries and keys, which model.qk_norm would not reach; leave it out",
+                       variant->name));
     for (const auto& reason : refusals(*variant, choice.options, attention_geometry(options, context, layer)))
       tell(path, reason);
   }

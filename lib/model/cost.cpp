@@ -3,49 +3,79 @@
 #include "attention/registry.h"
 #include "model/attention_choice.h"
 
-// B batch, T context, M model width, H heads, G key-value heads, D head width, F ffn_dim, V vocabulary
+// B batch, T context, M model width, H heads, G key-value heads, D head width, F ffn_dim, E embedding_dim, V vocabulary
 
 namespace attnscale {
 namespace {
 
+/// Parameters of a norm over `width` numbers.
+int64_t norm_size(const std::string& kind, int64_t width, bool with_bias) {
+  if (kind == "none") return 0;
+  return width + (with_bias && kind != "rms_norm" ? width : 0) + (kind == "dynamic_tanh" ? 1 : 0);
+}
+
+/// Numbers for each one put in that a norm keeps for the backward pass: its output, and what RMSNorm divides or dynamic
+/// tanh squashes.
+int64_t norm_kept(const std::string& kind) {
+  if (kind == "none") return 0;
+  return kind == "layer_norm" ? 1 : 2;
+}
+
 /// Numbers of one layer, counted from the same shapes that the modules register.
 struct LayerSizes {
   int64_t matrices = 0;     ///< weights of linear layers: each is one multiply-add per position
-  int64_t vectors = 0;      ///< biases and norms
+  int64_t vectors = 0;      ///< biases, norms and factors of residuals
   int64_t variant = 0;      ///< the variant's own parameters
   int64_t activations = 0;  ///< float32 numbers kept per position for the backward pass, without the variant's own
   int64_t masks = 0;        ///< bytes per position: dropout masks
 };
 
+/// F numbers that the feed-forward network keeps beyond what its linear layers put out.
+int64_t activated(const std::string& kind) {
+  if (is_gated(kind)) return 2;  // the activated gate and the product
+  return kind == "relu" ? 0 : 1;  // ReLU's output says what its input was
+}
+
+/// Norms and factors around the sublayers.
+void add_residuals(const ModelOptions& options, LayerSizes& sizes) {
+  const int64_t M = options.model_dim;
+  const auto& placement = options.norm_placement;
+  const int64_t norms = placement == "both" ? 4 : placement == "parallel" ? 1 : 2;
+  sizes.vectors += norms * norm_size(options.norm, M, options.bias);
+  sizes.activations += norms * norm_kept(options.norm) * M;
+  if (placement == "both") sizes.activations += 2 * M;  // the stream beside what the sublayers put out
+  if (options.residual == "rezero") sizes.vectors += 2;
+  if (options.residual == "layer_scale") sizes.vectors += 2 * M;
+  if (options.residual == "rezero" || options.residual == "layer_scale") sizes.activations += 2 * M;
+  if (options.dropout > 0) sizes.masks = 2 * M;
+}
+
 LayerSizes layer_sizes(const ModelOptions& options, const VariantInfo& variant, const Json& variant_options,
                        const Geometry& geometry) {
   const int64_t M = options.model_dim, H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
   const int64_t F = options.ffn_dim.value(), bias = options.bias ? 1 : 0;
-  const bool swiglu = options.feed_forward == "swiglu", rms = options.norm == "rms_norm";
   LayerSizes sizes;
   const auto linear = [&](int64_t in, int64_t out) {
     sizes.matrices += in * out;
     sizes.vectors += bias * out;
     sizes.activations += out;
   };
-  const bool owning = variant.traits.contains(Trait::owns_projections);
-  if (!owning) {
+  if (!variant.traits.contains(Trait::owns_projections)) {
     linear(M, (H + 2 * G) * D);
     for (const auto& gate : variant.gates(variant_options, geometry)) linear(M, H * gate.width);
     linear(H * D, M);
+    sizes.activations += H * D;  // the mixed values
+    if (options.position == "rotary") sizes.activations += (H + G) * D;
+    sizes.vectors += 2 * norm_size(options.qk_norm, D, false);
+    sizes.activations += norm_kept(options.qk_norm) * (H + G) * D;
   } else {
     sizes.activations += M;  // what it returns
   }
-  linear(M, swiglu ? 2 * F : F);
+  linear(M, is_gated(options.feed_forward) ? 2 * F : F);
   linear(F, M);
-  sizes.vectors += 2 * (rms ? M : M + bias * M);
+  sizes.activations += activated(options.feed_forward) * F;
   sizes.variant = variant.parameter_count(variant_options, geometry);
-
-  // Beyond what the linear layers put out: norms' outputs (and RMSNorm's normalised input), the mixed values, the
-  // activation's output (SwiGLU: silu and product), and turned queries and keys.
-  sizes.activations += 2 * (rms ? 2 * M : M) + (owning ? 0 : H * D) + (swiglu ? 2 * F : F);
-  if (options.position == "rotary" && !owning) sizes.activations += (H + G) * D;
-  if (options.dropout > 0) sizes.masks = 2 * M;
+  add_residuals(options, sizes);
   return sizes;
 }
 
@@ -57,7 +87,7 @@ struct Totals {
 };
 
 Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
-  const int64_t M = options.model_dim, V = options.vocab_size.value();
+  const int64_t M = options.model_dim, V = options.vocab_size.value(), E = options.embedding_dim.value();
   Totals totals;
   int64_t blocks = 0;
   for (int64_t layer = 0; layer < options.depth; ++layer) {
@@ -77,14 +107,19 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
       totals.state_bytes +=
           variant.cost(choice.options, geometry, {.batch = 1, .queries = context, .keys = context}).state_bytes;
   }
-  totals.linear_flops += 2.0 * static_cast<double>(M * V);
+  // A factorised embedding is a matrix product on the way in, and one more on the way out.
+  const bool factorised = E != M;
+  const int64_t head = V * E + (factorised ? E * M : 0), embedding = head;
+  totals.linear_flops += 2.0 * static_cast<double>(head + (factorised ? E * M : 0));
 
-  const int64_t final_norm = options.norm == "layer_norm" && options.bias ? 2 * M : M;
+  const int64_t final_norm = *options.final_norm ? norm_size(options.norm, M, options.bias) : 0;
   const int64_t positions = options.position == "learned" ? context * M : 0;
+  const int64_t embedding_norm = options.embedding_norm ? norm_size(options.norm, M, options.bias) : 0;
   auto& parameters = totals.parameters;
   parameters.non_embedding = blocks + final_norm;
-  parameters.without_input_embedding = parameters.non_embedding + V * M;
-  parameters.total = parameters.non_embedding + V * M + positions + (options.tie_embeddings ? 0 : V * M);
+  parameters.without_input_embedding = parameters.non_embedding + head;
+  parameters.total = parameters.non_embedding + embedding + positions + embedding_norm +
+                     (options.tie_embeddings ? 0 : head);
   parameters.standard_block = 12 * options.depth * M * M;
   return totals;
 }
@@ -116,8 +151,9 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   // Weights, gradients and two moments are 16 bytes a parameter. The most is held at the start of the backward pass:
   // all activations (the embedding's and the final norm's output beside the layers'), logits, log-probabilities and the
   // gradients of both.
-  const int64_t numbers = totals.activations + 2 * M + 4 * V;
-  const int64_t masks = totals.masks + (options.dropout > 0 ? M : 0);
+  const int64_t embedding_norm = options.embedding_norm ? norm_kept(options.norm) * M : 0;
+  const int64_t numbers = totals.activations + 2 * M + embedding_norm + 4 * V;
+  const int64_t masks = totals.masks + (*options.embedding_dropout > 0 ? M : 0);
   cost.training_bytes =
       16 * totals.parameters.total + positions * (4 * numbers + masks) + totals.attention.activation_bytes;
   cost.state_bytes = totals.state_bytes;

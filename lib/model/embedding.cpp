@@ -5,20 +5,29 @@
 namespace attnscale {
 
 Embedding::Embedding(const ModelOptions& options, int64_t context)
-    : token_(register_parameter("token", torch::empty({options.vocab_size.value(), options.model_dim}))),
-      sinusoidal_(options.position == "sinusoidal") {
+    : token_(register_parameter("token", torch::empty({options.vocab_size.value(), options.embedding_dim.value()}))),
+      sinusoidal_(options.position == "sinusoidal"),
+      scale_(options.embedding_scale.value() ? std::sqrt(static_cast<double>(options.model_dim)) : 1) {
   if (options.position == "learned")
     position_ = register_parameter("position", torch::empty({context, options.model_dim}));
   if (sinusoidal_) sinusoid_ = PositionTable(sinusoidal_positions(context, options.model_dim));
+  if (options.embedding_dim != options.model_dim)
+    up_ = register_module("up", std::make_shared<Linear>(*options.embedding_dim, options.model_dim, false));
+  if (options.embedding_norm) norm_ = register_module("norm", std::make_shared<Norm>(options));
 }
 
 Tensor Embedding::forward(const Tensor& tokens, int64_t offset) {
-  const auto content = at::embedding(token_, tokens);  // [B, T, M]
+  auto x = at::embedding(token_, tokens);  // [B, T, M] or [B, T, E]
+  if (up_) x = up_->forward(x);
   const int64_t count = tokens.size(1);
-  if (position_.defined()) return content + position_.narrow(0, offset, count);
-  if (!sinusoidal_) return content;
-  // One pass: rows + sqrt(M) content.
-  return at::add(sinusoid_.rows(offset, count, content), content, std::sqrt(static_cast<double>(token_.size(1))));
+  if (sinusoidal_) x = at::add(sinusoid_.rows(offset, count, x), x, scale_);  // one pass: rows + scale x
+  else if (scale_ != 1) x = x * scale_;
+  if (position_.defined()) x = x + position_.narrow(0, offset, count);
+  return norm_ ? norm_->forward(x) : x;
+}
+
+Tensor Embedding::logits(const Tensor& x) const {
+  return at::linear(up_ ? at::matmul(x, up_->weight()) : x, token_);
 }
 
 }  // namespace attnscale

@@ -1,19 +1,23 @@
 #pragma once
 
-#include "attention/position_table.h"
-#include "model/options.h"
-#include "model/position.h"
-#include "tensor/linear.h"
+#include <memory>
 
-// B batch, T positions, M model width, V vocabulary
+#include "attention/position_table.h"
+#include "model/norm.h"
+#include "model/position.h"
+
+// B batch, T positions, M model width, E embedding_dim, V vocabulary
 
 namespace attnscale {
 
-/// Tokens and their positions as vectors of the residual stream. Holds `token` [V, M] and, for learned positions,
-/// `position` [context, M].
-///   learned:       token[x_t] + position[t]                    (GPT-2)
-///   sinusoidal:    sqrt(M) token[x_t] + sinusoid(t)            (Vaswani et al. 2017, sections 3.4 and 3.5)
-///   rotary, none:  token[x_t]
+/// Tokens and their positions as vectors of the residual stream, and the way back that a tied head takes.
+///   e = token[x_t], factorised: up token[x_t]; times sqrt(M) with embedding_scale
+///   learned:       e + position[t]       (GPT-2)
+///   sinusoidal:    e + sinusoid(t)       (Vaswani et al. 2017, sections 3.4 and 3.5)
+///   rotary, none:  e
+/// and last, with embedding_norm, `norm`.
+/// Holds `token` [V, M], factorised [V, E] and `up.weight` [M, E] (Lan et al. 2019, arXiv:1909.11942, section 3.1, whose
+/// map has a bias), for learned positions `position` [context, M], and `norm.*`.
 class Embedding : public torch::nn::Module {
  public:
   Embedding(const ModelOptions& options, int64_t context);
@@ -23,13 +27,19 @@ class Embedding : public torch::nn::Module {
   /// @return        [B, T, M]
   Tensor forward(const Tensor& tokens, int64_t offset);
 
-  /// The weights that a tied head uses, [V, M].
+  /// What a tied head makes of the stream: the product with every token's e, unscaled.
+  /// @param x  [B, T, M] @return [B, T, V]
+  Tensor logits(const Tensor& x) const;
+
   const Tensor& token() const { return token_; }
 
  private:
   Tensor token_, position_;
   PositionTable sinusoid_;
   bool sinusoidal_;
+  double scale_;
+  std::shared_ptr<Linear> up_;  // null unless factorised
+  std::shared_ptr<Norm> norm_;  // null without embedding_norm
 };
 
 }  // namespace attnscale

@@ -1,10 +1,22 @@
 #include "model/feed_forward.h"
 
 namespace attnscale {
+namespace {
 
-FeedForward::FeedForward(const ModelOptions& options) : activation_(options.feed_forward) {
+/// What `kind` applies to the projection, or a gated kind to its gate.
+Tensor activated(const Tensor& x, const std::string& kind) {
+  if (kind == "gelu" || kind == "geglu") return at::gelu(x);
+  if (kind == "gelu_tanh" || kind == "geglu_tanh") return at::gelu(x, "tanh");
+  if (kind == "silu" || kind == "swiglu") return at::silu(x);
+  if (kind == "relu_squared") return at::relu(x).square();
+  return at::relu(x);  // relu, reglu
+}
+
+}  // namespace
+
+FeedForward::FeedForward(const ModelOptions& options) : kind_(options.feed_forward) {
   const int64_t model_dim = options.model_dim, ffn_dim = options.ffn_dim.value();
-  if (activation_ == "swiglu")
+  if (is_gated(kind_))
     up_ = register_module("gate_up", std::make_shared<Linear>(model_dim, 2 * ffn_dim, options.bias));
   else up_ = register_module("up", std::make_shared<Linear>(model_dim, ffn_dim, options.bias));
   down_ = register_module("down", std::make_shared<Linear>(ffn_dim, model_dim, options.bias));
@@ -12,11 +24,9 @@ FeedForward::FeedForward(const ModelOptions& options) : activation_(options.feed
 
 Tensor FeedForward::forward(const Tensor& x) const {
   const auto hidden = up_->forward(x);  // [.., F] or [.., 2 F]
-  if (activation_ == "swiglu") {
-    const auto halves = hidden.chunk(2, -1);
-    return down_->forward(at::silu(halves[0]) * halves[1]);
-  }
-  return down_->forward(at::gelu(hidden, activation_ == "gelu_tanh" ? "tanh" : "none"));
+  if (!is_gated(kind_)) return down_->forward(activated(hidden, kind_));
+  const auto halves = hidden.chunk(2, -1);
+  return down_->forward(activated(halves[0], kind_) * halves[1]);
 }
 
 }  // namespace attnscale

@@ -10,10 +10,11 @@
 namespace attnscale {
 
 /// The network applied to each position by itself.
-///   gelu, gelu_tanh:  down(gelu(up(x)))                        (Hendrycks and Gimpel 2016, arXiv:1606.08415)
-///   swiglu:           down(silu(gate(x)) * up(x))              (Shazeer 2020, arXiv:2002.05202, equation 6)
-/// Holds `up` [F, M] or, for swiglu, `gate_up` [2 F, M] (gate's rows first, so that both are one product), and `down`
-/// [M, F].
+///   gelu, gelu_tanh, relu, silu:  down(f(up(x)))               (GELU: Hendrycks and Gimpel 2016, arXiv:1606.08415)
+///   relu_squared:                 down(relu(up(x))^2)          (So et al. 2021, arXiv:2109.08668, section 4.1)
+///   swiglu:                       down(silu(gate(x)) * up(x))  (Shazeer 2020, arXiv:2002.05202, equation 6)
+///   geglu, geglu_tanh, reglu:     the same with gelu, gelu_tanh, relu for silu
+/// Holds `up` [F, M] or, gated, `gate_up` [2 F, M] (gate's rows first, so that both are one product), and `down` [M, F].
 class FeedForward : public torch::nn::Module {
  public:
   explicit FeedForward(const ModelOptions& options);
@@ -22,7 +23,7 @@ class FeedForward : public torch::nn::Module {
   Tensor forward(const Tensor& x) const;
 
  private:
-  std::string activation_;
+  std::string kind_;
   std::shared_ptr<Linear> up_, down_;
 };
 

@@ -21,6 +21,11 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
   if (!variant.traits.contains(Trait::owns_projections)) {
     qkv_ = register_module("qkv", std::make_shared<Linear>(options.model_dim, (H + 2 * G) * D, options.bias));
     output_ = register_module("output", std::make_shared<Linear>(H * D, options.model_dim, options.bias));
+    if (options.qk_norm != "none") {
+      // Without a bias: softmax would not see what all keys share.
+      query_norm_ = register_module("query_norm", std::make_shared<Norm>(options, options.qk_norm, D, false));
+      key_norm_ = register_module("key_norm", std::make_shared<Norm>(options, options.qk_norm, D, false));
+    }
     if (const auto wanted = variant.gates(choice.options, geometry); !wanted.empty()) {
       auto folder = register_module("gates", std::make_shared<torch::nn::Module>("gates"));
       for (const auto& gate : wanted)
@@ -33,20 +38,31 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
   attention_ = register_module("attention", variant.make(choice.options, geometry));
 }
 
+/// heads [B, T, N, D], each part of a head turned as if it were one
+Tensor Mixer::turned(const Tensor& heads, int64_t offset) const {
+  const auto apart = heads.unflatten(3, {rotary_parts_, geometry_.head_dim / rotary_parts_}).flatten(2, 3);
+  return rotary_->turn(apart, offset).view(heads.sizes());
+}
+
 Inputs Mixer::project(const Tensor& x, int64_t offset) const {
   const int64_t H = geometry_.num_heads, G = geometry_.num_kv_heads, D = geometry_.head_dim;
   const auto projected = qkv_->forward(x).view({x.size(0), x.size(1), H + 2 * G, D});
   // Splits, not slices: their gradients are joined by one concatenation.
   Inputs inputs;
-  if (rotary_) {
+  if (query_norm_) {
+    const auto parts = projected.split_with_sizes({H, G, G}, 2);
+    const auto normed = [&](const Norm& norm, const Tensor& heads) {  // in the stream's dtype
+      const auto unit = norm.forward(heads.to(x.scalar_type())).to(heads.scalar_type());
+      return rotary_ ? turned(unit, offset) : unit;
+    };
+    inputs = {.query = normed(*query_norm_, parts[0]), .key = normed(*key_norm_, parts[1]), .value = parts[2]};
+  } else if (rotary_) {
     const auto parts = projected.split_with_sizes({H + G, G}, 2);
-    // Each part of a head is turned as if it were one: [B, T, (H + G) parts, D / parts].
-    const auto apart = parts[0].unflatten(3, {rotary_parts_, D / rotary_parts_}).flatten(2, 3);
-    const auto turned = rotary_->turn(apart, offset).view({x.size(0), x.size(1), H + G, D}).split_with_sizes({H, G}, 2);
-    inputs = {.query = turned[0], .key = turned[1], .value = parts[1], .gates = {}, .key_padding = {}};
+    const auto both = turned(parts[0], offset).split_with_sizes({H, G}, 2);
+    inputs = {.query = both[0], .key = both[1], .value = parts[1]};
   } else {
     const auto parts = projected.split_with_sizes({H, G, G}, 2);
-    inputs = {.query = parts[0], .key = parts[1], .value = parts[2], .gates = {}, .key_padding = {}};
+    inputs = {.query = parts[0], .key = parts[1], .value = parts[2]};
   }
   inputs.query = inputs.query.transpose(1, 2);  // [B, H, T, D]
   inputs.key = inputs.key.transpose(1, 2);      // [B, G, T, D]

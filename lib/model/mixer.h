@@ -6,8 +6,7 @@
 
 #include "attention/attention.h"
 #include "attention/rotary.h"
-#include "model/options.h"
-#include "tensor/linear.h"
+#include "model/norm.h"
 
 // B batch, T positions, M model width, H heads, G key-value heads, D head width
 
@@ -17,8 +16,8 @@ namespace attnscale {
 /// interface only.
 ///
 /// Holds `qkv` [(H + 2 G) D, M] (query's rows, then key's, then value's, each head by head), `gates.<name>`
-/// [H width, M] for each gate that the variant asks for, `output` [M, H D], and the variant's own parameters under
-/// `attention`. Around a variant that owns its projections it holds `attention` alone.
+/// [H width, M] for each gate that the variant asks for, `output` [M, H D], with qk_norm `query_norm` and `key_norm` [D],
+/// and the variant's own parameters under `attention`. Around a variant that owns its projections it holds `attention` alone.
 class Mixer : public torch::nn::Module {
  public:
   /// @param rotary  null unless positions are rotary; turns one part of a head (VariantInfo::rotary_parts), and is
@@ -41,11 +40,13 @@ class Mixer : public torch::nn::Module {
 
  private:
   Inputs project(const Tensor& x, int64_t offset) const;
+  Tensor turned(const Tensor& heads, int64_t offset) const;
 
   Geometry geometry_;
   int64_t rotary_parts_;
   std::shared_ptr<Rotary> rotary_;
   std::shared_ptr<Linear> qkv_, output_;
+  std::shared_ptr<Norm> query_norm_, key_norm_;  // null without qk_norm
   std::vector<std::pair<std::string, std::shared_ptr<Linear>>> gates_;
   std::shared_ptr<Attention> attention_;
 };

@@ -3,23 +3,30 @@
 #include "model/options.h"
 #include "tensor/linear.h"
 
-// M model width
+// M width of what is normalised
 
 namespace attnscale {
 
-/// LayerNorm (Ba et al. 2016, arXiv:1607.06450) or RMSNorm (Zhang and Sennrich 2019, arXiv:1910.07467) over the last
-/// dimension. Holds `weight` [M] and, for LayerNorm in a model with biases, `bias` [M].
+/// Over the last dimension:
+///   layer_norm:    weight (x - mean) / sqrt(variance + epsilon) + bias       (Ba et al. 2016, arXiv:1607.06450)
+///   rms_norm:      weight x / sqrt(mean(x^2) + epsilon)                      (Zhang and Sennrich 2019, arXiv:1910.07467)
+///   dynamic_tanh:  weight tanh(alpha x) + bias                               (Zhu et al. 2025, arXiv:2503.10622, section 4)
+///   none:          x
+/// Holds `weight` [M], `bias` [M] for the kinds that have one in a model with biases, and `alpha` [1]; for none nothing.
 class Norm : public torch::nn::Module {
  public:
-  explicit Norm(const ModelOptions& options);
+  Norm(const ModelOptions& options, const std::string& kind, int64_t width, bool with_bias);
+
+  /// As the model's `norm` says, of its width.
+  explicit Norm(const ModelOptions& options) : Norm(options, options.norm, options.model_dim, options.bias) {}
 
   /// @param x  [.., M] @return the same shape
   Tensor forward(const Tensor& x) const;
 
  private:
-  bool root_mean_square_;
+  std::string kind_;
   double epsilon_;
-  Tensor weight_, bias_;
+  Tensor weight_, bias_, alpha_;
 };
 
 }  // namespace attnscale

@@ -1,5 +1,8 @@
 #include "model/options.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace attnscale {
 
 const Fields& ModelOptions::fields() {
@@ -14,22 +17,80 @@ const Fields& ModelOptions::fields() {
       field(&ModelOptions::vocab_size, "vocab_size", "tokens the model knows; left out: the source's vocabulary")
           .between(2, 16777216),
       field(&ModelOptions::ffn_dim, "ffn_dim",
-            "width inside the feed-forward network; left out: 4 model_dim, for swiglu 8/3 model_dim rounded up to a "
-            "multiple of 8")
+            "width inside the feed-forward network; left out: 4 model_dim, for gated ones 8/3 model_dim rounded up to "
+            "a multiple of 8")
           .between(1, 1048576),
+      field(&ModelOptions::ffn_multiple, "ffn_multiple",
+            "gives ffn_dim as a multiple of model_dim, rounded to a whole number; left out: ffn_dim says it")
+          .between(0, 1024)
+          .above(0),
       field(
           &ModelOptions::position, "position",
           "how positions enter: a learned vector, sinusoids (Vaswani et al. 2017), rotary queries and keys (Su et al. "
           "2021), or not at all")
           .one_of({"learned", "sinusoidal", "rotary", "none"}),
-      field(&ModelOptions::norm, "norm", "normalisation before each sublayer and at the end")
-          .one_of({"layer_norm", "rms_norm"}),
-      field(&ModelOptions::feed_forward, "feed_forward", "activation: exact GELU, its tanh form (GPT-2), or SwiGLU")
-          .one_of({"gelu", "gelu_tanh", "swiglu"}),
-      field(&ModelOptions::bias, "bias", "biases of linear layers and of LayerNorm; RMSNorm and the head have none"),
+      field(&ModelOptions::norm, "norm",
+            "normalisation at the places of norm_placement: LayerNorm (Ba et al. 2016), RMSNorm (Zhang and Sennrich "
+            "2019), weight tanh(alpha x) + bias (Zhu et al. 2025), or none")
+          .one_of({"layer_norm", "rms_norm", "dynamic_tanh", "none"}),
+      field(&ModelOptions::norm_placement, "norm_placement",
+            "where blocks normalise: what a sublayer reads (GPT-2), the stream after it (Vaswani et al. 2017), both "
+            "what a sublayer reads and what it writes (Gemma 2), the stream after alpha x + sublayer(x) (Wang et al. "
+            "2022), or once for attention and feed-forward side by side (GPT-J)")
+          .one_of({"before", "after", "both", "deep_norm", "parallel"}),
+      field(&ModelOptions::final_norm, "final_norm",
+            "normalise before the head; left out: true, except where norm is none or blocks end in a norm (after, "
+            "deep_norm)"),
+      field(&ModelOptions::qk_norm, "qk_norm",
+            "normalise each head's query and key, before rotary positions, with a weight for each number of a head "
+            "(Dehghani et al. 2023)")
+          .one_of({"none", "layer_norm", "rms_norm"}),
+      field(&ModelOptions::dynamic_tanh_alpha, "dynamic_tanh_alpha", "where alpha of norm dynamic_tanh starts")
+          .between(0, 1000)
+          .above(0),
+      field(&ModelOptions::residual, "residual",
+            "factor of what a sublayer adds to the stream: 1, 1 / sqrt(2 depth), a learned number that starts at 0 "
+            "(Bachlechner et al. 2020), or learned numbers for each column (Touvron et al. 2021)")
+          .one_of({"plain", "scaled", "rezero", "layer_scale"}),
+      field(&ModelOptions::layer_scale, "layer_scale", "where the numbers of residual layer_scale start")
+          .between(0, 1000)
+          .above(0),
+      field(&ModelOptions::stochastic_depth, "stochastic_depth",
+            "probability that a row skips a sublayer of the last block while training; it grows linearly with the "
+            "depth from the first block on (Huang et al. 2016)")
+          .between(0, 0.95),
+      field(&ModelOptions::feed_forward, "feed_forward",
+            "activation: exact GELU, its tanh form (GPT-2), ReLU, its square (So et al. 2021), SiLU; or gated by SiLU, "
+            "GELU, its tanh form or ReLU (Shazeer 2020)")
+          .one_of({"gelu", "gelu_tanh", "relu", "relu_squared", "silu", "swiglu", "geglu", "geglu_tanh", "reglu"}),
+      field(&ModelOptions::bias, "bias",
+            "biases of linear layers, LayerNorm and dynamic tanh; RMSNorm, qk_norm, a factorised embedding and the "
+            "head have none"),
       field(&ModelOptions::tie_embeddings, "tie_embeddings", "the head uses the token embedding's weights"),
+      field(&ModelOptions::embedding_dim, "embedding_dim",
+            "width of the token embedding (and of the head's), mapped to model_dim by a matrix (Lan et al. 2019); left "
+            "out: model_dim, without that matrix")
+          .between(1, 65536),
+      field(&ModelOptions::embedding_scale, "embedding_scale",
+            "multiply token embeddings by sqrt(model_dim) (Vaswani et al. 2017); left out: with sinusoidal positions "
+            "only"),
+      field(&ModelOptions::embedding_norm, "embedding_norm", "normalise embeddings and positions before the blocks"),
+      field(&ModelOptions::initialisation, "initialisation",
+            "of the blocks' matrices: N(0, 0.02) with those that write into the stream narrower by 1 / sqrt(2 depth) "
+            "(GPT-2), uniform of variance 2 / (in + out) (Glorot and Bengio 2010), N(0, 2 / in) (He et al. 2015), "
+            "N(0, 2 / (5 model_dim)) (Nguyen and Salazar 2019), N(0, 2 / (in + out)) with value, output and "
+            "feed-forward matrices narrower by (8 depth)^(-1/4) (Wang et al. 2022), or orthogonal (Saxe et al. 2013); "
+            "left out: gpt2, for norm_placement deep_norm deep_norm")
+          .one_of({"gpt2", "xavier", "kaiming", "small", "deep_norm", "orthogonal"}),
+      field(&ModelOptions::embedding_std, "embedding_std",
+            "standard deviation of token and position embeddings, and of an untied head, at the start")
+          .between(0, 100)
+          .above(0),
       field(&ModelOptions::dropout, "dropout",
             "share of numbers zeroed while training, after the embedding and after each sublayer")
+          .between(0, 0.95),
+      field(&ModelOptions::embedding_dropout, "embedding_dropout",
+            "share of numbers zeroed after the embedding while training; left out: dropout")
           .between(0, 0.95),
       field(&ModelOptions::norm_epsilon, "norm_epsilon", "added to the variance before its root")
           .between(0, 1)
@@ -42,15 +103,32 @@ const Fields& ModelOptions::fields() {
   return list;
 }
 
+bool is_gated(const std::string& feed_forward) {
+  return feed_forward == "swiglu" || feed_forward == "geglu" || feed_forward == "geglu_tanh" || feed_forward == "reglu";
+}
+
 ModelOptions resolved(ModelOptions options, int64_t source_vocab) {
   if (!options.num_kv_heads) options.num_kv_heads = options.num_heads;
   if (!options.vocab_size) options.vocab_size = source_vocab;
+  if (!options.ffn_dim && options.ffn_multiple) options.ffn_dim = multiple_of(options);
   if (!options.ffn_dim) {
-    // SwiGLU has three matrices where GELU has two: 8/3 keeps the count (Shazeer 2020, arXiv:2002.05202, section 3).
+    // Gated networks have three matrices where others have two: 8/3 keeps the count (Shazeer 2020, arXiv:2002.05202,
+    // section 3).
     const int64_t two_thirds = (8 * options.model_dim + 2) / 3;
-    options.ffn_dim = options.feed_forward == "swiglu" ? (two_thirds + 7) / 8 * 8 : 4 * options.model_dim;
+    options.ffn_dim = is_gated(options.feed_forward) ? (two_thirds + 7) / 8 * 8 : 4 * options.model_dim;
   }
+  const bool ends_in_norm = options.norm_placement == "after" || options.norm_placement == "deep_norm";
+  if (!options.final_norm) options.final_norm = options.norm != "none" && !ends_in_norm;
+  if (!options.embedding_dim) options.embedding_dim = options.model_dim;
+  if (!options.embedding_scale) options.embedding_scale = options.position == "sinusoidal";
+  if (!options.initialisation)
+    options.initialisation = options.norm_placement == "deep_norm" ? "deep_norm" : "gpt2";
+  if (!options.embedding_dropout) options.embedding_dropout = options.dropout;
   return options;
+}
+
+int64_t multiple_of(const ModelOptions& options) {
+  return std::max<int64_t>(1, std::llround(*options.ffn_multiple * static_cast<double>(options.model_dim)));
 }
 
 }  // namespace attnscale

@@ -16,18 +16,38 @@ struct ModelOptions {
   int64_t num_heads = 4;
   std::optional<int64_t> num_kv_heads = {};  ///< num_heads
   std::optional<int64_t> vocab_size = {};    ///< the source's
-  std::optional<int64_t> ffn_dim = {};       ///< 4 model_dim; for SwiGLU 8/3 model_dim rounded up to a multiple of 8
+  std::optional<int64_t> ffn_dim = {};       ///< 4 model_dim; gated: 8/3 model_dim rounded up to a multiple of 8
+  std::optional<double> ffn_multiple = {};   ///< gives ffn_dim as a multiple of model_dim, rounded
   std::string position = "learned";          ///< learned, sinusoidal, rotary, none
-  std::string norm = "layer_norm";           ///< layer_norm, rms_norm: before each sublayer and at the end
-  std::string feed_forward = "gelu";         ///< gelu, gelu_tanh, swiglu
-  bool bias = true;                          ///< biases of linear layers and of LayerNorm
+  std::string norm = "layer_norm";           ///< layer_norm, rms_norm, dynamic_tanh, none
+  std::string norm_placement = "before";     ///< before, after, both, deep_norm, parallel
+  std::optional<bool> final_norm = {};       ///< as the blocks do not end in a norm by themselves
+  std::string qk_norm = "none";              ///< none, layer_norm, rms_norm: of each head's query and key
+  double dynamic_tanh_alpha = 0.5;           ///< where dynamic_tanh's alpha starts
+  std::string residual = "plain";            ///< plain, scaled, rezero, layer_scale
+  double layer_scale = 1e-4;                 ///< where layer_scale's factors start
+  double stochastic_depth = 0;               ///< probability that a row skips a sublayer of the last block
+  std::string feed_forward = "gelu";         ///< gelu, gelu_tanh, relu, relu_squared, silu, and gated ones
+  bool bias = true;                          ///< biases of linear layers, LayerNorm and dynamic tanh
   bool tie_embeddings = true;                ///< the head uses the embedding's weights
+  std::optional<int64_t> embedding_dim = {};        ///< model_dim: not factorised
+  std::optional<bool> embedding_scale = {};         ///< tokens times sqrt(model_dim); sinusoidal positions do
+  bool embedding_norm = false;                      ///< `norm` after the embedding
+  std::optional<std::string> initialisation = {};   ///< gpt2; for norm_placement deep_norm deep_norm
+  double embedding_std = 0.02;                      ///< of embeddings and an untied head at the start
   double dropout = 0;
+  std::optional<double> embedding_dropout = {};  ///< dropout
   double norm_epsilon = 1e-5;
   double rotary_base = 10000;
 
   static const Fields& fields();
 };
+
+/// Whether a feed-forward network multiplies an activated projection with another one (Shazeer 2020).
+bool is_gated(const std::string& feed_forward);
+
+/// The ffn_dim that ffn_multiple, which must be set, gives.
+int64_t multiple_of(const ModelOptions& options);
 
 /// Fills what was left out. @param source_vocab the source's vocabulary, used when vocab_size is unset
 ModelOptions resolved(ModelOptions options, int64_t source_vocab);

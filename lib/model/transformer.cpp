@@ -22,7 +22,8 @@ struct Transformer::Parts {
   std::shared_ptr<Embedding> embedding;
   std::vector<std::shared_ptr<Block>> blocks;
   std::shared_ptr<Norm> final_norm;
-  std::shared_ptr<Linear> head;  // null where the embedding's weights are used
+  std::shared_ptr<Linear> head, head_down;  // null where the embedding's weights are used, and unless factorised
+  std::shared_ptr<RowDrops> drops = std::make_shared<RowDrops>();
 
   Tensor logits(const Tensor& tokens, int64_t offset, std::vector<State>* states, bool training);
 };
@@ -56,12 +57,16 @@ Transformer::Transformer(const ModelOptions& options, const AttentionChoice& att
     auto mixer = std::make_shared<Mixer>(options, choice, attention_geometry(options, context, layer),
                                          rotary_of(choice), stream_seed(init_seed, name));
     parts_->blocks.push_back(
-        blocks->register_module(std::to_string(layer), std::make_shared<Block>(options, std::move(mixer))));
+        blocks->register_module(std::to_string(layer),
+                                std::make_shared<Block>(options, layer, std::move(mixer), parts_->drops)));
   }
-  parts_->final_norm = register_module("final_norm", std::make_shared<Norm>(options));
-  if (!options.tie_embeddings)
-    parts_->head = register_module("head", std::make_shared<Linear>(options.model_dim, *options.vocab_size, false));
-  initialise(*this, options.depth, init_seed);
+  if (*options.final_norm) parts_->final_norm = register_module("final_norm", std::make_shared<Norm>(options));
+  if (!options.tie_embeddings) {
+    const int64_t M = options.model_dim, E = *options.embedding_dim;
+    if (E != M) parts_->head_down = register_module("head_down", std::make_shared<Linear>(M, E, false));
+    parts_->head = register_module("head", std::make_shared<Linear>(E, *options.vocab_size, false));
+  }
+  initialise(*this, options, init_seed);
 }
 
 Transformer::~Transformer() = default;
@@ -75,11 +80,12 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
         fmt::format("Transformer: {} tokens after {} others pass the context of {}; take a shorter text or "
                     "build the model with a larger data.context",
                     tokens.size(1), offset, context));
-  auto x = at::dropout(embedding->forward(tokens, offset), options.dropout, training);  // [B, T, M]
+  auto x = at::dropout(embedding->forward(tokens, offset), *options.embedding_dropout, training);  // [B, T, M]
   for (size_t layer = 0; layer < blocks.size(); ++layer)
     x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr);
-  x = final_norm->forward(x);
-  return head ? head->forward(x) : at::linear(x, embedding->token());  // [B, T, V]
+  if (final_norm) x = final_norm->forward(x);
+  if (head_down) x = head_down->forward(x);  // [B, T, E]
+  return head ? head->forward(x) : embedding->logits(x);  // [B, T, V]
 }
 
 Tensor Transformer::forward(const Tensor& tokens) { return parts_->logits(tokens, 0, nullptr, is_training()); }
@@ -106,6 +112,8 @@ Tensor Transformer::take_auxiliary_loss() {
   }
   return total;
 }
+
+void Transformer::seed_stochastic_depth(uint64_t seed) { parts_->drops->seed(seed); }
 
 ModelState Transformer::new_state(int64_t batch) const {
   const auto& like = parts_->embedding->token();

@@ -18,19 +18,21 @@ struct ModelState {
   int64_t bytes() const;
 };
 
-/// Decoder-only transformer with pre-norm blocks (Radford et al. 2019, section 2.3).
+/// Decoder-only transformer; with the options' defaults, GPT-2 (Radford et al. 2019, section 2.3).
 ///
 /// Parameter names, which checkpoints rely on (M model width, V vocabulary; `bias` beside `weight` where biases are
 /// on):
 ///   embedding.token [V, M], embedding.position [context, M] (learned positions only),
 ///   blocks.<i>.norm1.weight, blocks.<i>.mixer.{qkv,output}.weight, blocks.<i>.mixer.gates.<name>.weight,
 ///   blocks.<i>.mixer.attention.* (the variant's own), blocks.<i>.norm2.weight,
-///   blocks.<i>.feed_forward.{up,down}.weight (swiglu: gate_up instead of up),
+///   blocks.<i>.feed_forward.{up,down}.weight (gated: gate_up instead of up),
 ///   final_norm.weight, head.weight [V, M] (untied only).
+/// Options add more, each told by its class (Embedding, Norm, Residual, Mixer); an untied head on a factorised embedding
+/// is head.weight [V, E] after head_down.weight [E, M].
 class Transformer : public torch::nn::Module {
  public:
-  /// Parameters are float32, initialised as in GPT-2 from `init_seed` alone.
-  /// Dropout, on in training mode only, draws from the default generator.
+  /// Parameters are float32, initialised from `init_seed` alone.
+  /// Dropout, on in training mode only, draws from the default generator, stochastic depth from one of its own.
   /// @param options  resolved
   /// @throws ConfigError with the first of `model_problems`
   Transformer(const ModelOptions& options, const AttentionChoice& attention, int64_t context, uint64_t init_seed);
@@ -40,6 +42,9 @@ class Transformer : public torch::nn::Module {
   /// @return        logits [B, T, V]
   /// @throws ShapeError if there are more positions than the context
   Tensor forward(const Tensor& tokens);
+
+  /// What stochastic depth draws from here on. @param seed  of one step
+  void seed_stochastic_depth(uint64_t seed);
 
   /// An empty state in the parameters' dtype. @throws ConfigError if the variant does not decode
   ModelState new_state(int64_t batch) const;

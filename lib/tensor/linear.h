@@ -16,6 +16,8 @@ class Linear : public torch::nn::Module {
   /// @param x  [.., in] @return [.., out]. Cost: 2 in out FLOPs for each row.
   Tensor forward(const Tensor& x) const;
 
+  const Tensor& weight() const { return weight_; }
+
  private:
   Tensor weight_, bias_;
 };

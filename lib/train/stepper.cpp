@@ -46,7 +46,7 @@ Tensor targets_of(const Tensor& tokens, const Tensor& asked) {
 Stepper::Stepper(Transformer& model, const TrainOptions& options)
     : model_(model),
       options_(resolved(options)),
-      dropout_(model.options().dropout > 0),
+      dropout_(model.options().dropout > 0 || model.options().embedding_dropout.value_or(0) > 0),
       optimizer_(make_optimizer(placed_parameters(model, options_), options_)) {
   if (options_.ema_decay > 0) average_.emplace(model_, options_.ema_decay);
   model_.train();
@@ -81,6 +81,8 @@ StepResult Stepper::step(const Tensor& tokens, int64_t step, const Tensor& asked
   // Masks are a function of seed and step alone, so that a resumed run needs no saved generator.
   if (dropout_)
     at::manual_seed(stream_seed(static_cast<uint64_t>(options_.seed), "dropout", static_cast<uint64_t>(step)));
+  model_.seed_stochastic_depth(
+      stream_seed(static_cast<uint64_t>(options_.seed), "stochastic_depth", static_cast<uint64_t>(step)));
   const auto device = at::Device(options_.device);
   const auto loss = accumulate_gradients(tokens.to(device), asked.defined() ? asked.to(device) : asked);
 

@@ -154,3 +154,25 @@ TEST_CASE("hybrids: what nothing would use, or what does not fit, is refused wit
   CHECK(problem_of({"linear", "softmax", "softmax"}, false).message.find("depth is 2") != std::string::npos);
   CHECK(problem_of({"linear", "nystrom"}, false).path == "model.layers");
 }
+
+TEST_CASE("model problems: an option that would change nothing is refused with its name and what it needs") {
+  const auto refused = [](const ModelOptions& options, const std::string& name, const std::string& part) {
+    CAPTURE(name);
+    const auto problem = only_problem(small_options(options));
+    CHECK(problem.path == "model." + name);
+    CHECK_THAT(problem.message, ContainsSubstring(part));
+  };
+  refused({.rotary_base = 500}, "rotary_base", "model.position \"rotary\"");
+  refused({.norm = "dynamic_tanh", .norm_epsilon = 1e-6}, "norm_epsilon", "layer_norm");
+  refused({.dynamic_tanh_alpha = 1}, "dynamic_tanh_alpha", "model.norm \"dynamic_tanh\"");
+  refused({.layer_scale = 1}, "layer_scale", "model.residual \"layer_scale\"");
+  refused({.norm = "none", .norm_placement = "after"}, "norm_placement", "needs a norm");
+  refused({.norm = "none", .final_norm = true}, "final_norm", "no norm to apply");
+  refused({.norm = "none", .embedding_norm = true}, "embedding_norm", "needs a norm");
+  refused({.ffn_dim = 50, .ffn_multiple = 3}, "ffn_multiple", "50 is not 3 times model_dim 12");
+  CHECK(model_problems(small_options({.norm = "none", .norm_placement = "parallel"}), {}, 8).empty());
+  CHECK(model_problems(small_options({.norm = "none", .qk_norm = "rms_norm", .norm_epsilon = 1e-6}), {}, 8).empty());
+  const auto owning = only_problem(small_options({.qk_norm = "rms_norm"}),
+                                   {.variant = "latent", .options = variant_named("latent").resolve(Json::object())});
+  CHECK(owning.path == "model.qk_norm");
+}

@@ -30,6 +30,7 @@ std::vector<std::pair<ModelOptions, AttentionChoice>> combinations() {
       constexpr int64_t shortest = 8;  // of the contexts below
       if (model_problems(model, attention, shortest).empty()) list.emplace_back(model, attention);
     }
+  for (const auto& architecture : architectures()) list.emplace_back(architecture.options, AttentionChoice{});
   return list;
 }
 
@@ -58,12 +59,13 @@ TEST_CASE("cost: the parameter ledger equals the numbers of a built model") {
     for (const auto& item : model.named_parameters()) {
       total += item.value().numel();
       if (item.key().starts_with("embedding.")) embedding += item.value().numel();
-      if (item.key().starts_with("head.")) head += item.value().numel();
+      if (item.key().starts_with("head")) head += item.value().numel();
     }
     const auto ledger = model_cost(options, attention, 8, 2).parameters;
     CHECK(ledger.total == total);
     CHECK(ledger.non_embedding == total - embedding - head);
-    CHECK(ledger.without_input_embedding == total - embedding - head + 11 * 12);
+    const int64_t E = *options.embedding_dim;
+    CHECK(ledger.without_input_embedding == total - embedding - head + 11 * E + (E == 12 ? 0 : E * 12));
     CHECK(ledger.standard_block == 12 * 2 * 12 * 12);
   }
 }
@@ -119,7 +121,10 @@ TEST_CASE("cost: estimated training memory is within a quarter of the allocator'
   for (const auto& options :
        {resolved({.depth = 4, .model_dim = 64, .num_heads = 4}, 65), resolved({.depth = 1, .model_dim = 32}, 2000),
         resolved({.depth = 3, .model_dim = 64, .position = "rotary", .norm = "rms_norm", .feed_forward = "swiglu"}, 65),
-        resolved({.depth = 2, .model_dim = 128, .dropout = 0.1}, 65)}) {
+        resolved({.depth = 2, .model_dim = 128, .dropout = 0.1}, 65),
+        resolved({.depth = 4, .norm = "rms_norm", .norm_placement = "both", .feed_forward = "relu_squared"}, 65),
+        resolved({.depth = 4, .norm = "dynamic_tanh", .qk_norm = "rms_norm", .residual = "layer_scale"}, 65),
+        resolved({.depth = 4, .norm_placement = "parallel", .feed_forward = "relu", .embedding_dim = 16}, 65)}) {
     const int64_t context = 64, batch = 8;
     CAPTURE(write_options(options).dump());
     const auto tokens = some_tokens(batch, context, 65);

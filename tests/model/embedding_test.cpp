@@ -44,3 +44,29 @@ TEST_CASE("embedding: only learned positions are parameters") {
   CHECK(Embedded("learned").embedding.parameters().size() == 2);
   for (const auto* kind : {"sinusoidal", "rotary", "none"}) CHECK(Embedded(kind).embedding.parameters().size() == 1);
 }
+
+TEST_CASE("embedding: factorised, scaled and normalised, and the tied head's way back") {
+  Embedding embedding(resolved({.model_dim = 4,
+                                .position = "learned",
+                                .norm = "rms_norm",
+                                .embedding_dim = 3,
+                                .embedding_scale = true,
+                                .embedding_norm = true,
+                                .norm_epsilon = 0.01},
+                               7),
+                      6);
+  torch::manual_seed(4);
+  const torch::NoGradGuard guard;
+  embedding.to(torch::kFloat64);
+  for (auto& parameter : embedding.parameters()) parameter.normal_();
+  const auto p = embedding.named_parameters();
+  CHECK(p["token"].sizes() == at::IntArrayRef({7, 3}));
+  const auto effective = at::matmul(p["token"], p["up.weight"].t());  // [V, M]
+  const auto tokens = torch::tensor({{6, 0, 3}}, torch::kInt64);
+  const auto sum = 2 * effective.index_select(0, tokens[0]) + p["position"].narrow(0, 1, 3);
+  const auto expected = sum / (sum.pow(2).mean(-1, true) + 0.01).sqrt() * p["norm.weight"];
+  // float64, products of 3 terms.
+  CHECK((embedding.forward(tokens, 1)[0] - expected).abs().max().item<double>() < 1e-13);
+  const auto x = torch::randn({1, 3, 4}, torch::kFloat64);
+  CHECK((embedding.logits(x) - at::matmul(x, effective.t())).abs().max().item<double>() < 1e-13);
+}

@@ -23,7 +23,7 @@ struct Case {
     network.to(torch::kFloat64);
     for (auto& parameter : network.parameters()) parameter.normal_();
     const auto named = network.named_parameters();
-    const std::string first = activation == "swiglu" ? "gate_up" : "up";
+    const std::string first = is_gated(activation) ? "gate_up" : "up";
     up = named[first + ".weight"].detach();
     up_bias = named[first + ".bias"].detach();
     down = named["down.weight"].detach();
@@ -59,6 +59,23 @@ TEST_CASE("feed-forward: SwiGLU gates with the first rows of gate_up") {
   const auto h = c.hidden();
   const auto gate = h.narrow(-1, 0, 5), value = h.narrow(-1, 5, 5);
   CHECK(c.error(gate / (1 + (-gate).exp()) * value) < feed_forward_tolerance);
+}
+
+TEST_CASE("feed-forward: ReLU, its square and SiLU") {
+  const Case relu("relu", 5), squared("relu_squared", 5), silu("silu", 5);
+  CHECK(relu.error(relu.hidden().clamp_min(0)) < feed_forward_tolerance);
+  CHECK(squared.error(squared.hidden().clamp_min(0).pow(2)) < feed_forward_tolerance);
+  CHECK(silu.error(silu.hidden() / (1 + (-silu.hidden()).exp())) < feed_forward_tolerance);
+}
+
+TEST_CASE("feed-forward: GEGLU in both forms and ReGLU gate with the first rows of gate_up") {
+  const auto halves = [](const Case& c) { return c.hidden().chunk(2, -1); };
+  const Case geglu("geglu", 10), tanh("geglu_tanh", 10), reglu("reglu", 10);
+  const auto g = halves(geglu), t = halves(tanh), r = halves(reglu);
+  CHECK(geglu.error(g[0] * 0.5 * (1 + at::erf(g[0] / std::numbers::sqrt2)) * g[1]) < feed_forward_tolerance);
+  const auto inner = std::sqrt(2 / std::numbers::pi) * (t[0] + 0.044715 * t[0] * t[0] * t[0]);
+  CHECK(tanh.error(0.5 * t[0] * (1 + inner.tanh()) * t[1]) < feed_forward_tolerance);
+  CHECK(reglu.error(r[0].clamp_min(0) * r[1]) < feed_forward_tolerance);
 }
 
 TEST_CASE("feed-forward: without biases there are two matrices only") {

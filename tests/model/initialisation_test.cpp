@@ -1,6 +1,7 @@
 #include "model/initialisation.h"
 
 #include <cmath>
+#include <map>
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -98,4 +99,94 @@ TEST_CASE("initialisation: no two parameters share a stream") {
       first_numbers.insert(residual ? first * 2 : first);
     }
   CHECK(static_cast<int64_t>(first_numbers.size()) == drawn);
+}
+
+namespace {
+
+double deviation(const Tensor& x) { return x.std(/*unbiased=*/false).item<double>(); }
+
+/// Whether a sample's deviation is `expected` within 5 standard errors sigma / sqrt(2 n).
+bool is_about(const Tensor& x, double expected) {
+  return std::abs(deviation(x) - expected) < 5 * expected / std::sqrt(2.0 * static_cast<double>(x.numel()));
+}
+
+TensorMap initialised_by(const std::string& scheme) {
+  const auto options = resolved({.depth = 2,
+                                 .model_dim = 64,
+                                 .num_heads = 4,
+                                 .num_kv_heads = 1,
+                                 .feed_forward = "swiglu",
+                                 .tie_embeddings = false,
+                                 .embedding_dim = 24,
+                                 .initialisation = scheme,
+                                 .embedding_std = 0.5},
+                                300);
+  return parameters_of(Transformer(options, {}, 32, 1));
+}
+
+}  // namespace
+
+TEST_CASE("initialisation: each scheme has its deviations, stacked matrices by themselves") {
+  // M = 64, one key-value head of 16, F = 176: query 64 x 64, key and value 16 x 64, gate and up 176 x 64.
+  struct Expected {
+    double query, value, output, gate, down;
+  };
+  const double beta = std::pow(16, -0.25);
+  const std::map<std::string, Expected> expected = {
+      {"gpt2", {0.02, 0.02, 0.01, 0.02, 0.01}},
+      {"xavier",
+       {std::sqrt(2.0 / 128), std::sqrt(2.0 / 80), std::sqrt(2.0 / 128), std::sqrt(2.0 / 240), std::sqrt(2.0 / 240)}},
+      {"kaiming",
+       {std::sqrt(2.0 / 64), std::sqrt(2.0 / 64), std::sqrt(2.0 / 64), std::sqrt(2.0 / 64), std::sqrt(2.0 / 176)}},
+      {"small",
+       {std::sqrt(2.0 / 320), std::sqrt(2.0 / 320), std::sqrt(2.0 / 320), std::sqrt(2.0 / 320), std::sqrt(2.0 / 320)}},
+      {"deep_norm",
+       {std::sqrt(2.0 / 128), beta * std::sqrt(2.0 / 80), beta * std::sqrt(2.0 / 128), beta * std::sqrt(2.0 / 240),
+        beta * std::sqrt(2.0 / 240)}},
+  };
+  for (const auto& [scheme, e] : expected) {
+    CAPTURE(scheme);
+    const auto p = initialised_by(scheme);
+    const auto& qkv = p.at("blocks.1.mixer.qkv.weight");
+    CHECK(is_about(qkv.narrow(0, 0, 64), e.query));
+    CHECK(is_about(qkv.narrow(0, 80, 16), e.value));
+    CHECK(is_about(p.at("blocks.1.mixer.output.weight"), e.output));
+    CHECK(is_about(p.at("blocks.1.feed_forward.gate_up.weight").narrow(0, 0, 176), e.gate));
+    CHECK(is_about(p.at("blocks.1.feed_forward.down.weight"), e.down));
+    CHECK(is_about(p.at("embedding.token"), 0.5));
+    CHECK(is_about(p.at("head.weight"), 0.5));
+    CHECK(is_about(p.at("embedding.up.weight"), 1 / std::sqrt(24.0)));
+    CHECK(is_about(p.at("head_down.weight"), 1 / std::sqrt(64.0)));
+  }
+  // Xavier's is uniform: nothing beyond sqrt(3) deviations, and something close to it.
+  const double bound = initialised_by("xavier").at("blocks.0.mixer.output.weight").abs().max().item<double>();
+  CHECK(bound <= std::sqrt(6.0 / 128));
+  CHECK(bound > 0.99 * std::sqrt(6.0 / 128));
+}
+
+TEST_CASE("initialisation: orthogonal matrices keep lengths") {
+  const auto p = initialised_by("orthogonal");
+  const auto is_orthonormal = [](const Tensor& rows) {
+    // float32 copies of float64 factors: rounding of 64 products.
+    return at::allclose(at::matmul(rows, rows.t()), torch::eye(rows.size(0)), 0, 1e-5);
+  };
+  const auto& qkv = p.at("blocks.0.mixer.qkv.weight");
+  CHECK(is_orthonormal(qkv.narrow(0, 0, 64)));
+  CHECK(is_orthonormal(qkv.narrow(0, 64, 16)));
+  CHECK(is_orthonormal(qkv.narrow(0, 80, 16)));
+  CHECK(is_orthonormal(p.at("blocks.0.feed_forward.gate_up.weight").narrow(0, 176, 176).t()));
+  CHECK(is_orthonormal(p.at("blocks.0.feed_forward.down.weight")));
+  CHECK(!at::allclose(qkv.narrow(0, 64, 16), qkv.narrow(0, 80, 16)));
+}
+
+TEST_CASE("initialisation: residual factors and dynamic tanh start where their options say") {
+  const auto rezero = parameters_of(Transformer(small_options({.residual = "rezero"}), {}, 8, 1));
+  CHECK(at::equal(rezero.at("blocks.0.residual1"), torch::zeros({1})));
+  const auto scaled =
+      parameters_of(Transformer(small_options({.residual = "layer_scale", .layer_scale = 0.25}), {}, 8, 1));
+  CHECK(at::equal(scaled.at("blocks.1.residual2"), torch::full({12}, 0.25)));
+  const auto squashed =
+      parameters_of(Transformer(small_options({.norm = "dynamic_tanh", .dynamic_tanh_alpha = 0.75}), {}, 8, 1));
+  CHECK(at::equal(squashed.at("final_norm.alpha"), torch::full({1}, 0.75)));
+  CHECK(at::equal(squashed.at("blocks.0.norm2.weight"), torch::ones({12})));
 }

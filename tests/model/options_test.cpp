@@ -2,6 +2,8 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "model/small_model.h"
+
 using namespace attnscale;
 
 TEST_CASE("model options: what is left out is derived") {
@@ -12,6 +14,17 @@ TEST_CASE("model options: what is left out is derived") {
   // 8/3 x 60 = 160, a multiple of 8; 8/3 x 64 = 170.67, the next multiple of 8 is 176.
   CHECK(resolved({.model_dim = 60, .feed_forward = "swiglu"}, 65).ffn_dim == 160);
   CHECK(resolved({.model_dim = 64, .feed_forward = "swiglu"}, 65).ffn_dim == 176);
+  CHECK(resolved({.model_dim = 60, .feed_forward = "reglu"}, 65).ffn_dim == 160);
+  CHECK(resolved({.model_dim = 60, .ffn_multiple = 2.51}, 65).ffn_dim == 151);  // 150.6
+  CHECK(gelu.embedding_dim == 60);
+  CHECK(gelu.final_norm == true);
+  CHECK(resolved({.norm_placement = "after"}, 65).final_norm == false);
+  CHECK(resolved({.norm = "none"}, 65).final_norm == false);
+  CHECK(gelu.initialisation == "gpt2");
+  CHECK(resolved({.norm_placement = "deep_norm"}, 65).initialisation == "deep_norm");
+  CHECK(gelu.embedding_scale == false);
+  CHECK(resolved({.position = "sinusoidal"}, 65).embedding_scale == true);
+  CHECK(resolved({.dropout = 0.2}, 65).embedding_dropout == 0.2);
 }
 
 TEST_CASE("model options: what is given stays") {
@@ -28,12 +41,26 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
                          .num_kv_heads = 3,
                          .vocab_size = 17,
                          .ffn_dim = 50,
+                         .ffn_multiple = 1.5,
                          .position = "rotary",
                          .norm = "rms_norm",
+                         .norm_placement = "both",
+                         .final_norm = false,
+                         .qk_norm = "rms_norm",
+                         .dynamic_tanh_alpha = 0.7,
+                         .residual = "layer_scale",
+                         .layer_scale = 0.1,
+                         .stochastic_depth = 0.3,
                          .feed_forward = "swiglu",
                          .bias = false,
                          .tie_embeddings = false,
+                         .embedding_dim = 24,
+                         .embedding_scale = true,
+                         .embedding_norm = true,
+                         .initialisation = "small",
+                         .embedding_std = 1.5,
                          .dropout = 0.25,
+                         .embedding_dropout = 0.5,
                          .norm_epsilon = 1e-6,
                          .rotary_base = 500};
   const auto json = write_options(odd);
@@ -53,9 +80,23 @@ TEST_CASE("model options: each bound is enforced") {
                       {"num_kv_heads", 0},
                       {"vocab_size", 1},
                       {"ffn_dim", 0},
+                      {"ffn_multiple", 0},
                       {"position", "rotory"},
                       {"norm", "batch_norm"},
-                      {"feed_forward", "relu"},
+                      {"norm_placement", "behind"},
+                      {"final_norm", 1},
+                      {"qk_norm", "dynamic_tanh"},
+                      {"dynamic_tanh_alpha", 0},
+                      {"residual", "none"},
+                      {"layer_scale", 0},
+                      {"stochastic_depth", 1.0},
+                      {"feed_forward", "relu6"},
+                      {"embedding_dim", 0},
+                      {"embedding_scale", 2},
+                      {"embedding_norm", "layer_norm"},
+                      {"initialisation", "zero"},
+                      {"embedding_std", 0},
+                      {"embedding_dropout", 1.0},
                       {"bias", 1},
                       {"tie_embeddings", "yes"},
                       {"dropout", 1.0},
@@ -70,4 +111,14 @@ TEST_CASE("model options: each bound is enforced") {
     REQUIRE(problems.size() == 1);
     CHECK(problems[0].path == "model." + key);
   }
+}
+
+TEST_CASE("model options: every choice stands in an architecture that the tests build") {
+  for (const auto& field : ModelOptions::fields())
+    for (const auto& choice : field.choices) {
+      CAPTURE(field.name, choice);
+      bool found = false;
+      for (const auto& architecture : architectures()) found |= field.get(&architecture.options) == choice;
+      CHECK(found);
+    }
 }

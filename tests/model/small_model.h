@@ -74,6 +74,41 @@ inline ModelOptions small_options(ModelOptions options = {}) {
   return resolved(options, 11);
 }
 
+struct Architecture {
+  std::string name;
+  ModelOptions options;
+};
+
+/// Every choice of every option of the model at least once, around softmax.
+inline std::vector<Architecture> architectures() {
+  return {
+      {"GPT-2", small_options()},
+      {"Llama", small_options({.num_kv_heads = 1,
+                               .position = "rotary",
+                               .norm = "rms_norm",
+                               .feed_forward = "swiglu",
+                               .bias = false,
+                               .tie_embeddings = false})},
+      {"sinusoidal", small_options({.position = "sinusoidal", .feed_forward = "gelu_tanh", .bias = false})},
+      {"no positions", small_options({.num_kv_heads = 3, .position = "none", .norm = "rms_norm"})},
+      {"after", small_options({.norm_placement = "after", .feed_forward = "relu"})},
+      {"both", small_options({.norm = "rms_norm", .norm_placement = "both", .feed_forward = "geglu_tanh",
+                              .embedding_scale = true})},
+      {"DeepNorm", small_options({.norm_placement = "deep_norm", .feed_forward = "relu_squared"})},
+      {"parallel", small_options({.position = "rotary", .norm_placement = "parallel", .initialisation = "small"})},
+      {"dynamic tanh", small_options({.norm = "dynamic_tanh", .feed_forward = "silu", .initialisation = "xavier"})},
+      {"dynamic tanh without biases", small_options({.norm = "dynamic_tanh", .norm_placement = "both", .bias = false})},
+      {"no norm", small_options({.norm = "none", .residual = "rezero", .initialisation = "kaiming"})},
+      {"no final norm", small_options({.final_norm = false, .residual = "scaled"})},
+      {"query-key RMSNorm", small_options({.num_kv_heads = 1, .position = "rotary", .qk_norm = "rms_norm"})},
+      {"query-key LayerNorm", small_options({.qk_norm = "layer_norm", .feed_forward = "geglu"})},
+      {"layer scale", small_options({.residual = "layer_scale", .feed_forward = "reglu", .initialisation = "orthogonal"})},
+      {"factorised", small_options({.ffn_multiple = 2.5, .embedding_dim = 5, .embedding_norm = true})},
+      {"factorised, untied", small_options({.tie_embeddings = false, .embedding_dim = 7, .embedding_dropout = 0.1})},
+      {"stochastic depth", small_options({.norm_placement = "parallel", .stochastic_depth = 0.3, .dropout = 0.1})},
+  };
+}
+
 inline Tensor some_tokens(int64_t batch, int64_t count, int64_t vocab_size = 11) {
   torch::manual_seed(5);
   return torch::randint(vocab_size, {batch, count}, torch::kInt64);

@@ -21,7 +21,7 @@ namespace {
 
 RunConfig small_run(const Json& changes = Json::object()) {
   auto json = Json::parse(R"({
-    "model": {"depth": 2, "model_dim": 16, "num_heads": 2, "dropout": 0.2},
+    "model": {"depth": 2, "model_dim": 16, "num_heads": 2, "dropout": 0.2, "stochastic_depth": 0.2},
     "data": {"source": "zipf_memory", "context": 7, "num_keys": 10, "num_labels": 4},
     "train": {"steps": 30, "batch_size": 3, "warmup_steps": 5, "eval_every": 10, "eval_tokens": 500,
               "checkpoint_every": 8, "learning_rate": 0.01}})");
@@ -178,7 +178,7 @@ TEST_CASE("trainer: a result of wrong types is refused with place, field and wha
 TEST_CASE("trainer: a run on a CUDA device computes what the CPU computes, and resumes there", "[cuda]") {
   if (!at::hasCUDA()) SKIP("no CUDA device");
   const ScratchFolder scratch;
-  const Json exact = {{"train.dtype", "float64"}, {"model.dropout", 0.0}};
+  const Json exact = {{"train.dtype", "float64"}, {"model.dropout", 0.0}, {"model.stochastic_depth", 0.0}};
   const auto on_cpu = train(small_run(exact), scratch / "cpu");
   auto changes = exact;
   changes["train.device"] = "cuda";
@@ -275,6 +275,7 @@ TEST_CASE("trainer: loss falls towards the Bayes loss and never below it") {
   const ScratchFolder scratch;
   const auto row = train(small_run({{"train.steps", 300},
                                     {"model.dropout", 0.0},
+                                    {"model.stochastic_depth", 0.0},
                                     {"train.batch_size", 16},
                                     {"train.eval_tokens", 8192},
                                     {"train.checkpoint_every", 0}}),

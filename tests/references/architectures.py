@@ -1,0 +1,191 @@
+"""Models of PyPI's `transformers`, drawn at random, with their weights by our names: what logits_test.py compares.
+
+Each function gives the model, our weights, the options of our model section, and those of our attention section. They
+are chosen so that every option of the architecture that a public model has is one of them:
+
+gpt2            the defaults                        llama, llama_tied  rotary, RMSNorm, SwiGLU, grouped heads
+gpt1            norm after, no final norm           gemma2             norms on both sides, GEGLU, scaled embedding
+phi             parallel blocks                     qwen3              norms of query and key
+opt             ReLU, factorised embedding          nemotron           squared ReLU
+"""
+
+import torch
+import transformers
+
+VOCABULARY, CONTEXT, LAYERS = 97, 48, 3
+
+
+def randomise(model):
+    """Norms' weights near 1, all other numbers of order 0.1."""
+    torch.manual_seed(20)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.normal_(1.0 if "weight" in name else 0.0, 0.2)
+            else:
+                parameter.normal_(0.0, 0.1)
+    return model.eval()
+
+
+def translated(source, prefix, ours, names):
+    """Our `blocks.<i>.<name>.{weight,bias}` from theirs below `prefix.<i>`; several of theirs are stacked."""
+    for layer in range(LAYERS):
+        for our, theirs in names.items():
+            for kind in ("weight", "bias"):
+                parts = [source.get(f"{prefix}.{layer}.{name}.{kind}") for name in theirs.split()]
+                if parts[0] is not None:
+                    ours[f"blocks.{layer}.{our}.{kind}"] = torch.cat(parts)
+    return ours
+
+
+def named(source, ours, names):
+    """Our `<name>.{weight,bias}` outside the blocks."""
+    for our, theirs in names.items():
+        for kind in ("weight", "bias"):
+            if f"{theirs}.{kind}" in source:
+                ours[f"{our}.{kind}"] = source[f"{theirs}.{kind}"]
+    return ours
+
+
+def from_conv1d(source):
+    """Their old linear layers keep [in, out]."""
+    return {name: value.t() if ".c_" in name and value.dim() == 2 else value for name, value in source.items()}
+
+
+def gpt2():
+    model = randomise(transformers.GPT2LMHeadModel(transformers.GPT2Config(
+        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=60, n_layer=LAYERS, n_head=5, activation_function="gelu_new",
+        attn_implementation="eager")))
+    source = from_conv1d(model.state_dict())
+    ours = {"embedding.token": source["transformer.wte.weight"], "embedding.position": source["transformer.wpe.weight"]}
+    translated(source, "transformer.h", ours, {
+        "norm1": "ln_1", "mixer.qkv": "attn.c_attn", "mixer.output": "attn.c_proj", "norm2": "ln_2",
+        "feed_forward.up": "mlp.c_fc", "feed_forward.down": "mlp.c_proj"})
+    named(source, ours, {"final_norm": "transformer.ln_f"})
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "feed_forward": "gelu_tanh"}
+    return model, ours, options, {}
+
+
+def gpt1():
+    model = randomise(transformers.OpenAIGPTLMHeadModel(transformers.OpenAIGPTConfig(
+        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=60, n_layer=LAYERS, n_head=5, afn="gelu")))
+    source = from_conv1d(model.state_dict())
+    ours = {"embedding.token": source["transformer.tokens_embed.weight"],
+            "embedding.position": source["transformer.positions_embed.weight"]}
+    translated(source, "transformer.h", ours, {
+        "norm1": "ln_1", "mixer.qkv": "attn.c_attn", "mixer.output": "attn.c_proj", "norm2": "ln_2",
+        "feed_forward.up": "mlp.c_fc", "feed_forward.down": "mlp.c_proj"})
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "norm_placement": "after",
+               "feed_forward": "gelu_tanh"}
+    return model, ours, options, {}
+
+
+GATED_BLOCK = {"norm1": "input_layernorm", "mixer.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
+               "mixer.output": "self_attn.o_proj", "norm2": "post_attention_layernorm",
+               "feed_forward.gate_up": "mlp.gate_proj mlp.up_proj", "feed_forward.down": "mlp.down_proj"}
+
+# What the Llama family's options share.
+LLAMA = {"depth": LAYERS, "model_dim": 64, "num_heads": 8, "num_kv_heads": 2, "vocab_size": VOCABULARY, "ffn_dim": 88,
+         "position": "rotary", "norm": "rms_norm", "feed_forward": "swiglu", "bias": False, "norm_epsilon": 1e-6}
+THEIR_LLAMA = {"vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT, "hidden_size": 64, "intermediate_size": 88,
+               "num_hidden_layers": LAYERS, "num_attention_heads": 8, "num_key_value_heads": 2, "rms_norm_eps": 1e-6,
+               "attn_implementation": "eager", "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+
+
+def llama_weights(model, block):
+    source = model.state_dict()
+    ours = {"embedding.token": source["model.embed_tokens.weight"]}
+    if not model.config.tie_word_embeddings:
+        ours["head.weight"] = source["lm_head.weight"]
+    translated(source, "model.layers", ours, block)
+    return named(source, ours, {"final_norm": "model.norm"})
+
+
+def llama(tied=False):
+    model = randomise(transformers.LlamaForCausalLM(transformers.LlamaConfig(**THEIR_LLAMA, tie_word_embeddings=tied)))
+    return model, llama_weights(model, GATED_BLOCK), LLAMA | {"tie_embeddings": tied}, {}
+
+
+def llama_tied():
+    return llama(True)
+
+
+def qwen3():
+    model = randomise(transformers.Qwen3ForCausalLM(transformers.Qwen3Config(
+        **THEIR_LLAMA, head_dim=8, tie_word_embeddings=False)))
+    block = GATED_BLOCK | {"mixer.query_norm": "self_attn.q_norm", "mixer.key_norm": "self_attn.k_norm"}
+    return model, llama_weights(model, block), LLAMA | {"tie_embeddings": False, "qk_norm": "rms_norm"}, {}
+
+
+def gemma2():
+    model = randomise(transformers.Gemma2ForCausalLM(transformers.Gemma2Config(
+        **THEIR_LLAMA, head_dim=8, query_pre_attn_scalar=8, sliding_window=CONTEXT, final_logit_softcapping=None,
+        attn_logit_softcapping=2.0, hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True)))
+    block = GATED_BLOCK | {"norm1_after": "post_attention_layernorm", "norm2": "pre_feedforward_layernorm",
+                           "norm2_after": "post_feedforward_layernorm"}
+    ours = llama_weights(model, block)
+    # Theirs multiplies by 1 + weight.
+    ours = {name: value + 1 if "norm" in name else value for name, value in ours.items()}
+    options = LLAMA | {"norm_placement": "both", "feed_forward": "geglu_tanh", "embedding_scale": True}
+    return model, ours, options, {"logit_cap": 2.0}
+
+
+def phi():
+    model = randomise(transformers.PhiForCausalLM(transformers.PhiConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=60, intermediate_size=112,
+        num_hidden_layers=LAYERS, num_attention_heads=5, hidden_act="gelu_new", attn_implementation="eager",
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0})))
+    with torch.no_grad():
+        model.lm_head.bias.zero_()  # ours has none
+    source = model.state_dict()
+    ours = {"embedding.token": source["model.embed_tokens.weight"], "head.weight": source["lm_head.weight"]}
+    translated(source, "model.layers", ours, {
+        "norm1": "input_layernorm", "mixer.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
+        "mixer.output": "self_attn.dense", "feed_forward.up": "mlp.fc1", "feed_forward.down": "mlp.fc2"})
+    named(source, ours, {"final_norm": "model.final_layernorm"})
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "ffn_dim": 112,
+               "position": "rotary", "norm_placement": "parallel", "feed_forward": "gelu_tanh", "tie_embeddings": False}
+    return model, ours, options, {}
+
+
+def opt():
+    model = randomise(transformers.OPTForCausalLM(transformers.OPTConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=60, ffn_dim=112, num_hidden_layers=LAYERS,
+        num_attention_heads=5, word_embed_proj_dim=24, do_layer_norm_before=True, activation_function="relu",
+        attn_implementation="eager", dropout=0.0)))
+    decoder = model.model.decoder
+    with torch.no_grad():
+        decoder.project_out.weight.copy_(decoder.project_in.weight.t())  # a tied head's way back is the way in
+    source = model.state_dict()
+    ours = {"embedding.token": source["model.decoder.embed_tokens.weight"],
+            "embedding.up.weight": source["model.decoder.project_in.weight"],
+            "embedding.position": source["model.decoder.embed_positions.weight"][2:]}  # they keep two rows for padding
+    translated(source, "model.decoder.layers", ours, {
+        "norm1": "self_attn_layer_norm", "mixer.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
+        "mixer.output": "self_attn.out_proj", "norm2": "final_layer_norm", "feed_forward.up": "fc1",
+        "feed_forward.down": "fc2"})
+    named(source, ours, {"final_norm": "model.decoder.final_layer_norm"})
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "ffn_dim": 112,
+               "feed_forward": "relu", "embedding_dim": 24}
+    return model, ours, options, {}
+
+
+def nemotron():
+    model = randomise(transformers.NemotronForCausalLM(transformers.NemotronConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=64, intermediate_size=88,
+        num_hidden_layers=LAYERS, num_attention_heads=8, num_key_value_heads=2, hidden_act="relu2",
+        attn_implementation="eager", attention_bias=True, mlp_bias=True, pad_token_id=None, bos_token_id=None,
+        eos_token_id=None,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0})))
+    ours = llama_weights(model, {
+        "norm1": "input_layernorm", "mixer.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
+        "mixer.output": "self_attn.o_proj", "norm2": "post_attention_layernorm", "feed_forward.up": "mlp.up_proj",
+        "feed_forward.down": "mlp.down_proj"})
+    # Theirs multiplies by 1 + weight.
+    ours = {name: value + 1 if "norm" in name and name.endswith("weight") else value for name, value in ours.items()}
+    options = {"depth": LAYERS, "model_dim": 64, "num_heads": 8, "num_kv_heads": 2, "vocab_size": VOCABULARY,
+               "ffn_dim": 88, "position": "rotary", "feed_forward": "relu_squared", "tie_embeddings": False}
+    return model, ours, options, {}
+
+
+MODELS = {function.__name__: function for function in (gpt2, llama, llama_tied, gpt1, gemma2, phi, qwen3, opt, nemotron)}

@@ -32,6 +32,7 @@ enum class Trait {
   padding,            ///< honours a key-padding mask
   incremental,        ///< decodes with a state
   grouped_heads,      ///< takes fewer key-value heads than heads
+  logit_bias,         ///< adds a bias to the logit of each query and key, which relative positions come as
   owns_projections,   ///< reads the residual stream and projects by itself
   content_dependent,  ///< which positions interact depends on their content; `sees` is an upper bound
 };
@@ -59,6 +60,7 @@ struct Inputs {
   TensorMap gates = {};     ///< by the names in VariantInfo::gates; each [B, H, T, width]
   Tensor hidden = {};       ///< [B, 1, T, M], instead of all of the above, for variants that own their projections
   Tensor key_padding = {};  ///< bool [B, S], true at real keys; undefined: all are real
+  Tensor bias = {};         ///< [1, H, T, S], added to the logits after scaling; undefined: none. Needs logit_bias
 };
 
 /// What decoding carries from one call to the next. Everything is in `tensors`, so that bytes are

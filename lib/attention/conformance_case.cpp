@@ -89,6 +89,7 @@ std::vector<Leaf> leaves(const Inputs& inputs, const Attention* attention) {
   if (inputs.hidden.defined()) result = {{"hidden", inputs.hidden}};
   else result = {{"query", inputs.query}, {"key", inputs.key}, {"value", inputs.value}};
   for (const auto& [name, gate] : inputs.gates) result.push_back({"gate " + name, gate});
+  if (inputs.bias.defined()) result.push_back({"bias", inputs.bias});
   if (attention)
     for (const auto& item : attention->named_parameters()) result.push_back({"parameter " + item.key(), item.value()});
   return result;
@@ -114,7 +115,8 @@ Inputs mapped(const Inputs& inputs, const std::function<Tensor(const Tensor&)>& 
                 .key = leaf(inputs.key),
                 .value = leaf(inputs.value),
                 .hidden = leaf(inputs.hidden),
-                .key_padding = inputs.key_padding};
+                .key_padding = inputs.key_padding,
+                .bias = leaf(inputs.bias)};
   for (const auto& [name, gate] : inputs.gates) result.gates[name] = leaf(gate);
   return result;
 }

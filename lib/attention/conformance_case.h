@@ -67,7 +67,7 @@ struct Leaf {
   Tensor tensor;
 };
 
-/// Everything that an output can be differentiated by: query, key, value, gates (or hidden), parameters.
+/// Everything that an output can be differentiated by: query, key, value, gates (or hidden), bias, parameters.
 std::vector<Leaf> leaves(const Inputs& inputs, const Attention* attention = nullptr);
 
 /// Gradients of sum(output * weight) to the leaves; zeros where there is no path.
@@ -76,7 +76,7 @@ std::vector<Tensor> gradients(const Tensor& output, const Tensor& weight, const 
 /// The inputs in another dtype, detached, as leaves.
 Inputs as_leaves(const Inputs& inputs, torch::Dtype dtype);
 
-/// Applies a function to query, key, value and every gate, or to hidden. @return detached leaves
+/// Applies a function to query, key, value, every gate and a bias, or to hidden. @return detached leaves
 Inputs mapped(const Inputs& inputs, const std::function<Tensor(const Tensor&)>& change);
 
 /// max |a - b| / max |b|, in float64; 0 for empty tensors, infinity where either is not finite.

@@ -40,6 +40,11 @@ void compare_with_oracle(const Case& test, Attention& attention, const Inputs& i
 void check_oracle(const Case& test, Attention& attention, Recorder& record) {
   for (const int64_t length : test.oracle_lengths) {
     compare_with_oracle(test, attention, test.inputs(1, length, length), test.at(length), "oracle_outputs", record);
+    if (test.has(Trait::logit_bias)) {
+      auto biased = test.inputs(2, length, length);
+      biased.bias = at::randn({1, test.geometry.num_heads, length, length}, torch::kFloat64).requires_grad_(true);
+      compare_with_oracle(test, attention, biased, test.at(length) + ", with a bias", "oracle_outputs", record);
+    }
     if (!test.has(Trait::padding)) continue;
     auto padded = test.inputs(2, length, length);
     padded.key_padding = ragged_padding(length).slice(0, 1);  // the row that is all real was just done

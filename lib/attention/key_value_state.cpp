@@ -11,7 +11,7 @@ Inputs appended(const Inputs& in, State& state) {
   key = at::cat({key, in.key}, 2);
   value = at::cat({value, in.value}, 2);
   state.length += in.key.size(2);
-  return {.query = in.query, .key = key, .value = value};
+  return {.query = in.query, .key = key, .value = value, .bias = in.bias};
 }
 
 State empty_key_value_state(const Geometry& geometry, int64_t batch, torch::TensorOptions options) {

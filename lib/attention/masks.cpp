@@ -1,5 +1,8 @@
 #include "attention/masks.h"
 
+#include <cmath>
+#include <optional>
+
 #include <ATen/ops/arange.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
@@ -29,15 +32,17 @@ double causal_pairs(int64_t queries, int64_t keys) {
 }
 
 Tensor softmax_attention(const Tensor& query, const Tensor& key, const Tensor& value, bool causal,
-                         const Tensor& visible) {
+                         const Tensor& visible, const Tensor& bias) {
   const bool grouped = key.size(1) != query.size(1);
   if (!visible.defined())
-    return at::scaled_dot_product_attention(query, key, value, {}, 0.0, causal, std::nullopt, grouped);
+    return at::scaled_dot_product_attention(query, key, value, bias.defined() ? std::optional(bias) : std::nullopt, 0.0,
+                                            causal, std::nullopt, grouped);
   // Kernels differ in what they make of a row without keys (zeros, a mean, NaN). Such a row sees
   // every key instead, so that all is finite, and its output is replaced by zeros.
   const auto blind = visible.any(-1, /*keepdim=*/true).logical_not();  // [.., T or 1, 1]
   auto mask = visible.logical_or(blind);
   if (mask.dim() == 4 && mask.size(2) == 1) mask = mask.expand({-1, -1, query.size(2), -1});
+  if (bias.defined()) mask = bias.masked_fill(mask.logical_not(), -INFINITY);
   const auto output = at::scaled_dot_product_attention(query, key, value, mask, 0.0, false, std::nullopt, grouped);
   return output.masked_fill(blind, 0);
 }

@@ -36,10 +36,11 @@ double causal_pairs(int64_t queries, int64_t keys);
 /// @param query [B, H, T, D], key [B, G, S, D], value [B, G, S, E]
 /// @param causal   only with T = S and no `visible`: the kernel then skips the hidden half
 /// @param visible  bool, broadcast to [B, H, T, S]; undefined: every key is visible
+/// @param bias     [1, H, T, S], added to the logits; undefined: none. One that needs a gradient keeps every weight
 /// @return [B, H, T, E], dtype of value
 /// Cost: 2 B H T S (D + E) executed FLOPs by the counter's convention, whatever the mask.
 Tensor softmax_attention(const Tensor& query, const Tensor& key, const Tensor& value, bool causal,
-                         const Tensor& visible = {});
+                         const Tensor& visible = {}, const Tensor& bias = {});
 
 /// Key or value heads repeated so that each query head has its own: [B, G, S, D] -> [B, H, S, D].
 Tensor repeat_heads(const Tensor& grouped, int64_t num_heads);

@@ -41,6 +41,8 @@ std::string name_of(Trait trait) {
       return "incremental";
     case Trait::grouped_heads:
       return "grouped_heads";
+    case Trait::logit_bias:
+      return "logit_bias";
     case Trait::owns_projections:
       return "owns_projections";
     case Trait::content_dependent:

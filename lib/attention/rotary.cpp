@@ -1,5 +1,9 @@
 #include "attention/rotary.h"
 
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace attnscale {
@@ -20,7 +24,7 @@ Tensor turned(const Tensor& x, const Tensor& cosine, const Tensor& sine) {
   return out;
 }
 
-/// A rotation's transpose is the rotation back, so the backward pass needs the angles only.
+/// The transpose of a rotation, of one common length, is the rotation back, so the backward pass needs the angles only.
 struct Turn : torch::autograd::Function<Turn> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cosine, const Tensor& sine) {
     context->save_for_backward({cosine, sine});
@@ -34,12 +38,29 @@ struct Turn : torch::autograd::Function<Turn> {
 
 }  // namespace
 
-Rotary::Rotary(int64_t context, int64_t head_dim, double base) {
-  const auto exponents = torch::arange(0, head_dim, 2, torch::kFloat64) / static_cast<double>(head_dim);  // [D/2]
+Tensor rotary_frequencies(int64_t width, double base, const RotaryScaling& scaling) {
+  const double D = static_cast<double>(width), s = scaling.factor;
+  if (scaling.kind == "ntk") base *= std::pow(s, D / (D - 2));
+  const auto exponents = torch::arange(0, width, 2, torch::kFloat64) / D;  // [D/2]
   const auto frequencies = torch::pow(base, -exponents);
+  if (scaling.kind == "linear") return frequencies / s;
+  if (scaling.kind != "yarn") return frequencies;
+  // The pair, counted from 0 and not whole, that turns so many times within the trained positions.
+  const auto pair_with = [&](double turns) {
+    return D * std::log(scaling.trained / (turns * 2 * std::numbers::pi)) / (2 * std::log(base));
+  };
+  const double first = std::max(std::floor(pair_with(32)), 0.0), last = std::min(std::ceil(pair_with(1)), D - 1);
+  const double span = last == first ? 0.001 : last - first;
+  const auto slow = ((torch::arange(width / 2, torch::kFloat64) - first) / span).clamp(0, 1);
+  return frequencies * (1 - slow) + frequencies / s * slow;
+}
+
+Rotary::Rotary(int64_t context, int64_t head_dim, double base, const RotaryScaling& scaling) {
+  const auto frequencies = rotary_frequencies(head_dim, base, scaling);
   const auto angles = torch::outer(torch::arange(context, torch::kFloat64), frequencies);  // [context, D/2]
-  cosine_ = PositionTable(angles.cos());
-  sine_ = PositionTable(angles.sin());
+  const double length = scaling.kind == "yarn" ? 0.1 * std::log(scaling.factor) + 1 : 1;
+  cosine_ = PositionTable(angles.cos() * length);
+  sine_ = PositionTable(angles.sin() * length);
 }
 
 Tensor Rotary::turn(const Tensor& x, int64_t offset) {

@@ -1,12 +1,15 @@
 #include "model/attention_choice.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "attention/registry.h"
 #include "core/nearest.h"
 #include "model/idle_options.h"
+#include "model/position_bias.h"
 
 namespace attnscale {
 namespace {
@@ -155,6 +158,11 @@ Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_
           .model_dim = options.model_dim};
 }
 
+int64_t rotary_width(const ModelOptions& options, int64_t parts) {
+  const int64_t part = options.model_dim / options.num_heads / parts;
+  return std::llround(options.rotary_share * static_cast<double>(part));
+}
+
 namespace {
 
 /// Why a variant's heads cannot be turned by rotary positions, with what would work; empty when they can.
@@ -162,13 +170,32 @@ std::string no_rotary(const VariantInfo& variant, const ModelOptions& options) {
   if (variant.rotary_parts == 0)
     return fmt::format("{}; set model.position to \"none\", \"learned\" or \"sinusoidal\"", variant.no_rotary);
   const int64_t width = options.model_dim / options.num_heads, step = 2 * variant.rotary_parts;
-  if (width % step == 0) return "";
+  if (width % step == 0) {
+    const int64_t part = width / variant.rotary_parts, turned = rotary_width(options, variant.rotary_parts);
+    const int64_t least = options.rotary_scaling == "ntk" ? 4 : 2;
+    const double share = options.rotary_share * static_cast<double>(part);
+    if (std::abs(share - static_cast<double>(turned)) < 1e-6 && turned % 2 == 0 && turned >= least) return "";
+    return fmt::format("rotary_share {} of {} numbers is {:.4g}; expected an even number, at least {}: take {:.6g}",
+                       options.rotary_share, part, share, least,
+                       static_cast<double>(std::max(least, turned / 2 * 2)) / static_cast<double>(part));
+  }
   return fmt::format(
       "rotary turns pairs of numbers in each of the {} parts of {}'s heads, so the head width must be a multiple of "
       "{}, "
       "and model_dim {} / num_heads {} is {}; the nearest model_dim that works is {}",
       variant.rotary_parts, variant.name, step, options.model_dim, options.num_heads, width,
       nearest_multiple(options.model_dim, step * options.num_heads));
+}
+
+}  // namespace
+
+namespace {
+
+std::vector<std::string> with_logit_bias() {
+  std::vector<std::string> names;
+  for (const auto& variant : all_variants())
+    if (variant.traits.contains(Trait::logit_bias)) names.push_back(variant.name);
+  return names;
 }
 
 }  // namespace
@@ -225,6 +252,11 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
                        variant->name));
     else if (const auto reason = rotary ? no_rotary(*variant, options) : ""; !reason.empty())
       tell("model.position", reason);
+    if (has_logit_bias(options) && !variant->traits.contains(Trait::logit_bias))
+      tell("model.position",
+           fmt::format("{} has no logits that {} positions could be added to; variants that have: {}; or set "
+                       "model.position to \"none\", \"learned\" or \"sinusoidal\"",
+                       variant->name, options.position, fmt::join(with_logit_bias(), ", ")));
     if (options.qk_norm != "none" && variant->traits.contains(Trait::owns_projections))
       tell("model.qk_norm",
            fmt::format("{} makes its own queries and keys, which model.qk_norm would not reach; leave it out",

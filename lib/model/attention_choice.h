@@ -34,6 +34,9 @@ std::string label_of(const AttentionChoice& attention);
 /// The place of layer `layer`'s attention in a causal model. @param options  resolved, num_heads divides model_dim
 Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer);
 
+/// How many numbers of each of a head's parts rotary positions turn. @param parts  VariantInfo::rotary_parts
+int64_t rotary_width(const ModelOptions& options, int64_t parts);
+
 /// Why no such model can be built, each with numbers and what would work; empty when it can be.
 /// Paths are those of a run's configuration: `model.num_heads`, `attention.variant`, `data.context`.
 /// @param options  resolved, within its fields' bounds @param attention  as from `read_attention`

@@ -9,9 +9,9 @@ Block::Block(const ModelOptions& options, int64_t layer, std::shared_ptr<Mixer> 
       mixer_(register_module("mixer", std::move(mixer))),
       feed_forward_(register_module("feed_forward", std::make_shared<FeedForward>(options))) {}
 
-Tensor Block::forward(const Tensor& x, int64_t offset, State* state) {
+Tensor Block::forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias) {
   const auto read = first_.read(x);
-  const auto mixed = first_.write(x, mixer_->forward(read, offset, state), is_training());
+  const auto mixed = first_.write(x, mixer_->forward(read, offset, state, bias), is_training());
   const auto output = feed_forward_->forward(parallel_ ? read : second_.read(mixed));
   return second_.write(mixed, output, is_training());
 }

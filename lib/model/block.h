@@ -18,11 +18,11 @@ class Block : public torch::nn::Module {
   /// @param drops  the model's, which stochastic depth draws from
   Block(const ModelOptions& options, int64_t layer, std::shared_ptr<Mixer> mixer, std::shared_ptr<RowDrops> drops);
 
-  /// @param x  [B, T, M] @param offset, state  as in Mixer::forward @return [B, T, M]
-  Tensor forward(const Tensor& x, int64_t offset, State* state);
+  /// @param x  [B, T, M] @param offset, state, bias  as in Mixer::forward @return [B, T, M]
+  Tensor forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias = {});
 
   /// What the variant receives when the block gets x [B, T, M] from position 0 on.
-  Inputs attention_inputs(const Tensor& x) { return mixer_->inputs(first_.read(x)); }
+  Inputs attention_inputs(const Tensor& x, const Tensor& bias = {}) { return mixer_->inputs(first_.read(x), bias); }
 
   Mixer& mixer() { return *mixer_; }
   const Mixer& mixer() const { return *mixer_; }

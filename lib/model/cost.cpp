@@ -2,6 +2,7 @@
 
 #include "attention/registry.h"
 #include "model/attention_choice.h"
+#include "model/position_bias.h"
 
 // B batch, T context, M model width, H heads, G key-value heads, D head width, F ffn_dim, E embedding_dim, V vocabulary
 
@@ -113,7 +114,9 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
   totals.linear_flops += 2.0 * static_cast<double>(head + (factorised ? E * M : 0));
 
   const int64_t final_norm = *options.final_norm ? norm_size(options.norm, M, options.bias) : 0;
-  const int64_t positions = options.position == "learned" ? context * M : 0;
+  const int64_t positions = options.position == "learned"    ? context * M
+                            : options.position == "relative" ? options.relative_buckets * options.num_heads
+                                                             : 0;
   const int64_t embedding_norm = options.embedding_norm ? norm_size(options.norm, M, options.bias) : 0;
   auto& parameters = totals.parameters;
   parameters.non_embedding = blocks + final_norm;
@@ -156,6 +159,11 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   const int64_t masks = totals.masks + (*options.embedding_dropout > 0 ? M : 0);
   cost.training_bytes =
       16 * totals.parameters.total + positions * (4 * numbers + masks) + totals.attention.activation_bytes;
+  if (has_logit_bias(options)) {
+    // The masked bias of each layer, and for one that is trained the weights, which the fused kernel would not keep.
+    const int64_t squares = options.position == "relative" ? batch + 1 : 1;
+    cost.training_bytes += float_bytes * options.depth * options.num_heads * context * context * squares;
+  }
   cost.state_bytes = totals.state_bytes;
   return cost;
 }

@@ -8,7 +8,7 @@ namespace attnscale {
 /// Parameters counted four ways; papers differ, so each is kept.
 struct ParameterLedger {
   int64_t total = 0;          ///< every number that is trained, a tied embedding once
-  int64_t non_embedding = 0;  ///< total less embedding (its norm too) and untied head (Kaplan et al. 2020)
+  int64_t non_embedding = 0;  ///< total less embedding (its norm too), positions and untied head (Kaplan et al. 2020)
   int64_t without_input_embedding = 0;  ///< non_embedding plus the head, tied or not (Porian et al. 2024)
   int64_t standard_block = 0;           ///< 12 depth model_dim^2
   Json to_json() const;

@@ -14,7 +14,7 @@ namespace attnscale {
 ///   e = token[x_t], factorised: up token[x_t]; times sqrt(M) with embedding_scale
 ///   learned:       e + position[t]       (GPT-2)
 ///   sinusoidal:    e + sinusoid(t)       (Vaswani et al. 2017, sections 3.4 and 3.5)
-///   rotary, none:  e
+///   otherwise:     e, as positions enter elsewhere or not at all
 /// and last, with embedding_norm, `norm`.
 /// Holds `token` [V, M], factorised [V, E] and `up.weight` [M, E] (Lan et al. 2019, arXiv:1909.11942, section 3.1, whose
 /// map has a bias), for learned positions `position` [context, M], and `norm.*`.

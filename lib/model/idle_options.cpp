@@ -22,6 +22,7 @@ struct Conditional {
 
 std::vector<Conditional> conditionals(const ModelOptions& options) {
   const bool takes_variance = options.norm == "layer_norm" || options.norm == "rms_norm" || options.qk_norm != "none";
+  const bool rotary = options.position == "rotary";
   const bool norms = options.norm != "none";
   const bool placed = norms || options.norm_placement == "parallel" || options.norm_placement == "deep_norm";
   return {
@@ -30,7 +31,16 @@ std::vector<Conditional> conditionals(const ModelOptions& options) {
       {"norm_epsilon", takes_variance, "model.norm or model.qk_norm \"layer_norm\" or \"rms_norm\""},
       {"dynamic_tanh_alpha", options.norm == "dynamic_tanh", "model.norm \"dynamic_tanh\""},
       {"layer_scale", options.residual == "layer_scale", "model.residual \"layer_scale\""},
-      {"rotary_base", options.position == "rotary", "model.position \"rotary\""},
+      {"rotary_base", rotary, "model.position \"rotary\""},
+      {"rotary_share", rotary, "model.position \"rotary\""},
+      {"rotary_scaling", rotary && options.rotary_factor != 1,
+       "model.position \"rotary\" and a model.rotary_factor above 1"},
+      {"rotary_factor", rotary && options.rotary_scaling != "none",
+       "model.position \"rotary\" and a model.rotary_scaling"},
+      {"rotary_trained_context", rotary && options.rotary_scaling == "yarn",
+       "model.position \"rotary\" and model.rotary_scaling \"yarn\""},
+      {"relative_buckets", options.position == "relative", "model.position \"relative\""},
+      {"relative_distance", options.position == "relative", "model.position \"relative\""},
   };
 }
 
@@ -48,6 +58,10 @@ std::vector<Problem> idle_options(const ModelOptions& options) {
     problems.push_back({"model.ffn_multiple",
                         fmt::format("ffn_dim {} is not {} times model_dim {}; leave one of ffn_dim and ffn_multiple out",
                                     *options.ffn_dim, *options.ffn_multiple, options.model_dim)});
+  if (options.position == "relative" && options.relative_distance <= options.relative_buckets / 2)
+    problems.push_back({"model.relative_distance",
+                        fmt::format("{} is within the single distances, {} of relative_buckets {}; take a larger one",
+                                    options.relative_distance, options.relative_buckets / 2, options.relative_buckets)});
   return problems;
 }
 

@@ -61,7 +61,7 @@ void initialise_matrix(const std::string& name, torch::Tensor& parameter, const 
   const auto normal = [&](double std) { parameter.normal_(0, std, generator); };
   const double depth = static_cast<double>(options.depth);
   const auto& scheme = options.initialisation.value();
-  if (name == "embedding.token" || name == "embedding.position" || name == "head.weight")
+  if (name == "embedding.token" || name == "embedding.position" || name == "position_bias.weight" || name == "head.weight")
     return normal(options.embedding_std);
   if (name == "embedding.up.weight" || name == "head_down.weight")
     return normal(1 / std::sqrt(static_cast<double>(parameter.size(1))));

@@ -15,7 +15,7 @@ namespace attnscale {
 ///   deep_norm   N(0, 2 / (in + out)), value, output and feed-forward matrices narrower by (8 depth)^(-1/4)
 ///                                                                   (Wang et al. 2022, arXiv:2203.00555, figure 2, decoder)
 ///   orthogonal  columns or rows of unit length at right angles      (Saxe et al. 2013, arXiv:1312.6120, section 3)
-/// where query, key and value, and gate and up, count as matrices of their own. Embeddings and the head are from
+/// where query, key and value, and gate and up, count as matrices of their own. Embeddings, relative positions and the head are from
 /// N(0, embedding_std^2), a factorised embedding's two maps keep lengths on average (N(0, 1 / in)), biases are 0, norms'
 /// weights 1, and the factors of residuals and dynamic tanh start where their options say. What a variant owns (below
 /// `mixer.attention`) stays as its constructor made it.

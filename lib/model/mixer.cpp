@@ -1,6 +1,7 @@
 #include "model/mixer.h"
 
 #include "attention/registry.h"
+#include "model/attention_choice.h"
 #include "model/initialisation.h"
 
 namespace attnscale {
@@ -15,7 +16,10 @@ Tensor by_head(const Tensor& x, int64_t num_heads) {
 
 Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const Geometry& geometry,
              std::shared_ptr<Rotary> rotary, uint64_t seed)
-    : geometry_(geometry), rotary_parts_(variant_named(choice.variant).rotary_parts), rotary_(std::move(rotary)) {
+    : geometry_(geometry),
+      rotary_parts_(variant_named(choice.variant).rotary_parts),
+      rotary_width_(rotary_parts_ > 0 ? rotary_width(options, rotary_parts_) : 0),
+      rotary_(std::move(rotary)) {
   const auto& variant = variant_named(choice.variant);
   const int64_t H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
   if (!variant.traits.contains(Trait::owns_projections)) {
@@ -41,10 +45,13 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
 /// heads [B, T, N, D], each part of a head turned as if it were one
 Tensor Mixer::turned(const Tensor& heads, int64_t offset) const {
   const auto apart = heads.unflatten(3, {rotary_parts_, geometry_.head_dim / rotary_parts_}).flatten(2, 3);
-  return rotary_->turn(apart, offset).view(heads.sizes());
+  const int64_t still = apart.size(3) - rotary_width_;
+  if (still == 0) return rotary_->turn(apart, offset).view(heads.sizes());
+  const auto pieces = apart.split_with_sizes({rotary_width_, still}, 3);
+  return at::cat({rotary_->turn(pieces[0], offset), pieces[1]}, 3).view(heads.sizes());
 }
 
-Inputs Mixer::project(const Tensor& x, int64_t offset) const {
+Inputs Mixer::project(const Tensor& x, int64_t offset, const Tensor& bias) const {
   const int64_t H = geometry_.num_heads, G = geometry_.num_kv_heads, D = geometry_.head_dim;
   const auto projected = qkv_->forward(x).view({x.size(0), x.size(1), H + 2 * G, D});
   // Splits, not slices: their gradients are joined by one concatenation.
@@ -67,16 +74,17 @@ Inputs Mixer::project(const Tensor& x, int64_t offset) const {
   inputs.query = inputs.query.transpose(1, 2);  // [B, H, T, D]
   inputs.key = inputs.key.transpose(1, 2);      // [B, G, T, D]
   inputs.value = inputs.value.transpose(1, 2);  // [B, G, T, D]
+  inputs.bias = bias;
   for (const auto& [name, gate] : gates_) inputs.gates[name] = by_head(gate->forward(x), H);
   return inputs;
 }
 
-Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state) {
+Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias) {
   if (!qkv_) {
     const Inputs inputs{.hidden = x.unsqueeze(1)};
     return (state ? attention_->decode(inputs, *state) : attention_->forward(inputs)).squeeze(1);
   }
-  const auto inputs = project(x, offset);
+  const auto inputs = project(x, offset, bias);
   const auto mixed = state ? attention_->decode(inputs, *state) : attention_->forward(inputs);  // [B, H, T, D]
   return output_->forward(mixed.transpose(1, 2).flatten(2));
 }

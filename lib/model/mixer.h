@@ -20,8 +20,8 @@ namespace attnscale {
 /// and the variant's own parameters under `attention`. Around a variant that owns its projections it holds `attention` alone.
 class Mixer : public torch::nn::Module {
  public:
-  /// @param rotary  null unless positions are rotary; turns one part of a head (VariantInfo::rotary_parts), and is
-  ///                shared by the layers whose parts are equally wide
+  /// @param rotary  null unless positions are rotary; turns the first `rotary_width` numbers of one part of a head
+  ///                (VariantInfo::rotary_parts), and is shared by the layers whose parts are equally wide
   /// @param seed    of the variant's own parameters; the projections are set by `initialise`
   Mixer(const ModelOptions& options, const AttentionChoice& choice, const Geometry& geometry,
         std::shared_ptr<Rotary> rotary, uint64_t seed);
@@ -29,21 +29,24 @@ class Mixer : public torch::nn::Module {
   /// @param x       [B, T, M]
   /// @param offset  position of the first row
   /// @param state   null for all positions at once; otherwise the T positions are appended to it
+  /// @param bias    on the logits, [1, H, T, offset + T]; undefined: none
   /// @return        [B, T, M]
-  Tensor forward(const Tensor& x, int64_t offset, State* state);
+  Tensor forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias = {});
 
   /// What the variant would receive for x [B, T, M] from position 0 on.
-  Inputs inputs(const Tensor& x) const { return qkv_ ? project(x, 0) : Inputs{.hidden = x.unsqueeze(1)}; }
+  Inputs inputs(const Tensor& x, const Tensor& bias = {}) const {
+    return qkv_ ? project(x, 0, bias) : Inputs{.hidden = x.unsqueeze(1)};
+  }
 
   Attention& attention() { return *attention_; }
   const Attention& attention() const { return *attention_; }
 
  private:
-  Inputs project(const Tensor& x, int64_t offset) const;
+  Inputs project(const Tensor& x, int64_t offset, const Tensor& bias) const;
   Tensor turned(const Tensor& heads, int64_t offset) const;
 
   Geometry geometry_;
-  int64_t rotary_parts_;
+  int64_t rotary_parts_, rotary_width_;
   std::shared_ptr<Rotary> rotary_;
   std::shared_ptr<Linear> qkv_, output_;
   std::shared_ptr<Norm> query_norm_, key_norm_;  // null without qk_norm

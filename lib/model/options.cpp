@@ -27,8 +27,9 @@ const Fields& ModelOptions::fields() {
       field(
           &ModelOptions::position, "position",
           "how positions enter: a learned vector, sinusoids (Vaswani et al. 2017), rotary queries and keys (Su et al. "
-          "2021), or not at all")
-          .one_of({"learned", "sinusoidal", "rotary", "none"}),
+          "2021), a slope on the logits for each head (ALiBi, Press et al. 2021), a learned number on the logits for "
+          "each head and range of distances (T5, Raffel et al. 2019), or not at all")
+          .one_of({"learned", "sinusoidal", "rotary", "alibi", "relative", "none"}),
       field(&ModelOptions::norm, "norm",
             "normalisation at the places of norm_placement: LayerNorm (Ba et al. 2016), RMSNorm (Zhang and Sennrich "
             "2019), weight tanh(alpha x) + bias (Zhu et al. 2025), or none")
@@ -83,7 +84,7 @@ const Fields& ModelOptions::fields() {
             "left out: gpt2, for norm_placement deep_norm deep_norm")
           .one_of({"gpt2", "xavier", "kaiming", "small", "deep_norm", "orthogonal"}),
       field(&ModelOptions::embedding_std, "embedding_std",
-            "standard deviation of token and position embeddings, and of an untied head, at the start")
+            "standard deviation of token and position embeddings, relative positions and an untied head at the start")
           .between(0, 100)
           .above(0),
       field(&ModelOptions::dropout, "dropout",
@@ -98,6 +99,26 @@ const Fields& ModelOptions::fields() {
       field(&ModelOptions::rotary_base, "rotary_base", "rotary wavelengths go from 2 pi up to nearly 2 pi times this")
           .between(1, 1e9)
           .above(1)
+          .in("positions"),
+      field(&ModelOptions::rotary_share, "rotary_share",
+            "share of each head's numbers that rotary positions turn, the first ones; an even number of them")
+          .between(0, 1)
+          .above(0),
+      field(&ModelOptions::rotary_scaling, "rotary_scaling",
+            "how rotary angles fit a context rotary_factor times as long: all divided by it (Chen et al. 2023), a "
+            "larger base (NTK-aware), or each by its wavelength (YaRN, Peng et al. 2023)")
+          .one_of({"none", "linear", "ntk", "yarn"}),
+      field(&ModelOptions::rotary_factor, "rotary_factor", "factor of rotary_scaling").between(1, 1e6),
+      field(&ModelOptions::rotary_trained_context, "rotary_trained_context",
+            "context that yarn takes wavelengths to be made for; left out: data.context / rotary_factor")
+          .between(1, 1 << 20)
+          .in("positions"),
+      field(&ModelOptions::relative_buckets, "relative_buckets",
+            "ranges of distances of position relative; half of them are single distances")
+          .between(2, 4096),
+      field(&ModelOptions::relative_distance, "relative_distance",
+            "from this distance on all share the last range of position relative")
+          .between(2, 1 << 20)
           .in("positions"),
   };
   return list;

@@ -18,7 +18,7 @@ struct ModelOptions {
   std::optional<int64_t> vocab_size = {};    ///< the source's
   std::optional<int64_t> ffn_dim = {};       ///< 4 model_dim; gated: 8/3 model_dim rounded up to a multiple of 8
   std::optional<double> ffn_multiple = {};   ///< gives ffn_dim as a multiple of model_dim, rounded
-  std::string position = "learned";          ///< learned, sinusoidal, rotary, none
+  std::string position = "learned";          ///< learned, sinusoidal, rotary, alibi, relative, none
   std::string norm = "layer_norm";           ///< layer_norm, rms_norm, dynamic_tanh, none
   std::string norm_placement = "before";     ///< before, after, both, deep_norm, parallel
   std::optional<bool> final_norm = {};       ///< as the blocks do not end in a norm by themselves
@@ -39,6 +39,12 @@ struct ModelOptions {
   std::optional<double> embedding_dropout = {};  ///< dropout
   double norm_epsilon = 1e-5;
   double rotary_base = 10000;
+  double rotary_share = 1;              ///< of each head's numbers that are turned
+  std::string rotary_scaling = "none";  ///< none, linear, ntk, yarn
+  double rotary_factor = 1;             ///< of rotary_scaling
+  std::optional<int64_t> rotary_trained_context = {};  ///< yarn: the context / rotary_factor
+  int64_t relative_buckets = 32;                       ///< of position relative
+  int64_t relative_distance = 128;                     ///< from which on distances share the last bucket
 
   static const Fields& fields();
 };

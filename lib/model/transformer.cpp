@@ -10,6 +10,7 @@
 #include "model/block.h"
 #include "model/embedding.h"
 #include "model/initialisation.h"
+#include "model/position_bias.h"
 #include "tensor/shapes.h"
 
 // B batch, T positions, M model width, V vocabulary
@@ -20,11 +21,16 @@ struct Transformer::Parts {
   ModelOptions options;
   int64_t context;
   std::shared_ptr<Embedding> embedding;
+  std::shared_ptr<PositionBias> position_bias;  // null unless positions are a bias on the logits
   std::vector<std::shared_ptr<Block>> blocks;
   std::shared_ptr<Norm> final_norm;
   std::shared_ptr<Linear> head, head_down;  // null where the embedding's weights are used, and unless factorised
   std::shared_ptr<RowDrops> drops = std::make_shared<RowDrops>();
 
+  /// Of `count` positions after `offset` others; undefined where there is none.
+  Tensor bias(int64_t offset, int64_t count) const {
+    return position_bias ? position_bias->forward(count, offset + count, embedding->token()) : Tensor();
+  }
   Tensor logits(const Tensor& tokens, int64_t offset, std::vector<State>* states, bool training);
 };
 
@@ -42,12 +48,17 @@ Transformer::Transformer(const ModelOptions& options, const AttentionChoice& att
   parts_->options = options;
   parts_->context = context;
   parts_->embedding = register_module("embedding", std::make_shared<Embedding>(options, context));
+  if (has_logit_bias(options))
+    parts_->position_bias = register_module("position_bias", std::make_shared<PositionBias>(options, context));
+  const double trained = options.rotary_trained_context ? static_cast<double>(*options.rotary_trained_context)
+                                                        : static_cast<double>(context) / options.rotary_factor;
+  const RotaryScaling scaling{.kind = options.rotary_scaling, .factor = options.rotary_factor, .trained = trained};
   std::map<int64_t, std::shared_ptr<Rotary>> rotaries;  // by the width that they turn
   const auto rotary_of = [&](const AttentionChoice& choice) -> std::shared_ptr<Rotary> {
     if (options.position != "rotary") return nullptr;
-    const int64_t width = options.model_dim / options.num_heads / variant_named(choice.variant).rotary_parts;
+    const int64_t width = rotary_width(options, variant_named(choice.variant).rotary_parts);
     auto& rotary = rotaries[width];
-    if (!rotary) rotary = std::make_shared<Rotary>(context, width, options.rotary_base);
+    if (!rotary) rotary = std::make_shared<Rotary>(context, width, options.rotary_base, scaling);
     return rotary;
   };
   auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>("blocks"));
@@ -81,8 +92,9 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
                     "build the model with a larger data.context",
                     tokens.size(1), offset, context));
   auto x = at::dropout(embedding->forward(tokens, offset), *options.embedding_dropout, training);  // [B, T, M]
+  const auto on_logits = bias(offset, tokens.size(1));
   for (size_t layer = 0; layer < blocks.size(); ++layer)
-    x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr);
+    x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr, on_logits);
   if (final_norm) x = final_norm->forward(x);
   if (head_down) x = head_down->forward(x);  // [B, T, E]
   return head ? head->forward(x) : embedding->logits(x);  // [B, T, V]
@@ -96,11 +108,12 @@ void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t
     return work();
   };
   auto x = without_gradients([&] { return parts_->embedding->forward(tokens, 0); });
+  const auto bias = without_gradients([&] { return parts_->bias(0, tokens.size(1)); });
   for (size_t layer = 0; layer < parts_->blocks.size(); ++layer) {
     auto& block = *parts_->blocks[layer];
-    const auto inputs = without_gradients([&] { return block.attention_inputs(x); });
+    const auto inputs = without_gradients([&] { return block.attention_inputs(x, bias); });
     look(static_cast<int64_t>(layer), block.mixer().attention(), inputs);
-    x = without_gradients([&] { return block.forward(x, 0, nullptr); });
+    x = without_gradients([&] { return block.forward(x, 0, nullptr, bias); });
   }
 }
 

@@ -163,6 +163,14 @@ TEST_CASE("model problems: an option that would change nothing is refused with i
     CHECK_THAT(problem.message, ContainsSubstring(part));
   };
   refused({.rotary_base = 500}, "rotary_base", "model.position \"rotary\"");
+  refused({.rotary_share = 0.5}, "rotary_share", "model.position \"rotary\"");
+  refused({.position = "rotary", .rotary_scaling = "linear"}, "rotary_scaling", "rotary_factor above 1");
+  refused({.position = "rotary", .rotary_factor = 2}, "rotary_factor", "a model.rotary_scaling");
+  refused({.position = "rotary", .rotary_scaling = "ntk", .rotary_factor = 2, .rotary_trained_context = 9},
+          "rotary_trained_context", "\"yarn\"");
+  refused({.relative_buckets = 8}, "relative_buckets", "\"relative\"");
+  refused({.relative_distance = 64}, "relative_distance", "\"relative\"");
+  refused({.position = "relative", .relative_distance = 16}, "relative_distance", "16 of relative_buckets 32");
   refused({.norm = "dynamic_tanh", .norm_epsilon = 1e-6}, "norm_epsilon", "layer_norm");
   refused({.dynamic_tanh_alpha = 1}, "dynamic_tanh_alpha", "model.norm \"dynamic_tanh\"");
   refused({.layer_scale = 1}, "layer_scale", "model.residual \"layer_scale\"");
@@ -175,4 +183,24 @@ TEST_CASE("model problems: an option that would change nothing is refused with i
   const auto owning = only_problem(small_options({.qk_norm = "rms_norm"}),
                                    {.variant = "latent", .options = variant_named("latent").resolve(Json::object())});
   CHECK(owning.path == "model.qk_norm");
+}
+
+TEST_CASE("model problems: a bias on the logits is refused where a variant has none, by names that have") {
+  for (const std::string position : {"alibi", "relative"}) {
+    const auto options = small_options({.position = position});
+    for (const std::string able : {"softmax", "sigmoid"})
+      CHECK(model_problems(options, {able, variant_named(able).resolve(Json::object())}, 8).empty());
+    const auto problem = only_problem(options, {"linear", variant_named("linear").resolve(Json::object())});
+    CHECK(problem.path == "model.position");
+    CHECK_THAT(problem.message, ContainsSubstring(position) && ContainsSubstring("softmax"));
+  }
+}
+
+TEST_CASE("model problems: the turned share of a head must be an even number") {
+  CHECK(model_problems(small_options({.position = "rotary", .rotary_share = 0.5}), {}, 8).empty());  // 2 of 4
+  const auto odd = only_problem(small_options({.position = "rotary", .rotary_share = 0.75}));        // 3 of 4
+  CHECK(odd.path == "model.position");
+  CHECK_THAT(odd.message, ContainsSubstring("0.75 of 4 numbers is 3") && ContainsSubstring("take 0.5"));
+  const auto ntk = small_options({.position = "rotary", .rotary_share = 0.5, .rotary_scaling = "ntk", .rotary_factor = 2});
+  CHECK_THAT(only_problem(ntk).message, ContainsSubstring("at least 4"));
 }

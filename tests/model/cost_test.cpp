@@ -58,7 +58,7 @@ TEST_CASE("cost: the parameter ledger equals the numbers of a built model") {
     int64_t total = 0, embedding = 0, head = 0;
     for (const auto& item : model.named_parameters()) {
       total += item.value().numel();
-      if (item.key().starts_with("embedding.")) embedding += item.value().numel();
+      if (item.key().starts_with("embedding.") || item.key().starts_with("position_bias.")) embedding += item.value().numel();
       if (item.key().starts_with("head")) head += item.value().numel();
     }
     const auto ledger = model_cost(options, attention, 8, 2).parameters;
@@ -124,6 +124,7 @@ TEST_CASE("cost: estimated training memory is within a quarter of the allocator'
         resolved({.depth = 2, .model_dim = 128, .dropout = 0.1}, 65),
         resolved({.depth = 4, .norm = "rms_norm", .norm_placement = "both", .feed_forward = "relu_squared"}, 65),
         resolved({.depth = 4, .norm = "dynamic_tanh", .qk_norm = "rms_norm", .residual = "layer_scale"}, 65),
+        resolved({.depth = 4, .position = "alibi"}, 65), resolved({.depth = 4, .position = "relative"}, 65),
         resolved({.depth = 4, .norm_placement = "parallel", .feed_forward = "relu", .embedding_dim = 16}, 65)}) {
     const int64_t context = 64, batch = 8;
     CAPTURE(write_options(options).dump());

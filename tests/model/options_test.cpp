@@ -62,7 +62,13 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
                          .dropout = 0.25,
                          .embedding_dropout = 0.5,
                          .norm_epsilon = 1e-6,
-                         .rotary_base = 500};
+                         .rotary_base = 500,
+                         .rotary_share = 0.5,
+                         .rotary_scaling = "yarn",
+                         .rotary_factor = 3,
+                         .rotary_trained_context = 77,
+                         .relative_buckets = 8,
+                         .relative_distance = 99};
   const auto json = write_options(odd);
   CHECK(json.size() == ModelOptions::fields().size());
   ModelOptions read;
@@ -101,7 +107,13 @@ TEST_CASE("model options: each bound is enforced") {
                       {"tie_embeddings", "yes"},
                       {"dropout", 1.0},
                       {"norm_epsilon", 0},
-                      {"rotary_base", 1}};
+                      {"rotary_base", 1},
+                      {"rotary_share", 0},
+                      {"rotary_scaling", "cubic"},
+                      {"rotary_factor", 0.5},
+                      {"rotary_trained_context", 0},
+                      {"relative_buckets", 1},
+                      {"relative_distance", 1}};
   CHECK(wrong.size() == ModelOptions::fields().size());
   for (const auto& [key, value] : wrong.items()) {
     CAPTURE(key);

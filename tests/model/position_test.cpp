@@ -5,6 +5,8 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 
+#include "attention/position_table.h"
+
 using namespace attnscale;
 
 TEST_CASE("sinusoidal positions: sines and cosines alternate, wavelengths grow to 10000 x 2 pi") {

@@ -105,6 +105,12 @@ inline std::vector<Architecture> architectures() {
       {"layer scale", small_options({.residual = "layer_scale", .feed_forward = "reglu", .initialisation = "orthogonal"})},
       {"factorised", small_options({.ffn_multiple = 2.5, .embedding_dim = 5, .embedding_norm = true})},
       {"factorised, untied", small_options({.tie_embeddings = false, .embedding_dim = 7, .embedding_dropout = 0.1})},
+      {"part rotary, interpolated", small_options({.position = "rotary", .rotary_share = 0.5,
+                                                   .rotary_scaling = "linear", .rotary_factor = 2})},
+      {"rotary, larger base", small_options({.position = "rotary", .rotary_scaling = "ntk", .rotary_factor = 4})},
+      {"YaRN", small_options({.position = "rotary", .rotary_scaling = "yarn", .rotary_factor = 4})},
+      {"ALiBi", small_options({.num_kv_heads = 1, .position = "alibi"})},
+      {"relative", small_options({.position = "relative", .relative_buckets = 6, .relative_distance = 5})},
       {"stochastic depth", small_options({.norm_placement = "parallel", .stochastic_depth = 0.3, .dropout = 0.1})},
   };
 }

@@ -6,7 +6,9 @@ are chosen so that every option of the architecture that a public model has is o
 gpt2            the defaults                        llama, llama_tied  rotary, RMSNorm, SwiGLU, grouped heads
 gpt1            norm after, no final norm           gemma2             norms on both sides, GEGLU, scaled embedding
 phi             parallel blocks                     qwen3              norms of query and key
-opt             ReLU, factorised embedding          nemotron           squared ReLU
+opt             ReLU, factorised embedding          nemotron           squared ReLU, part of a head turned
+bloom           ALiBi, embedding norm               t5                 relative positions, ReLU, no biases
+llama_linear, llama_ntk, llama_yarn                 rotary positions for longer contexts
 """
 
 import torch
@@ -110,6 +112,85 @@ def llama_tied():
     return llama(True)
 
 
+def scaled_llama(parameters, options, context=CONTEXT):
+    model = randomise(transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        **THEIR_LLAMA | {"max_position_embeddings": context}, tie_word_embeddings=True,
+        rope_parameters={"rope_theta": 10000.0} | parameters)))
+    return model, llama_weights(model, GATED_BLOCK), LLAMA | options, {}
+
+
+def llama_linear():
+    return scaled_llama({"rope_type": "linear", "factor": 4.0}, {"rotary_scaling": "linear", "rotary_factor": 4})
+
+
+def llama_ntk():
+    # Theirs grows with the text: 40 tokens where 20 were trained give 3 x 40 / 20 - (3 - 1) = 4.
+    return scaled_llama({"rope_type": "dynamic", "factor": 3.0}, {"rotary_scaling": "ntk", "rotary_factor": 4}, 20)
+
+
+def llama_yarn():
+    return scaled_llama({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 300},
+                        {"rotary_scaling": "yarn", "rotary_factor": 4, "rotary_trained_context": 300})
+
+
+def bloom():
+    model = randomise(transformers.BloomForCausalLM(transformers.BloomConfig(
+        vocab_size=VOCABULARY, hidden_size=60, n_layer=LAYERS, n_head=5, hidden_dropout=0.0, attention_dropout=0.0,
+        attn_implementation="eager")))
+    source = model.state_dict()
+    ours = {"embedding.token": source["transformer.word_embeddings.weight"]}
+    named(source, ours, {"embedding.norm": "transformer.word_embeddings_layernorm", "final_norm": "transformer.ln_f"})
+    translated(source, "transformer.h", ours, {
+        "norm1": "input_layernorm", "mixer.qkv": "self_attention.query_key_value",
+        "mixer.output": "self_attention.dense", "norm2": "post_attention_layernorm",
+        "feed_forward.up": "mlp.dense_h_to_4h", "feed_forward.down": "mlp.dense_4h_to_h"})
+    for name, value in ours.items():
+        if ".qkv." in name:  # theirs stacks query, key and value head by head
+            ours[name] = value.unflatten(0, (5, 3, 12)).transpose(0, 1).flatten(0, 2)
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "position": "alibi",
+               "feed_forward": "gelu_tanh", "embedding_norm": True}
+    return model, ours, options, {}
+
+
+class T5Decoder(torch.nn.Module):
+    """T5's decoder behind an encoder whose text it does not read: what cross-attention writes is zero."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens):
+        return self.model(input_ids=torch.zeros_like(tokens[:, :1]), decoder_input_ids=tokens)
+
+
+def t5():
+    model = randomise(transformers.T5ForConditionalGeneration(transformers.T5Config(
+        vocab_size=VOCABULARY, d_model=60, d_kv=12, d_ff=112, num_layers=LAYERS, num_decoder_layers=LAYERS, num_heads=5,
+        relative_attention_num_buckets=8, relative_attention_max_distance=20, feed_forward_proj="relu",
+        tie_word_embeddings=False, decoder_start_token_id=0, dropout_rate=0.0)))
+    with torch.no_grad():
+        for block in model.decoder.block:
+            block.layer[1].EncDecAttention.o.weight.zero_()
+            block.layer[0].SelfAttention.q.weight.mul_(0.3)
+    source = model.state_dict()
+    first = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    ours = {"embedding.token": model.decoder.embed_tokens.weight.detach(), "head.weight": source["lm_head.weight"],
+            "position_bias.weight": source[first]}
+    attention, network = "layer.0.SelfAttention", "layer.2.DenseReluDense"
+    translated(source, "decoder.block", ours, {
+        "norm1": "layer.0.layer_norm", "mixer.qkv": f"{attention}.q {attention}.k {attention}.v",
+        "mixer.output": f"{attention}.o", "norm2": "layer.2.layer_norm", "feed_forward.up": f"{network}.wi",
+        "feed_forward.down": f"{network}.wo"})
+    named(source, ours, {"final_norm": "decoder.final_layer_norm"})
+    for name, value in ours.items():
+        if ".qkv." in name:  # theirs does not divide logits by sqrt(12)
+            ours[name] = torch.cat([value[:60] * 12 ** 0.5, value[60:]])
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "ffn_dim": 112,
+               "position": "relative", "norm": "rms_norm", "feed_forward": "relu", "bias": False,
+               "tie_embeddings": False, "norm_epsilon": 1e-6, "relative_buckets": 8, "relative_distance": 20}
+    return T5Decoder(model), ours, options, {}
+
+
 def qwen3():
     model = randomise(transformers.Qwen3ForCausalLM(transformers.Qwen3Config(
         **THEIR_LLAMA, head_dim=8, tie_word_embeddings=False)))
@@ -134,7 +215,7 @@ def phi():
     model = randomise(transformers.PhiForCausalLM(transformers.PhiConfig(
         vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=60, intermediate_size=112,
         num_hidden_layers=LAYERS, num_attention_heads=5, hidden_act="gelu_new", attn_implementation="eager",
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0})))
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})))
     with torch.no_grad():
         model.lm_head.bias.zero_()  # ours has none
     source = model.state_dict()
@@ -144,7 +225,8 @@ def phi():
         "mixer.output": "self_attn.dense", "feed_forward.up": "mlp.fc1", "feed_forward.down": "mlp.fc2"})
     named(source, ours, {"final_norm": "model.final_layernorm"})
     options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "ffn_dim": 112,
-               "position": "rotary", "norm_placement": "parallel", "feed_forward": "gelu_tanh", "tie_embeddings": False}
+               "position": "rotary", "rotary_share": 0.5, "norm_placement": "parallel", "feed_forward": "gelu_tanh",
+               "tie_embeddings": False}
     return model, ours, options, {}
 
 
@@ -176,7 +258,7 @@ def nemotron():
         num_hidden_layers=LAYERS, num_attention_heads=8, num_key_value_heads=2, hidden_act="relu2",
         attn_implementation="eager", attention_bias=True, mlp_bias=True, pad_token_id=None, bos_token_id=None,
         eos_token_id=None,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0})))
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5})))
     ours = llama_weights(model, {
         "norm1": "input_layernorm", "mixer.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
         "mixer.output": "self_attn.o_proj", "norm2": "post_attention_layernorm", "feed_forward.up": "mlp.up_proj",
@@ -184,8 +266,10 @@ def nemotron():
     # Theirs multiplies by 1 + weight.
     ours = {name: value + 1 if "norm" in name and name.endswith("weight") else value for name, value in ours.items()}
     options = {"depth": LAYERS, "model_dim": 64, "num_heads": 8, "num_kv_heads": 2, "vocab_size": VOCABULARY,
-               "ffn_dim": 88, "position": "rotary", "feed_forward": "relu_squared", "tie_embeddings": False}
+               "ffn_dim": 88, "position": "rotary", "rotary_share": 0.5, "feed_forward": "relu_squared",
+               "tie_embeddings": False}
     return model, ours, options, {}
 
 
-MODELS = {function.__name__: function for function in (gpt2, llama, llama_tied, gpt1, gemma2, phi, qwen3, opt, nemotron)}
+MODELS = {function.__name__: function for function in (
+    gpt2, llama, llama_tied, llama_linear, llama_ntk, llama_yarn, gpt1, gemma2, phi, qwen3, opt, nemotron, bloom, t5)}

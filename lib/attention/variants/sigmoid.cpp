@@ -8,6 +8,8 @@
 
 #include <ATen/ops/full.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 
 #include "attention/blocks.h"
 #include "attention/key_value_state.h"
@@ -48,6 +50,7 @@ class SigmoidAttention : public Attention {
     logits = logits.to(accumulation_type(logits.scalar_type()));  // [B, H, T, S]
     if (bias_.defined()) logits.add_(bias_.view({-1, 1, 1}).to(logits.scalar_type()));
     else logits.add_(initial_bias_);
+    if (in.bias.defined()) logits.add_(in.bias.to(logits.scalar_type()));
     const auto visible = visible_keys(
         geometry_.causal ? causal_mask(sizes.queries, sizes.keys, in.query.device()) : Tensor(), in.key_padding);
     if (visible.defined()) logits.masked_fill_(visible.logical_not(), -INFINITY);
@@ -71,15 +74,16 @@ class SigmoidAttention : public Attention {
             .unbind(0);
     const int64_t later = in.key.size(2) - in.query.size(2);
     return for_each_query(in, [&](int64_t b, int64_t h, int64_t g, int64_t t) {
-      std::vector<Tensor> keys, values;
+      std::vector<Tensor> keys, values, added;
       for (int64_t i = 0; i < in.key.size(2); ++i) {
         if ((geometry_.causal && i > t + later) || !is_real(in, b, i)) continue;
         keys.push_back(key[b][g][i]);
         values.push_back(value[b][g][i]);
+        added.push_back(in.bias.defined() ? in.bias[0][h][t][i].to(torch::kFloat64) : at::zeros({}, torch::kFloat64));
       }
       if (keys.empty()) return at::zeros({in.value.size(3)}, query[b][h][t].options());
       const auto logits = at::mv(at::stack(keys), query[b][h][t]) / std::sqrt(static_cast<double>(in.key.size(3)));
-      return at::mv(at::stack(values).t(), 1 / (1 + (-(logits + biases[h])).exp()));
+      return at::mv(at::stack(values).t(), 1 / (1 + (-(logits + biases[h] + at::stack(added))).exp()));
     });
   }
 
@@ -112,7 +116,7 @@ const Register<SigmoidAttention> register_sigmoid{{
     .equation = "y_t = sum_s sigmoid(q_t . k_s / sqrt(D) + b) v_s, b = -ln(context)",
     .source = "Ramapuram et al. 2024, arXiv:2409.04431, section 3",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
-               Trait::grouped_heads},
+               Trait::grouped_heads, Trait::logit_bias},
     .time_complexity = "T^2",
     .state_complexity = "T",
     .samples = {Json{{"learnt_bias", true}}, Json{{"bias", 0.5}}},

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -69,7 +70,12 @@ class SoftmaxAttention : public Attention {
 
   Tensor forward(const Inputs& in) override {
     check(in);
-    return gated(attended(normed(in.query, query_scale_), normed(in.key, key_scale_), in.value, in.key_padding), in);
+    return gated(attended({.query = normed(in.query, query_scale_),
+                           .key = normed(in.key, key_scale_),
+                           .value = in.value,
+                           .key_padding = in.key_padding,
+                           .bias = in.bias}),
+                 in);
   }
 
   /// The cache: every key (normed) and value so far.
@@ -81,8 +87,12 @@ class SoftmaxAttention : public Attention {
   /// One copy of the cache per call: as much traffic as the attention itself, and no spare capacity.
   Tensor decode(const Inputs& in, State& state) override {
     check(in);
-    const auto all = appended({.query = in.query, .key = normed(in.key, key_scale_), .value = in.value}, state);
-    return gated(attended(normed(in.query, query_scale_), all.key, all.value, {}), in);
+    return gated(attended(appended({.query = normed(in.query, query_scale_),
+                                    .key = normed(in.key, key_scale_),
+                                    .value = in.value,
+                                    .bias = in.bias},
+                                   state)),
+                 in);
   }
 
   Tensor oracle(const Inputs& in) const override {
@@ -109,6 +119,7 @@ class SoftmaxAttention : public Attention {
         auto scores = at::einsum("hd,hsd->hs", {query[b].select(1, t), key[b].index_select(1, at)}) /
                       std::sqrt(static_cast<double>(query.size(3)));
         if (options_.logit_cap > 0) scores = options_.logit_cap * at::tanh(scores / options_.logit_cap);
+        if (in.bias.defined()) scores = scores + in.bias[0].select(1, t).index_select(1, at).to(torch::kFloat64);
         const auto highest = scores.amax(-1, true).detach();
         const auto weights = (scores - highest).exp();  // [H, visible]
         auto total = weights.sum(-1, true);
@@ -180,40 +191,48 @@ class SoftmaxAttention : public Attention {
     return options_.output_gate ? output * at::sigmoid(in.gates.at("output")) : output;
   }
 
-  Tensor attended(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& key_padding) const {
-    const int64_t queries = query.size(2), keys = key.size(2);
-    const bool square = geometry_.causal && queries == keys && !key_padding.defined() && options_.logit_cap == 0;
+  /// Of queries and keys that are normed already.
+  Tensor attended(const Inputs& in) const {
+    const int64_t queries = in.query.size(2), keys = in.key.size(2);
+    const bool square = geometry_.causal && queries == keys && !in.key_padding.defined();
+    const bool triangle = square && options_.logit_cap == 0 && !in.bias.defined();  // left to the kernel
     Tensor visible;
-    if (!square)
-      visible = visible_keys(geometry_.causal ? causal_mask(queries, keys, query.device()) : Tensor(), key_padding);
-    if (options_.logit_cap > 0) return capped(query, key, value, visible);
-    if (options_.sinks) return with_sinks(query, key, value, square, visible);
-    return softmax_attention(query, key, value, square, visible);
+    if (!triangle)
+      visible =
+          visible_keys(geometry_.causal ? causal_mask(queries, keys, in.query.device()) : Tensor(), in.key_padding);
+    if (options_.logit_cap > 0) return capped(in.query, in.key, in.value, visible, in.bias);
+    if (options_.sinks) return with_sinks(in, square, triangle, visible);
+    return softmax_attention(in.query, in.key, in.value, triangle, visible, in.bias);
   }
 
-  Tensor capped(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& visible) const {
+  Tensor capped(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& visible,
+                const Tensor& bias) const {
     const double cap = options_.logit_cap;
     auto logits = pair_products(query * (1 / (cap * std::sqrt(static_cast<double>(query.size(3))))), key);
     logits = logits.to(accumulation_type(logits.scalar_type())).tanh_() * cap;  // [B, H, T, S]
+    if (bias.defined()) logits = logits + bias;
     return attend_by_logits(logits, visible, value, sinks_);
   }
 
   /// One more number of query and key and one more key carry the sinks through the fused kernels: the query's number
   /// is its head's sink, the keys' is 0, and the new key's is sqrt(D). It comes first, with a query of its own that is
   /// dropped, so that the causal diagonal stays where it is. Copies query, keys and values once.
-  Tensor with_sinks(const Tensor& query, const Tensor& key, const Tensor& value, bool causal, Tensor visible) const {
-    const int64_t queries = query.size(2), d = query.size(3), e = value.size(3);
+  /// @param first_query  whether that query is wanted @param causal  whether the kernel hides the future itself
+  Tensor with_sinks(const Inputs& in, bool first_query, bool causal, Tensor visible) const {
+    const auto& [query, key, value] = std::tie(in.query, in.key, in.value);
+    const int64_t queries = query.size(2), d = query.size(3), e = value.size(3), before = first_query ? 1 : 0;
     const double width = static_cast<double>(d);
     const auto sinks = sinks_.to(query.scalar_type()).view({1, -1, 1, 1}).expand({query.size(0), -1, queries, 1});
     // softmax_attention divides by sqrt(D + 1).
     auto longer = at::cat({query, sinks}, 3) * std::sqrt((width + 1) / width);  // [B, H, T, D + 1]
-    if (causal) longer = pad_positions(longer, 1, 0);
+    if (first_query) longer = pad_positions(longer, 1, 0);
     auto keys = at::constant_pad_nd(key, {0, 1, 1, 0}, 0);  // [B, G, 1 + S, D + 1]
     keys.select(2, 0).select(2, d).fill_(std::sqrt(width));
     const auto values = at::constant_pad_nd(value, {0, d == e ? 1 : 0, 1, 0}, 0);  // as wide as the keys if it was
-    if (visible.defined()) visible = at::constant_pad_nd(visible, {1, 0}, 1);
-    const auto output = softmax_attention(longer, keys, values, causal, visible);
-    return output.narrow(2, causal ? 1 : 0, queries).narrow(3, 0, e);
+    if (visible.defined()) visible = at::constant_pad_nd(visible, {1, 0, before, 0}, 1);
+    const auto bias = in.bias.defined() ? at::constant_pad_nd(in.bias, {1, 0, before, 0}, 0) : in.bias;
+    const auto output = softmax_attention(longer, keys, values, causal, visible, bias);
+    return output.narrow(2, before, queries).narrow(3, 0, e);
   }
 
   Options options_;
@@ -231,7 +250,7 @@ const Register<SoftmaxAttention> register_softmax{
                "arXiv:1911.02150, section 3, and Ainslie et al. 2023, arXiv:2305.13245, section 2.2; options: "
                "arXiv:2408.00118 (cap), gpt-oss (sinks), arXiv:2302.05442 (norms), arXiv:2505.06708 (gate)",
      .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
-                Trait::grouped_heads},
+                Trait::grouped_heads, Trait::logit_bias},
      .time_complexity = "T^2",
      .state_complexity = "T",
      .samples = {Json{{"sinks", true}, {"output_gate", true}}, Json{{"logit_cap", 2.0}, {"qk_norm", true}},

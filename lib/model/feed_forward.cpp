@@ -1,5 +1,7 @@
 #include "model/feed_forward.h"
 
+#include "model/scaled.h"
+
 namespace attnscale {
 namespace {
 
@@ -14,7 +16,7 @@ Tensor activated(const Tensor& x, const std::string& kind) {
 
 }  // namespace
 
-FeedForward::FeedForward(const ModelOptions& options) : kind_(options.feed_forward) {
+FeedForward::FeedForward(const ModelOptions& options) : kind_(options.feed_forward), input_scale_(1 / width_multiple(options)) {
   const int64_t model_dim = options.model_dim, ffn_dim = options.ffn_dim.value();
   if (is_gated(kind_))
     up_ = register_module("gate_up", std::make_shared<Linear>(model_dim, 2 * ffn_dim, options.bias));
@@ -23,10 +25,10 @@ FeedForward::FeedForward(const ModelOptions& options) : kind_(options.feed_forwa
 }
 
 Tensor FeedForward::forward(const Tensor& x) const {
-  const auto hidden = up_->forward(x);  // [.., F] or [.., 2 F]
-  if (!is_gated(kind_)) return down_->forward(activated(hidden, kind_));
+  const auto hidden = up_->forward(scaled(x, input_scale_));  // [.., F] or [.., 2 F]
+  if (!is_gated(kind_)) return down_->forward(scaled(activated(hidden, kind_), input_scale_));
   const auto halves = hidden.chunk(2, -1);
-  return down_->forward(activated(halves[0], kind_) * halves[1]);
+  return down_->forward(scaled(activated(halves[0], kind_) * halves[1], input_scale_));
 }
 
 }  // namespace attnscale

@@ -24,6 +24,7 @@ class FeedForward : public torch::nn::Module {
 
  private:
   std::string kind_;
+  double input_scale_;  // 1 / m of muP
   std::shared_ptr<Linear> up_, down_;
 };
 

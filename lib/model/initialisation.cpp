@@ -59,15 +59,16 @@ void initialise_matrix(const std::string& name, torch::Tensor& parameter, const 
                        uint64_t init_seed) {
   const auto generator = at::make_generator<at::CPUGeneratorImpl>(stream_seed(init_seed, name));
   const auto normal = [&](double std) { parameter.normal_(0, std, generator); };
+  const double m = width_multiple(options);
   const double depth = static_cast<double>(options.depth);
   const auto& scheme = options.initialisation.value();
   if (name == "embedding.token" || name == "embedding.position" || name == "position_bias.weight" || name == "head.weight")
     return normal(options.embedding_std);
   if (name == "embedding.up.weight" || name == "head_down.weight")
     return normal(1 / std::sqrt(static_cast<double>(parameter.size(1))));
-  if (scheme == "small") return normal(std::sqrt(2 / (5 * static_cast<double>(options.model_dim))));
+  if (scheme == "small") return normal(m * std::sqrt(2 / (5 * static_cast<double>(options.model_dim))));
   const bool into_stream = name.ends_with("mixer.output.weight") || name.ends_with("feed_forward.down.weight");
-  if (scheme == "gpt2") return normal(gpt2_std * (into_stream ? 1 / std::sqrt(2.0 * depth) : 1));
+  if (scheme == "gpt2") return normal(gpt2_std * std::sqrt(m) * (into_stream ? 1 / std::sqrt(2.0 * depth) : 1));
 
   const auto rows = stacked_rows(name, options, parameter.size(0));
   const bool feed_forward = name.find(".feed_forward.") != std::string::npos;
@@ -76,6 +77,7 @@ void initialise_matrix(const std::string& name, torch::Tensor& parameter, const 
     const double gain = into_stream || feed_forward || value ? std::pow(8 * depth, -0.25) : 1;
     draw(parameter.narrow(0, static_cast<int64_t>(first), rows[i]), scheme, gain, generator);
   }
+  if (m != 1) parameter.mul_(m);
 }
 
 }  // namespace

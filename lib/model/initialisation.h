@@ -17,7 +17,8 @@ namespace attnscale {
 ///   orthogonal  columns or rows of unit length at right angles      (Saxe et al. 2013, arXiv:1312.6120, section 3)
 /// where query, key and value, and gate and up, count as matrices of their own. Embeddings, relative positions and the head are from
 /// N(0, embedding_std^2), a factorised embedding's two maps keep lengths on average (N(0, 1 / in)), biases are 0, norms'
-/// weights 1, and the factors of residuals and dynamic tanh start where their options say. What a variant owns (below
+/// weights 1, and the factors of residuals and dynamic tanh start where their options say. With mup_base_dim the blocks' matrices are m times as wide
+/// (`width_multiple`), gpt2's sqrt(m) times, as its deviation does not fall with the width by itself. What a variant owns (below
 /// `mixer.attention`) stays as its constructor made it.
 ///
 /// Each parameter draws from a stream of its own, named by the seed and the parameter's name, so that another layer or

@@ -1,8 +1,11 @@
 #include "model/mixer.h"
 
+#include <cmath>
+
 #include "attention/registry.h"
 #include "model/attention_choice.h"
 #include "model/initialisation.h"
+#include "model/scaled.h"
 
 namespace attnscale {
 namespace {
@@ -19,6 +22,8 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
     : geometry_(geometry),
       rotary_parts_(variant_named(choice.variant).rotary_parts),
       rotary_width_(rotary_parts_ > 0 ? rotary_width(options, rotary_parts_) : 0),
+      input_scale_(1 / width_multiple(options)),
+      query_scale_(std::sqrt(input_scale_)),
       rotary_(std::move(rotary)) {
   const auto& variant = variant_named(choice.variant);
   const int64_t H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
@@ -51,7 +56,8 @@ Tensor Mixer::turned(const Tensor& heads, int64_t offset) const {
   return at::cat({rotary_->turn(pieces[0], offset), pieces[1]}, 3).view(heads.sizes());
 }
 
-Inputs Mixer::project(const Tensor& x, int64_t offset, const Tensor& bias) const {
+Inputs Mixer::project(const Tensor& stream, int64_t offset, const Tensor& bias) const {
+  const auto x = scaled(stream, input_scale_);
   const int64_t H = geometry_.num_heads, G = geometry_.num_kv_heads, D = geometry_.head_dim;
   const auto projected = qkv_->forward(x).view({x.size(0), x.size(1), H + 2 * G, D});
   // Splits, not slices: their gradients are joined by one concatenation.
@@ -74,6 +80,7 @@ Inputs Mixer::project(const Tensor& x, int64_t offset, const Tensor& bias) const
   inputs.query = inputs.query.transpose(1, 2);  // [B, H, T, D]
   inputs.key = inputs.key.transpose(1, 2);      // [B, G, T, D]
   inputs.value = inputs.value.transpose(1, 2);  // [B, G, T, D]
+  inputs.query = scaled(inputs.query, query_scale_);
   inputs.bias = bias;
   for (const auto& [name, gate] : gates_) inputs.gates[name] = by_head(gate->forward(x), H);
   return inputs;
@@ -86,7 +93,7 @@ Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state, const Tenso
   }
   const auto inputs = project(x, offset, bias);
   const auto mixed = state ? attention_->decode(inputs, *state) : attention_->forward(inputs);  // [B, H, T, D]
-  return output_->forward(mixed.transpose(1, 2).flatten(2));
+  return output_->forward(scaled(mixed.transpose(1, 2).flatten(2), input_scale_));
 }
 
 }  // namespace attnscale

@@ -42,11 +42,12 @@ class Mixer : public torch::nn::Module {
   const Attention& attention() const { return *attention_; }
 
  private:
-  Inputs project(const Tensor& x, int64_t offset, const Tensor& bias) const;
+  Inputs project(const Tensor& stream, int64_t offset, const Tensor& bias) const;
   Tensor turned(const Tensor& heads, int64_t offset) const;
 
   Geometry geometry_;
   int64_t rotary_parts_, rotary_width_;
+  double input_scale_, query_scale_;  // 1 / m and 1 / sqrt(m) of muP
   std::shared_ptr<Rotary> rotary_;
   std::shared_ptr<Linear> qkv_, output_;
   std::shared_ptr<Norm> query_norm_, key_norm_;  // null without qk_norm

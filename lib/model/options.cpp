@@ -87,6 +87,10 @@ const Fields& ModelOptions::fields() {
             "standard deviation of token and position embeddings, relative positions and an untied head at the start")
           .between(0, 100)
           .above(0),
+      field(&ModelOptions::mup_base_dim, "mup_base_dim",
+            "maximal update parametrisation (Yang et al. 2022): the learning rate that is best at this model_dim stays so "
+            "at any other; a model of this width is what it is without; left out: the standard parametrisation")
+          .between(1, 65536),
       field(&ModelOptions::dropout, "dropout",
             "share of numbers zeroed while training, after the embedding and after each sublayer")
           .between(0, 0.95),
@@ -146,6 +150,11 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab) {
     options.initialisation = options.norm_placement == "deep_norm" ? "deep_norm" : "gpt2";
   if (!options.embedding_dropout) options.embedding_dropout = options.dropout;
   return options;
+}
+
+double width_multiple(const ModelOptions& options) {
+  if (!options.mup_base_dim) return 1;
+  return static_cast<double>(options.model_dim) / static_cast<double>(*options.mup_base_dim);
 }
 
 int64_t multiple_of(const ModelOptions& options) {

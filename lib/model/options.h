@@ -35,6 +35,7 @@ struct ModelOptions {
   bool embedding_norm = false;                      ///< `norm` after the embedding
   std::optional<std::string> initialisation = {};   ///< gpt2; for norm_placement deep_norm deep_norm
   double embedding_std = 0.02;                      ///< of embeddings and an untied head at the start
+  std::optional<int64_t> mup_base_dim = {};         ///< the standard parametrisation
   double dropout = 0;
   std::optional<double> embedding_dropout = {};  ///< dropout
   double norm_epsilon = 1e-5;
@@ -54,6 +55,15 @@ bool is_gated(const std::string& feed_forward);
 
 /// The ffn_dim that ffn_multiple, which must be set, gives.
 int64_t multiple_of(const ModelOptions& options);
+
+/// model_dim / mup_base_dim, the m of the maximal update parametrisation; 1 under the standard one.
+///
+/// In muP for Adam (Yang et al. 2022, arXiv:2203.03466, table 3) a hidden matrix has a learning rate and a variance that
+/// go as 1 / m, and logits of attention and of the head are divided by D instead of sqrt(D) and by m. Here the same is
+/// had under one learning rate for all parameters (their table 9, lemma J.1): a hidden matrix W acts as W / m and starts
+/// m times as wide, so that it is updated by 1 / m of what the standard one would be. It holds for optimisers whose step
+/// does not depend on the gradient's size (Adam, AdamW, Lion), whose weight decay then is relative to the common rate.
+double width_multiple(const ModelOptions& options);
 
 /// Fills what was left out. @param source_vocab the source's vocabulary, used when vocab_size is unset
 ModelOptions resolved(ModelOptions options, int64_t source_vocab);

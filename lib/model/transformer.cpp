@@ -11,6 +11,7 @@
 #include "model/embedding.h"
 #include "model/initialisation.h"
 #include "model/position_bias.h"
+#include "model/scaled.h"
 #include "tensor/shapes.h"
 
 // B batch, T positions, M model width, V vocabulary
@@ -96,6 +97,7 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
   for (size_t layer = 0; layer < blocks.size(); ++layer)
     x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr, on_logits);
   if (final_norm) x = final_norm->forward(x);
+  x = scaled(x, 1 / width_multiple(options));
   if (head_down) x = head_down->forward(x);  // [B, T, E]
   return head ? head->forward(x) : embedding->logits(x);  // [B, T, V]
 }

@@ -190,3 +190,20 @@ TEST_CASE("initialisation: residual factors and dynamic tanh start where their o
   CHECK(at::equal(squashed.at("final_norm.alpha"), torch::full({1}, 0.75)));
   CHECK(at::equal(squashed.at("blocks.0.norm2.weight"), torch::ones({12})));
 }
+
+TEST_CASE("initialisation: under muP matrices act as if their deviation fell with the root of the width") {
+  // m = 4. Acting as W / m, gpt2's 0.02 x 2 / 4 is 0.02 / sqrt(4); Xavier's falls by itself.
+  for (const std::string scheme : {"gpt2", "xavier", "orthogonal"}) {
+    CAPTURE(scheme);
+    const auto plain = small_options({.initialisation = scheme});
+    auto mup = plain;
+    mup.mup_base_dim = 3;
+    const auto p = parameters_of(Transformer(plain, {}, 8, 1)), q = parameters_of(Transformer(mup, {}, 8, 1));
+    const double factor = scheme == "gpt2" ? 2 : 4;
+    for (const auto& [name, value] : p) {
+      CAPTURE(name);
+      const bool hidden = name.starts_with("blocks.") && value.dim() == 2;
+      CHECK(at::allclose(q.at(name), value * (hidden ? factor : 1), 1e-6, 0));
+    }
+  }
+}

@@ -111,6 +111,7 @@ inline std::vector<Architecture> architectures() {
       {"YaRN", small_options({.position = "rotary", .rotary_scaling = "yarn", .rotary_factor = 4})},
       {"ALiBi", small_options({.num_kv_heads = 1, .position = "alibi"})},
       {"relative", small_options({.position = "relative", .relative_buckets = 6, .relative_distance = 5})},
+      {"muP", small_options({.position = "rotary", .feed_forward = "swiglu", .mup_base_dim = 4})},
       {"stochastic depth", small_options({.norm_placement = "parallel", .stochastic_depth = 0.3, .dropout = 0.1})},
   };
 }

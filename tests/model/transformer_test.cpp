@@ -299,3 +299,27 @@ TEST_CASE("transformer: rotary logits do not change when all positions move on t
   CHECK(shifted({}, 12) < 1e-12);
   CHECK(shifted({.variant = "differential", .options = Json::object()}, 12) < 1e-12);
 }
+
+TEST_CASE("transformer: muP divides by m what matrices and the head read, and attention's logits by its root") {
+  // The same numbers: weights m times as large, embeddings of the head apart and m times as large, queries sqrt(m).
+  const auto mup_options = small_options({.tie_embeddings = false, .mup_base_dim = 4});  // m = 3
+  const auto mup = random_model({"", mup_options, {}});
+  const auto plain = random_model({"", small_options({.tie_embeddings = false}), {}});
+  const torch::NoGradGuard guard;
+  auto target = plain->named_parameters();
+  for (const auto& item : mup->named_parameters()) {
+    auto& ours = target[item.key()];
+    ours.copy_(item.value());
+    const bool hidden = item.key().starts_with("blocks.") && item.value().dim() == 2;
+    if (hidden || item.key() == "head.weight") ours.div_(3);
+    if (item.key().find("qkv") != std::string::npos) ours.narrow(0, 0, 12).div_(std::sqrt(3.0));
+  }
+  const auto tokens = some_tokens(2, 7);
+  CHECK(largest_magnitude(mup->forward(tokens) - plain->forward(tokens)) < 1e-12);
+}
+
+TEST_CASE("transformer: at its base width muP is the standard parametrisation, bit for bit") {
+  Transformer mup(small_options({.mup_base_dim = 12}), {}, 8, 0), plain(small_options(), {}, 8, 0);
+  const auto tokens = some_tokens(2, 8);
+  CHECK(at::equal(mup.forward(tokens), plain.forward(tokens)));
+}

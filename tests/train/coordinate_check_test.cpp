@@ -1,0 +1,70 @@
+#include "train/coordinate_check.h"
+
+#include <cmath>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "core/error.h"
+
+using namespace attnscale;
+
+namespace {
+
+RunConfig config_of(int64_t model_dim, bool mup, int64_t seed, const char* variant = "softmax") {
+  auto json = Json::parse(R"({"model": {"depth": 2, "num_heads": 4}, "data": {"source": "zipf_memory", "context": 32},
+                              "train": {"steps": 4, "batch_size": 8, "warmup_steps": 0, "eval_tokens": 256,
+                                        "learning_rate": 0.004, "weight_decay": 0, "clip_norm": 0}})");
+  json["model"]["model_dim"] = model_dim;
+  json["train"]["seed"] = seed;
+  json["attention"]["variant"] = variant;
+  if (mup) json["model"]["mup_base_dim"] = 32;
+  std::vector<Problem> problems;
+  const auto config = RunConfig::from_json(json, problems);
+  REQUIRE(problems.empty());
+  return config;
+}
+
+struct Slopes {
+  double key, value, logits;
+};
+
+Slopes slopes(bool mup) {
+  std::vector<double> widths, keys, values, logits;
+  for (const int64_t width : {32, 64, 128, 256}) {
+    Coordinates mean{.model_dim = width};
+    for (int64_t seed = 0; seed < 3; ++seed) {
+      const auto one = coordinates_of(config_of(width, mup, seed), 4);
+      mean.key += one.key / 3, mean.value += one.value / 3, mean.logits += one.logits / 3;
+    }
+    widths.push_back(static_cast<double>(width));
+    keys.push_back(mean.key), values.push_back(mean.value), logits.push_back(mean.logits);
+    UNSCOPED_INFO((mup ? "muP " : "standard ") << width << ": key " << mean.key << ", value " << mean.value
+                                               << ", logits " << mean.logits);
+  }
+  return {log_slope(widths, keys), log_slope(widths, values), log_slope(widths, logits)};
+}
+
+}  // namespace
+
+TEST_CASE("coordinate check: a power law has its exponent for a slope") {
+  CHECK(std::abs(log_slope({2, 4, 16}, {3 * std::sqrt(2.0), 6, 12}) - 0.5) < 1e-14);
+}
+
+TEST_CASE("coordinate check: four steps move a wider model as far under muP, and further under the standard") {
+  // A step of Adam moves every number by the rate: products over a width M change by up to M times that, and muP divides
+  // by the width (Yang et al. 2022, figure 5). The widths' averages here still differ by a few hundredths.
+  const auto mup = slopes(true), standard = slopes(false);
+  CAPTURE(mup.key, mup.value, mup.logits, standard.key, standard.value, standard.logits);
+  CHECK(std::abs(mup.key) < 0.15);
+  CHECK(std::abs(mup.value) < 0.15);
+  CHECK(std::abs(mup.logits) < 0.15);
+  CHECK(standard.key > 0.5);
+  CHECK(standard.value > 0.5);
+  CHECK(standard.logits > 0.5);
+}
+
+TEST_CASE("coordinate check: a variant with its own projections is refused with its layer") {
+  CHECK_THROWS_WITH(coordinates_of(config_of(32, false, 0, "latent"), 1),
+                    Catch::Matchers::ContainsSubstring("layer 0 makes its own keys and values"));
+}

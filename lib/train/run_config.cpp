@@ -98,6 +98,13 @@ DataChoice read_data(const Json& section, std::vector<Problem>& problems) {
 void check_training(const RunConfig& config, std::vector<Problem>& problems) {
   const auto& train = config.train;
   for (const auto& [path, message] : train_problems(train)) problems.push_back({join_path("train", path), message});
+  // Its factors stand for learning rates under optimisers whose step does not depend on the gradient's size.
+  const bool scale_free = train.optimizer == "adamw" || train.optimizer == "adam" || train.optimizer == "lion";
+  if (config.model.mup_base_dim && !scale_free)
+    problems.push_back({"model.mup_base_dim",
+                        fmt::format("is the maximal update parametrisation for adamw, adam and lion, not for {}; leave it "
+                                    "out, or set train.optimizer",
+                                    train.optimizer)});
   if (train.batch_size > max_positions_per_step / config.data.context)
     problems.push_back(
         {"train.batch_size",

@@ -110,6 +110,14 @@ TEST_CASE("run_config: what does not fit together is refused with numbers") {
   CHECK(told(Json(3), "", "the number 3"));
 }
 
+TEST_CASE("run_config: muP is refused where the optimiser's step depends on the gradient's size") {
+  auto json = small();
+  json["model"]["mup_base_dim"] = 8;
+  CHECK(problems_of(json).empty());
+  json["train"]["optimizer"] = "sgd";
+  CHECK(told(json, "model.mup_base_dim", "adamw, adam and lion, not for sgd"));
+}
+
 TEST_CASE("run_config: a model larger than memory is refused before anything is allocated") {
   auto json = small();
   json["model"] = {{"depth", 1024}, {"model_dim", 65536}, {"num_heads", 2}};

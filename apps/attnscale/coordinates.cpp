@@ -25,14 +25,16 @@ std::map<int64_t, std::vector<RunConfig>> by_width(const Plan& plan) {
   std::map<int64_t, std::vector<RunConfig>> widths;
   for (const auto& run : plan.runs) {
     if (apart_from_width(run.config) != apart_from_width(plan.runs.front().config))
-      throw ConfigError("a coordinate check compares widths: the spec's runs differ in more than model.model_dim, heads "
-                        "and train.seed; set the rest with --set");
+      throw ConfigError(
+          "a coordinate check compares widths: the spec's runs differ in more than model.model_dim, heads "
+          "and train.seed; set the rest with --set");
     widths[run.config.model.model_dim].push_back(run.config);
   }
   if (widths.size() < 2)
-    throw ConfigError(fmt::format("a coordinate check compares widths, and all runs have model_dim {}; give the spec an "
-                                  "axis model.model_dim",
-                                  widths.begin()->first));
+    throw ConfigError(
+        fmt::format("a coordinate check compares widths, and all runs have model_dim {}; give the spec an "
+                    "axis model.model_dim",
+                    widths.begin()->first));
   return widths;
 }
 
@@ -75,9 +77,10 @@ ExitCode coordinates(const SpecArguments& arguments, int64_t steps, bool as_json
     print_json({{"steps", steps}, {"widths", rows}, {"slopes", slopes}});
     return ExitCode::done;
   }
-  print(fmt::format("root mean square of what {} steps change, and its slope over the width on logarithmic axes\n"
-                    "(0: muP; above: a wider model wants a smaller learning rate)\n\n",
-                    steps));
+  print(
+      fmt::format("root mean square of what {} steps change, and its slope over the width on logarithmic axes\n"
+                  "(0: muP; above: a wider model wants a smaller learning rate)\n\n",
+                  steps));
   print(table.text(::isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : 1000));
   return ExitCode::done;
 }

@@ -258,9 +258,10 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
                        "model.position to \"none\", \"learned\" or \"sinusoidal\"",
                        variant->name, options.position, fmt::join(with_logit_bias(), ", ")));
     if (options.mup_base_dim && variant->traits.contains(Trait::owns_projections))
-      tell("model.mup_base_dim",
-           fmt::format("{} makes its own projections, which would stay as in the standard parametrisation; leave it out",
-                       variant->name));
+      tell(
+          "model.mup_base_dim",
+          fmt::format("{} makes its own projections, which would stay as in the standard parametrisation; leave it out",
+                      variant->name));
     if (options.qk_norm != "none" && variant->traits.contains(Trait::owns_projections))
       tell("model.qk_norm",
            fmt::format("{} makes its own queries and keys, which model.qk_norm would not reach; leave it out",

@@ -33,7 +33,7 @@ struct LayerSizes {
 
 /// F numbers that the feed-forward network keeps beyond what its linear layers put out.
 int64_t activated(const std::string& kind) {
-  if (is_gated(kind)) return 2;  // the activated gate and the product
+  if (is_gated(kind)) return 2;   // the activated gate and the product
   return kind == "relu" ? 0 : 1;  // ReLU's output says what its input was
 }
 
@@ -121,8 +121,8 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
   auto& parameters = totals.parameters;
   parameters.non_embedding = blocks + final_norm;
   parameters.without_input_embedding = parameters.non_embedding + head;
-  parameters.total = parameters.non_embedding + embedding + positions + embedding_norm +
-                     (options.tie_embeddings ? 0 : head);
+  parameters.total =
+      parameters.non_embedding + embedding + positions + embedding_norm + (options.tie_embeddings ? 0 : head);
   parameters.standard_block = 12 * options.depth * M * M;
   return totals;
 }

@@ -16,8 +16,8 @@ namespace attnscale {
 ///   sinusoidal:    e + sinusoid(t)       (Vaswani et al. 2017, sections 3.4 and 3.5)
 ///   otherwise:     e, as positions enter elsewhere or not at all
 /// and last, with embedding_norm, `norm`.
-/// Holds `token` [V, M], factorised [V, E] and `up.weight` [M, E] (Lan et al. 2019, arXiv:1909.11942, section 3.1, whose
-/// map has a bias), for learned positions `position` [context, M], and `norm.*`.
+/// Holds `token` [V, M], factorised [V, E] and `up.weight` [M, E] (Lan et al. 2019, arXiv:1909.11942, section 3.1,
+/// whose map has a bias), for learned positions `position` [context, M], and `norm.*`.
 class Embedding : public torch::nn::Module {
  public:
   Embedding(const ModelOptions& options, int64_t context);

@@ -16,10 +16,10 @@ Tensor activated(const Tensor& x, const std::string& kind) {
 
 }  // namespace
 
-FeedForward::FeedForward(const ModelOptions& options) : kind_(options.feed_forward), input_scale_(1 / width_multiple(options)) {
+FeedForward::FeedForward(const ModelOptions& options)
+    : kind_(options.feed_forward), input_scale_(1 / width_multiple(options)) {
   const int64_t model_dim = options.model_dim, ffn_dim = options.ffn_dim.value();
-  if (is_gated(kind_))
-    up_ = register_module("gate_up", std::make_shared<Linear>(model_dim, 2 * ffn_dim, options.bias));
+  if (is_gated(kind_)) up_ = register_module("gate_up", std::make_shared<Linear>(model_dim, 2 * ffn_dim, options.bias));
   else up_ = register_module("up", std::make_shared<Linear>(model_dim, ffn_dim, options.bias));
   down_ = register_module("down", std::make_shared<Linear>(ffn_dim, model_dim, options.bias));
 }

@@ -14,7 +14,8 @@ namespace attnscale {
 ///   relu_squared:                 down(relu(up(x))^2)          (So et al. 2021, arXiv:2109.08668, section 4.1)
 ///   swiglu:                       down(silu(gate(x)) * up(x))  (Shazeer 2020, arXiv:2002.05202, equation 6)
 ///   geglu, geglu_tanh, reglu:     the same with gelu, gelu_tanh, relu for silu
-/// Holds `up` [F, M] or, gated, `gate_up` [2 F, M] (gate's rows first, so that both are one product), and `down` [M, F].
+/// Holds `up` [F, M] or, gated, `gate_up` [2 F, M] (gate's rows first, so that both are one product), and `down` [M,
+/// F].
 class FeedForward : public torch::nn::Module {
  public:
   explicit FeedForward(const ModelOptions& options);

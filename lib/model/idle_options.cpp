@@ -55,17 +55,19 @@ std::vector<Problem> idle_options(const ModelOptions& options) {
   if (options.norm == "none" && *options.final_norm)
     problems.push_back({"model.final_norm", "there is no norm to apply; set model.norm, or leave it out"});
   if (options.ffn_multiple && multiple_of(options) != *options.ffn_dim)
-    problems.push_back({"model.ffn_multiple",
-                        fmt::format("ffn_dim {} is not {} times model_dim {}; leave one of ffn_dim and ffn_multiple out",
-                                    *options.ffn_dim, *options.ffn_multiple, options.model_dim)});
+    problems.push_back(
+        {"model.ffn_multiple",
+         fmt::format("ffn_dim {} is not {} times model_dim {}; leave one of ffn_dim and ffn_multiple out",
+                     *options.ffn_dim, *options.ffn_multiple, options.model_dim)});
   if (options.mup_base_dim && *options.embedding_dim != options.model_dim)
     problems.push_back({"model.mup_base_dim",
                         "a factorised embedding has no maximal update parametrisation here; leave one of "
                         "mup_base_dim and embedding_dim out"});
   if (options.position == "relative" && options.relative_distance <= options.relative_buckets / 2)
-    problems.push_back({"model.relative_distance",
-                        fmt::format("{} is within the single distances, {} of relative_buckets {}; take a larger one",
-                                    options.relative_distance, options.relative_buckets / 2, options.relative_buckets)});
+    problems.push_back(
+        {"model.relative_distance",
+         fmt::format("{} is within the single distances, {} of relative_buckets {}; take a larger one",
+                     options.relative_distance, options.relative_buckets / 2, options.relative_buckets)});
   return problems;
 }
 

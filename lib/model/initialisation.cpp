@@ -26,7 +26,8 @@ std::vector<int64_t> stacked_rows(const std::string& name, const ModelOptions& o
   return {rows};
 }
 
-/// A matrix [out, in] whose rows or columns, whichever are fewer, have unit length and right angles; uniform among those.
+/// A matrix [out, in] whose rows or columns, whichever are fewer, have unit length and right angles; uniform among
+/// those.
 torch::Tensor orthogonal(int64_t out, int64_t in, const at::Generator& generator) {
   const auto normal = torch::empty({std::max(out, in), std::min(out, in)}, torch::kFloat64).normal_(0, 1, generator);
   const auto [q, r] = at::linalg_qr(normal);
@@ -62,7 +63,8 @@ void initialise_matrix(const std::string& name, torch::Tensor& parameter, const 
   const double m = width_multiple(options);
   const double depth = static_cast<double>(options.depth);
   const auto& scheme = options.initialisation.value();
-  if (name == "embedding.token" || name == "embedding.position" || name == "position_bias.weight" || name == "head.weight")
+  if (name == "embedding.token" || name == "embedding.position" || name == "position_bias.weight" ||
+      name == "head.weight")
     return normal(options.embedding_std);
   if (name == "embedding.up.weight" || name == "head_down.weight")
     return normal(1 / std::sqrt(static_cast<double>(parameter.size(1))));

@@ -16,8 +16,9 @@ namespace attnscale {
 /// interface only.
 ///
 /// Holds `qkv` [(H + 2 G) D, M] (query's rows, then key's, then value's, each head by head), `gates.<name>`
-/// [H width, M] for each gate that the variant asks for, `output` [M, H D], with qk_norm `query_norm` and `key_norm` [D],
-/// and the variant's own parameters under `attention`. Around a variant that owns its projections it holds `attention` alone.
+/// [H width, M] for each gate that the variant asks for, `output` [M, H D], with qk_norm `query_norm` and `key_norm`
+/// [D], and the variant's own parameters under `attention`. Around a variant that owns its projections it holds
+/// `attention` alone.
 class Mixer : public torch::nn::Module {
  public:
   /// @param rotary  null unless positions are rotary; turns the first `rotary_width` numbers of one part of a head

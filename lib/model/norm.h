@@ -8,11 +8,12 @@
 namespace attnscale {
 
 /// Over the last dimension:
-///   layer_norm:    weight (x - mean) / sqrt(variance + epsilon) + bias       (Ba et al. 2016, arXiv:1607.06450)
-///   rms_norm:      weight x / sqrt(mean(x^2) + epsilon)                      (Zhang and Sennrich 2019, arXiv:1910.07467)
-///   dynamic_tanh:  weight tanh(alpha x) + bias                               (Zhu et al. 2025, arXiv:2503.10622, section 4)
+///   layer_norm:    weight (x - mean) / sqrt(variance + epsilon) + bias    (Ba et al. 2016, arXiv:1607.06450)
+///   rms_norm:      weight x / sqrt(mean(x^2) + epsilon)                   (Zhang and Sennrich 2019, arXiv:1910.07467)
+///   dynamic_tanh:  weight tanh(alpha x) + bias                            (Zhu et al. 2025, arXiv:2503.10622)
 ///   none:          x
-/// Holds `weight` [M], `bias` [M] for the kinds that have one in a model with biases, and `alpha` [1]; for none nothing.
+/// Holds `weight` [M], `bias` [M] for the kinds that have one in a model with biases, and `alpha` [1]; for none
+/// nothing.
 class Norm : public torch::nn::Module {
  public:
   Norm(const ModelOptions& options, const std::string& kind, int64_t width, bool with_bias);

@@ -88,7 +88,8 @@ const Fields& ModelOptions::fields() {
           .between(0, 100)
           .above(0),
       field(&ModelOptions::mup_base_dim, "mup_base_dim",
-            "maximal update parametrisation (Yang et al. 2022): the learning rate that is best at this model_dim stays so "
+            "maximal update parametrisation (Yang et al. 2022): the learning rate that is best at this model_dim stays "
+            "so "
             "at any other; a model of this width is what it is without; left out: the standard parametrisation")
           .between(1, 65536),
       field(&ModelOptions::dropout, "dropout",
@@ -146,8 +147,7 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab) {
   if (!options.final_norm) options.final_norm = options.norm != "none" && !ends_in_norm;
   if (!options.embedding_dim) options.embedding_dim = options.model_dim;
   if (!options.embedding_scale) options.embedding_scale = options.position == "sinusoidal";
-  if (!options.initialisation)
-    options.initialisation = options.norm_placement == "deep_norm" ? "deep_norm" : "gpt2";
+  if (!options.initialisation) options.initialisation = options.norm_placement == "deep_norm" ? "deep_norm" : "gpt2";
   if (!options.embedding_dropout) options.embedding_dropout = options.dropout;
   return options;
 }

@@ -25,15 +25,15 @@ class RowDrops {
 };
 
 /// How one sublayer f of a block reads the residual stream x and writes into it.
-///   before, parallel:  x + s f(norm(x))                          (GPT-2; GPT-J, where both sublayers read the first norm)
-///   after:             norm(x + s f(x))                          (Vaswani et al. 2017, section 3.1)
-///   both:              x + s norm_after(f(norm(x)))              (Gemma 2, arXiv:2408.00118, section 2)
-///   deep_norm:         norm((2 depth)^(1/4) x + s f(x))          (Wang et al. 2022, arXiv:2203.00555, figure 2, decoder)
+///   before, parallel:  x + s f(norm(x))                    (GPT-2; GPT-J, where both sublayers read the first norm)
+///   after:             norm(x + s f(x))                    (Vaswani et al. 2017, section 3.1)
+///   both:              x + s norm_after(f(norm(x)))        (Gemma 2, arXiv:2408.00118, section 2)
+///   deep_norm:         norm((2 depth)^(1/4) x + s f(x))    (Wang et al. 2022, arXiv:2203.00555, figure 2, decoder)
 /// with s =
 ///   plain:        1
 ///   scaled:       1 / sqrt(2 depth)
-///   rezero:       a learned number, 0 at first                   (Bachlechner et al. 2020, arXiv:2003.04887, section 3)
-///   layer_scale:  a learned number for each column               (Touvron et al. 2021, arXiv:2103.17239, section 2.2)
+///   rezero:       a learned number, 0 at first             (Bachlechner et al. 2020, arXiv:2003.04887, section 3)
+///   layer_scale:  a learned number for each column         (Touvron et al. 2021, arXiv:2103.17239, section 2.2)
 /// While training, dropout acts on what is multiplied by s, and block l of L (from 1) leaves s f out for each row with
 /// probability stochastic_depth l / L, and divides by the opposite probability otherwise (Huang et al. 2016,
 /// arXiv:1603.09382, section 3, who draw once for a batch and multiply at evaluation instead).

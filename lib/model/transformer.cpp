@@ -68,9 +68,8 @@ Transformer::Transformer(const ModelOptions& options, const AttentionChoice& att
     const auto& choice = at_layer(attention, layer);
     auto mixer = std::make_shared<Mixer>(options, choice, attention_geometry(options, context, layer),
                                          rotary_of(choice), stream_seed(init_seed, name));
-    parts_->blocks.push_back(
-        blocks->register_module(std::to_string(layer),
-                                std::make_shared<Block>(options, layer, std::move(mixer), parts_->drops)));
+    parts_->blocks.push_back(blocks->register_module(
+        std::to_string(layer), std::make_shared<Block>(options, layer, std::move(mixer), parts_->drops)));
   }
   if (*options.final_norm) parts_->final_norm = register_module("final_norm", std::make_shared<Norm>(options));
   if (!options.tie_embeddings) {
@@ -98,7 +97,7 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
     x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr, on_logits);
   if (final_norm) x = final_norm->forward(x);
   x = scaled(x, 1 / width_multiple(options));
-  if (head_down) x = head_down->forward(x);  // [B, T, E]
+  if (head_down) x = head_down->forward(x);               // [B, T, E]
   return head ? head->forward(x) : embedding->logits(x);  // [B, T, V]
 }
 

@@ -27,8 +27,8 @@ struct ModelState {
 ///   blocks.<i>.mixer.attention.* (the variant's own), blocks.<i>.norm2.weight,
 ///   blocks.<i>.feed_forward.{up,down}.weight (gated: gate_up instead of up),
 ///   final_norm.weight, head.weight [V, M] (untied only).
-/// Options add more, each told by its class (Embedding, PositionBias, Norm, Residual, Mixer); an untied head on a factorised embedding
-/// is head.weight [V, E] after head_down.weight [E, M].
+/// Options add more, each told by its class (Embedding, PositionBias, Norm, Residual, Mixer); an untied head on a
+/// factorised embedding is head.weight [V, E] after head_down.weight [E, M].
 class Transformer : public torch::nn::Module {
  public:
   /// Parameters are float32, initialised from `init_seed` alone.

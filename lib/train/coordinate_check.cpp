@@ -23,9 +23,10 @@ Snapshot snapshot_of(Transformer& model, const Tensor& tokens) {
   Snapshot snapshot;
   model.observe(tokens, [&](int64_t layer, Attention&, const Inputs& inputs) {
     if (!inputs.key.defined())
-      throw ConfigError(fmt::format("attention: layer {} makes its own keys and values, so that a coordinate check has "
-                                    "nothing to look at; take a variant that does not",
-                                    layer));
+      throw ConfigError(
+          fmt::format("attention: layer {} makes its own keys and values, so that a coordinate check has "
+                      "nothing to look at; take a variant that does not",
+                      layer));
     snapshot.keys.push_back(inputs.key.clone());
     snapshot.values.push_back(inputs.value.clone());
   });

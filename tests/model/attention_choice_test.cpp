@@ -201,6 +201,7 @@ TEST_CASE("model problems: the turned share of a head must be an even number") {
   const auto odd = only_problem(small_options({.position = "rotary", .rotary_share = 0.75}));        // 3 of 4
   CHECK(odd.path == "model.position");
   CHECK_THAT(odd.message, ContainsSubstring("0.75 of 4 numbers is 3") && ContainsSubstring("take 0.5"));
-  const auto ntk = small_options({.position = "rotary", .rotary_share = 0.5, .rotary_scaling = "ntk", .rotary_factor = 2});
+  const auto ntk =
+      small_options({.position = "rotary", .rotary_share = 0.5, .rotary_scaling = "ntk", .rotary_factor = 2});
   CHECK_THAT(only_problem(ntk).message, ContainsSubstring("at least 4"));
 }

@@ -58,7 +58,8 @@ TEST_CASE("cost: the parameter ledger equals the numbers of a built model") {
     int64_t total = 0, embedding = 0, head = 0;
     for (const auto& item : model.named_parameters()) {
       total += item.value().numel();
-      if (item.key().starts_with("embedding.") || item.key().starts_with("position_bias.")) embedding += item.value().numel();
+      if (item.key().starts_with("embedding.") || item.key().starts_with("position_bias."))
+        embedding += item.value().numel();
       if (item.key().starts_with("head")) head += item.value().numel();
     }
     const auto ledger = model_cost(options, attention, 8, 2).parameters;

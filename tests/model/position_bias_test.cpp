@@ -33,7 +33,8 @@ TEST_CASE("position bias: the newest query stands at the newest key") {
   for (int64_t h = 0; h < 2; ++h)
     for (int64_t t = 0; t < 2; ++t)
       for (int64_t s = 0; s <= 3 + t; ++s)
-        CHECK(bias[0][h][t][s].item<double>() == -std::exp2(-4.0 * static_cast<double>(h + 1)) * static_cast<double>(3 + t - s));
+        CHECK(bias[0][h][t][s].item<double>() ==
+              -std::exp2(-4.0 * static_cast<double>(h + 1)) * static_cast<double>(3 + t - s));
 
   PositionBias relative(
       resolved({.num_heads = 2, .position = "relative", .relative_buckets = 4, .relative_distance = 4}, 9), 8);

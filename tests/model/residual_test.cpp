@@ -55,13 +55,18 @@ TEST_CASE("residual: a block with the norm after is torch's TransformerEncoderLa
     torch::nn::TransformerEncoderLayer theirs(theirs_options);
     theirs->to(torch::kFloat64);
     auto p = block->named_parameters();
-    const std::map<std::string, std::string> names = {
-        {"self_attn.in_proj_weight", "mixer.qkv.weight"},   {"self_attn.in_proj_bias", "mixer.qkv.bias"},
-        {"self_attn.out_proj.weight", "mixer.output.weight"}, {"self_attn.out_proj.bias", "mixer.output.bias"},
-        {"linear1.weight", "feed_forward.up.weight"},       {"linear1.bias", "feed_forward.up.bias"},
-        {"linear2.weight", "feed_forward.down.weight"},     {"linear2.bias", "feed_forward.down.bias"},
-        {"norm1.weight", "norm1.weight"},                   {"norm1.bias", "norm1.bias"},
-        {"norm2.weight", "norm2.weight"},                   {"norm2.bias", "norm2.bias"}};
+    const std::map<std::string, std::string> names = {{"self_attn.in_proj_weight", "mixer.qkv.weight"},
+                                                      {"self_attn.in_proj_bias", "mixer.qkv.bias"},
+                                                      {"self_attn.out_proj.weight", "mixer.output.weight"},
+                                                      {"self_attn.out_proj.bias", "mixer.output.bias"},
+                                                      {"linear1.weight", "feed_forward.up.weight"},
+                                                      {"linear1.bias", "feed_forward.up.bias"},
+                                                      {"linear2.weight", "feed_forward.down.weight"},
+                                                      {"linear2.bias", "feed_forward.down.bias"},
+                                                      {"norm1.weight", "norm1.weight"},
+                                                      {"norm1.bias", "norm1.bias"},
+                                                      {"norm2.weight", "norm2.weight"},
+                                                      {"norm2.bias", "norm2.bias"}};
     {
       const torch::NoGradGuard guard;
       for (auto& item : theirs->named_parameters()) item.value().copy_(p[names.at(item.key())]);
@@ -86,8 +91,7 @@ TEST_CASE("residual: DeepNorm is the norm after of a stream scaled by (2 depth)^
   // LayerNorm does not see a common factor: norm(a x + f(x)) = norm(x + f(x) / a) once epsilon is divided by a^2.
   const double alpha = std::pow(4.0, 0.25);
   const auto deep = random_block(small_options({.norm_placement = "deep_norm", .norm_epsilon = 0.02}));
-  const auto after =
-      random_block(small_options({.norm_placement = "after", .norm_epsilon = 0.02 / (alpha * alpha)}));
+  const auto after = random_block(small_options({.norm_placement = "after", .norm_epsilon = 0.02 / (alpha * alpha)}));
   copy_common(*deep, *after);
   const torch::NoGradGuard guard;
   for (auto& item : after->named_parameters())
@@ -106,7 +110,7 @@ TEST_CASE("residual: factors are those of the matrices that write into the strea
     const auto plain = random_block(small_options());
     copy_common(*block, *plain);
     const auto p = block->named_parameters();
-    const auto factor = [&](const char* name) {  // [M]
+    const auto factor = [&](const char* name) {                              // [M]
       if (kind == "scaled") return torch::full({12}, 0.5, torch::kFloat64);  // 1 / sqrt(2 x 2)
       return p[name].expand({12});
     };

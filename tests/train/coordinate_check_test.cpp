@@ -39,8 +39,8 @@ Slopes slopes(bool mup) {
     }
     widths.push_back(static_cast<double>(width));
     keys.push_back(mean.key), values.push_back(mean.value), logits.push_back(mean.logits);
-    UNSCOPED_INFO((mup ? "muP " : "standard ") << width << ": key " << mean.key << ", value " << mean.value
-                                               << ", logits " << mean.logits);
+    UNSCOPED_INFO((mup ? "muP " : "standard ")
+                  << width << ": key " << mean.key << ", value " << mean.value << ", logits " << mean.logits);
   }
   return {log_slope(widths, keys), log_slope(widths, values), log_slope(widths, logits)};
 }
@@ -52,8 +52,8 @@ TEST_CASE("coordinate check: a power law has its exponent for a slope") {
 }
 
 TEST_CASE("coordinate check: four steps move a wider model as far under muP, and further under the standard") {
-  // A step of Adam moves every number by the rate: products over a width M change by up to M times that, and muP divides
-  // by the width (Yang et al. 2022, figure 5). The widths' averages here still differ by a few hundredths.
+  // A step of Adam moves every number by the rate: products over a width M change by up to M times that, and muP
+  // divides by the width (Yang et al. 2022, figure 5). The widths' averages here still differ by a few hundredths.
   const auto mup = slopes(true), standard = slopes(false);
   CAPTURE(mup.key, mup.value, mup.logits, standard.key, standard.value, standard.logits);
   CHECK(std::abs(mup.key) < 0.15);

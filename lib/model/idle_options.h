@@ -6,8 +6,8 @@
 
 namespace attnscale {
 
-/// Options of a model that are not at their defaults and would change nothing beside the others, or contradict them: an
-/// option is never read and ignored. Paths are those of a run's configuration, `model.rotary_base`.
+/// Options of a model that contradict each other, or would together change nothing: what a field's own condition
+/// (Field::only_with) cannot say. Paths are those of a run's configuration, `model.final_norm`.
 /// @param options  resolved
 std::vector<Problem> idle_options(const ModelOptions& options);
 

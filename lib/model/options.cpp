@@ -38,7 +38,12 @@ const Fields& ModelOptions::fields() {
             "where blocks normalise: what a sublayer reads (GPT-2), the stream after it (Vaswani et al. 2017), both "
             "what a sublayer reads and what it writes (Gemma 2), the stream after alpha x + sublayer(x) (Wang et al. "
             "2022), or once for attention and feed-forward side by side (GPT-J)")
-          .one_of({"before", "after", "both", "deep_norm", "parallel"}),
+          .one_of({"before", "after", "both", "deep_norm", "parallel"})
+          .only_with<ModelOptions>("a norm, or placement parallel or deep_norm",
+                                   [](const ModelOptions& o) {
+                                     return o.norm != "none" || o.norm_placement == "parallel" ||
+                                            o.norm_placement == "deep_norm";
+                                   }),
       field(&ModelOptions::final_norm, "final_norm",
             "normalise before the head; left out: true, except where norm is none or blocks end in a norm (after, "
             "deep_norm)"),
@@ -48,14 +53,17 @@ const Fields& ModelOptions::fields() {
           .one_of({"none", "layer_norm", "rms_norm"}),
       field(&ModelOptions::dynamic_tanh_alpha, "dynamic_tanh_alpha", "where alpha of norm dynamic_tanh starts")
           .between(0, 1000)
-          .above(0),
+          .above(0)
+          .only_with<ModelOptions>("norm dynamic_tanh", [](const ModelOptions& o) { return o.norm == "dynamic_tanh"; }),
       field(&ModelOptions::residual, "residual",
             "factor of what a sublayer adds to the stream: 1, 1 / sqrt(2 depth), a learned number that starts at 0 "
             "(Bachlechner et al. 2020), or learned numbers for each column (Touvron et al. 2021)")
           .one_of({"plain", "scaled", "rezero", "layer_scale"}),
       field(&ModelOptions::layer_scale, "layer_scale", "where the numbers of residual layer_scale start")
           .between(0, 1000)
-          .above(0),
+          .above(0)
+          .only_with<ModelOptions>("residual layer_scale",
+                                   [](const ModelOptions& o) { return o.residual == "layer_scale"; }),
       field(&ModelOptions::stochastic_depth, "stochastic_depth",
             "probability that a row skips a sublayer of the last block while training; it grows linearly with the "
             "depth from the first block on (Huang et al. 2016)")
@@ -75,7 +83,8 @@ const Fields& ModelOptions::fields() {
       field(&ModelOptions::embedding_scale, "embedding_scale",
             "multiply token embeddings by sqrt(model_dim) (Vaswani et al. 2017); left out: with sinusoidal positions "
             "only"),
-      field(&ModelOptions::embedding_norm, "embedding_norm", "normalise embeddings and positions before the blocks"),
+      field(&ModelOptions::embedding_norm, "embedding_norm", "normalise embeddings and positions before the blocks")
+          .only_with<ModelOptions>("a norm", [](const ModelOptions& o) { return o.norm != "none"; }),
       field(&ModelOptions::initialisation, "initialisation",
             "of the blocks' matrices: N(0, 0.02) with those that write into the stream narrower by 1 / sqrt(2 depth) "
             "(GPT-2), uniform of variance 2 / (in + out) (Glorot and Bengio 2010), N(0, 2 / in) (He et al. 2015), "
@@ -100,31 +109,47 @@ const Fields& ModelOptions::fields() {
           .between(0, 0.95),
       field(&ModelOptions::norm_epsilon, "norm_epsilon", "added to the variance before its root")
           .between(0, 1)
-          .above(0),
+          .above(0)
+          .only_with<ModelOptions>("norm or qk_norm layer_norm or rms_norm",
+                                   [](const ModelOptions& o) {
+                                     return o.norm == "layer_norm" || o.norm == "rms_norm" || o.qk_norm != "none";
+                                   }),
       field(&ModelOptions::rotary_base, "rotary_base", "rotary wavelengths go from 2 pi up to nearly 2 pi times this")
           .between(1, 1e9)
           .above(1)
-          .in("positions"),
+          .in("positions")
+          .only_with<ModelOptions>("position rotary", [](const ModelOptions& o) { return o.position == "rotary"; }),
       field(&ModelOptions::rotary_share, "rotary_share",
             "share of each head's numbers that rotary positions turn, the first ones; an even number of them")
           .between(0, 1)
-          .above(0),
+          .above(0)
+          .only_with<ModelOptions>("position rotary", [](const ModelOptions& o) { return o.position == "rotary"; }),
       field(&ModelOptions::rotary_scaling, "rotary_scaling",
             "how rotary angles fit a context rotary_factor times as long: all divided by it (Chen et al. 2023), a "
             "larger base (NTK-aware), or each by its wavelength (YaRN, Peng et al. 2023)")
-          .one_of({"none", "linear", "ntk", "yarn"}),
-      field(&ModelOptions::rotary_factor, "rotary_factor", "factor of rotary_scaling").between(1, 1e6),
+          .one_of({"none", "linear", "ntk", "yarn"})
+          .only_with<ModelOptions>("position rotary", [](const ModelOptions& o) { return o.position == "rotary"; }),
+      field(&ModelOptions::rotary_factor, "rotary_factor", "factor of rotary_scaling")
+          .between(1, 1e6)
+          .only_with<ModelOptions>(
+              "position rotary and a rotary_scaling",
+              [](const ModelOptions& o) { return o.position == "rotary" && o.rotary_scaling != "none"; }),
       field(&ModelOptions::rotary_trained_context, "rotary_trained_context",
             "context that yarn takes wavelengths to be made for; left out: data.context / rotary_factor")
           .between(1, 1 << 20)
-          .in("positions"),
+          .in("positions")
+          .only_with<ModelOptions>(
+              "position rotary and rotary_scaling yarn",
+              [](const ModelOptions& o) { return o.position == "rotary" && o.rotary_scaling == "yarn"; }),
       field(&ModelOptions::relative_buckets, "relative_buckets",
             "ranges of distances of position relative; half of them are single distances")
-          .between(2, 4096),
+          .between(2, 4096)
+          .only_with<ModelOptions>("position relative", [](const ModelOptions& o) { return o.position == "relative"; }),
       field(&ModelOptions::relative_distance, "relative_distance",
             "from this distance on all share the last range of position relative")
           .between(2, 1 << 20)
-          .in("positions"),
+          .in("positions")
+          .only_with<ModelOptions>("position relative", [](const ModelOptions& o) { return o.position == "relative"; }),
   };
   return list;
 }

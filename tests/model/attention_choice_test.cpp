@@ -162,21 +162,9 @@ TEST_CASE("model problems: an option that would change nothing is refused with i
     CHECK(problem.path == "model." + name);
     CHECK_THAT(problem.message, ContainsSubstring(part));
   };
-  refused({.rotary_base = 500}, "rotary_base", "model.position \"rotary\"");
-  refused({.rotary_share = 0.5}, "rotary_share", "model.position \"rotary\"");
-  refused({.position = "rotary", .rotary_scaling = "linear"}, "rotary_scaling", "rotary_factor above 1");
-  refused({.position = "rotary", .rotary_factor = 2}, "rotary_factor", "a model.rotary_scaling");
-  refused({.position = "rotary", .rotary_scaling = "ntk", .rotary_factor = 2, .rotary_trained_context = 9},
-          "rotary_trained_context", "\"yarn\"");
-  refused({.relative_buckets = 8}, "relative_buckets", "\"relative\"");
-  refused({.relative_distance = 64}, "relative_distance", "\"relative\"");
+  refused({.position = "rotary", .rotary_scaling = "linear"}, "rotary_scaling", "above 1, or neither");
   refused({.position = "relative", .relative_distance = 16}, "relative_distance", "16 of relative_buckets 32");
-  refused({.norm = "dynamic_tanh", .norm_epsilon = 1e-6}, "norm_epsilon", "layer_norm");
-  refused({.dynamic_tanh_alpha = 1}, "dynamic_tanh_alpha", "model.norm \"dynamic_tanh\"");
-  refused({.layer_scale = 1}, "layer_scale", "model.residual \"layer_scale\"");
-  refused({.norm = "none", .norm_placement = "after"}, "norm_placement", "needs a norm");
   refused({.norm = "none", .final_norm = true}, "final_norm", "no norm to apply");
-  refused({.norm = "none", .embedding_norm = true}, "embedding_norm", "needs a norm");
   refused({.ffn_dim = 50, .ffn_multiple = 3}, "ffn_multiple", "50 is not 3 times model_dim 12");
   CHECK(model_problems(small_options({.norm = "none", .norm_placement = "parallel"}), {}, 8).empty());
   CHECK(model_problems(small_options({.norm = "none", .qk_norm = "rms_norm", .norm_epsilon = 1e-6}), {}, 8).empty());

@@ -1,6 +1,9 @@
 #include "model/options.h"
 
+#include <set>
+
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "model/small_model.h"
 
@@ -47,7 +50,6 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
                          .norm_placement = "both",
                          .final_norm = false,
                          .qk_norm = "rms_norm",
-                         .dynamic_tanh_alpha = 0.7,
                          .residual = "layer_scale",
                          .layer_scale = 0.1,
                          .stochastic_depth = 0.3,
@@ -67,17 +69,53 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
                          .rotary_share = 0.5,
                          .rotary_scaling = "yarn",
                          .rotary_factor = 3,
-                         .rotary_trained_context = 77,
-                         .relative_buckets = 8,
-                         .relative_distance = 99};
-  const auto json = write_options(odd);
-  CHECK(json.size() == ModelOptions::fields().size());
-  ModelOptions read;
-  std::vector<Problem> problems;
-  read_options(json, "model", read, problems);
-  CHECK(problems.empty());
-  CHECK(write_options(read) == json);
-  CHECK(write_options(resolved(read, 99)) == json);
+                         .rotary_trained_context = 77};
+  auto other = odd;  // what cannot act beside these
+  other.position = "relative";
+  other.relative_buckets = 8;
+  other.relative_distance = 99;
+  other.norm = "dynamic_tanh";
+  other.dynamic_tanh_alpha = 0.7;
+  std::set<std::string> written;
+  for (const auto& options : {odd, other}) {
+    const auto json = write_options(options);
+    for (const auto& [name, value] : json.items()) written.insert(name);
+    ModelOptions read;
+    std::vector<Problem> problems;
+    read_options(json, "model", read, problems);
+    CHECK(problems.empty());
+    CHECK(write_options(read) == json);
+    CHECK(write_options(resolved(read, 99)) == json);
+  }
+  CHECK(written.size() == ModelOptions::fields().size());
+}
+
+TEST_CASE("model options: one that has no effect beside the others is refused, even at its default") {
+  const auto refused = [](const Json& given, const std::string& name, const std::string& condition) {
+    ModelOptions read;
+    std::vector<Problem> problems;
+    read_options(given, "model", read, problems);
+    CAPTURE(given.dump());
+    REQUIRE(problems.size() == 1);
+    CHECK(problems[0].path == "model." + name);
+    CHECK_THAT(problems[0].message, Catch::Matchers::ContainsSubstring("only with " + condition));
+  };
+  refused({{"rotary_base", 10000}}, "rotary_base", "position rotary");
+  refused({{"rotary_share", 0.5}}, "rotary_share", "position rotary");
+  refused({{"rotary_scaling", "linear"}}, "rotary_scaling", "position rotary");
+  refused({{"position", "rotary"}, {"rotary_factor", 2}}, "rotary_factor", "position rotary and a rotary_scaling");
+  refused({{"position", "rotary"}, {"rotary_scaling", "ntk"}, {"rotary_factor", 2}, {"rotary_trained_context", 9}},
+          "rotary_trained_context", "position rotary and rotary_scaling yarn");
+  refused({{"relative_buckets", 8}}, "relative_buckets", "position relative");
+  refused({{"relative_distance", 64}}, "relative_distance", "position relative");
+  refused({{"norm", "dynamic_tanh"}, {"norm_epsilon", 1e-6}}, "norm_epsilon", "norm or qk_norm");
+  refused({{"dynamic_tanh_alpha", 1}}, "dynamic_tanh_alpha", "norm dynamic_tanh");
+  refused({{"layer_scale", 1}}, "layer_scale", "residual layer_scale");
+  refused({{"norm", "none"}, {"norm_placement", "after"}}, "norm_placement", "a norm");
+  refused({{"norm", "none"}, {"embedding_norm", true}}, "embedding_norm", "a norm");
+  const auto whole = write_options(ModelOptions{});
+  CHECK_FALSE(whole.contains("rotary_base"));
+  CHECK(whole.contains("norm_epsilon"));
 }
 
 TEST_CASE("model options: each bound is enforced") {

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "bench/attention.h"
@@ -36,6 +38,11 @@ std::string crossover_text(const Json& variant) {
                      cross["high"].get<double>());
 }
 
+/// A star for those whose projections are timed too.
+std::string name_of(const Json& row) {
+  return row["variant"].get<std::string>() + (row["with_projections"] == true ? "*" : "");
+}
+
 std::string growth_table(const Json& variants) {
   Table table;
   table.add_column("variant");
@@ -45,7 +52,7 @@ std::string growth_table(const Json& variants) {
     const auto factor = [&](const char* of) {
       return variant.contains("growth") ? fmt::format("x {:.2f}", variant["growth"][of].get<double>()) : "";
     };
-    table.add_row({variant["variant"].get<std::string>(), factor("time"), factor("memory"), crossover_text(variant)});
+    table.add_row({name_of(variant), factor("time"), factor("memory"), crossover_text(variant)});
   }
   return table.text(200);
 }
@@ -67,7 +74,7 @@ ExitCode attention(const AttentionBench& bench, const std::string& figure, bool 
   for (const auto* title : {"T", "forward ms", "forward + backward ms", "GFLOP/s", "of GEMM peak", "memory", "state"})
     table.add_column(title, Table::right);
   for (const auto& row : result["rows"])
-    table.add_row({row["variant"].get<std::string>(), row["length"].dump(), spread_text(row["forward_ms"]),
+    table.add_row({name_of(row), row["length"].dump(), spread_text(row["forward_ms"]),
                    spread_text(row["forward_backward_ms"]), fmt::format("{:.1f}", row["gflops"].get<double>()),
                    fmt::format("{:.0f} %", 100 * row["of_gemm_peak"].get<double>()),
                    bytes_text(row["peak_bytes"].get<int64_t>()), bytes_text(row["state_bytes"].get<int64_t>())});
@@ -75,6 +82,9 @@ ExitCode attention(const AttentionBench& bench, const std::string& figure, bool 
   for (const auto& one : result["left_out"])
     print(fmt::format("{} at {} was left out: {}\n", one["variant"].get<std::string>(), one["length"].dump(),
                       one["reason"].get<std::string>()));
+  const auto& variants = result["variants"];
+  if (std::any_of(variants.begin(), variants.end(), [](const Json& one) { return one["with_projections"] == true; }))
+    print("* with its own projections, which the others leave to the layer around them\n");
   if (bench.lengths.size() > 1) print("\n" + growth_table(result["variants"]) + "\n");
   print(
       fmt::format("{} threads, {}, batch {}, {} heads of width {}; GEMM peak measured {:.0f} GFLOP/s; medians (minimum "

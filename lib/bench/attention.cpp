@@ -39,6 +39,7 @@ struct Case {
   void run_both() {
     for (auto* tensor : {&inputs.query, &inputs.key, &inputs.value, &inputs.hidden})
       if (tensor->defined()) tensor->mutable_grad() = Tensor();
+    for (auto& [name, gate] : inputs.gates) gate.mutable_grad() = Tensor();
     attention->forward(inputs).backward(upstream);
   }
 };
@@ -66,7 +67,8 @@ Case make_case(const AttentionBench& bench, const VariantInfo& variant, int64_t 
   else
     for (auto* of : {&in.query, &in.key, &in.value}) *of = tensor().set_requires_grad(true);
   for (const auto& gate : variant.gates(options, geometry))
-    in.gates[gate.name] = torch::randn({bench.batch, bench.num_heads, length, gate.width}).to(dtype);
+    in.gates[gate.name] =
+        torch::randn({bench.batch, bench.num_heads, length, gate.width}).to(dtype).set_requires_grad(true);
   result.upstream = tensor();
   result.cost = variant.cost(options, geometry, {.batch = bench.batch, .queries = length, .keys = length});
   return result;
@@ -101,6 +103,7 @@ Json row_of(const Case& one, double peak_gflops) {
   const double gflops = 3 * one.cost.executed_flops / one.both.median() * 1e-6;
   return {{"variant", one.variant->name},
           {"family", one.variant->family},
+          {"with_projections", one.variant->traits.contains(Trait::owns_projections)},
           {"length", one.length},
           {"forward_ms", one.forward.to_json()},
           {"forward_backward_ms", one.both.to_json()},
@@ -131,7 +134,9 @@ std::optional<std::string> reason_to_leave_out(const AttentionBench& bench, cons
 }
 
 Json summary(const VariantInfo& variant, const Curves& curves, const Curves* baseline) {
-  Json json = {{"variant", variant.name}, {"family", variant.family}};
+  Json json = {{"variant", variant.name},
+               {"family", variant.family},
+               {"with_projections", variant.traits.contains(Trait::owns_projections)}};
   std::vector<double> medians;
   for (const auto& times : curves.time.milliseconds) medians.push_back(Timing{times}.median());
   if (const auto time = growth_at_the_end(curves.time.lengths, medians)) {

@@ -26,11 +26,13 @@ struct AttentionBench {
 /// from its time at the length before: where that exceeds this machine's free memory or `most_seconds`, the row is left
 /// out.
 ///
+/// A variant that owns its projections is timed with them, which others leave to the mixer: `with_projections`.
+///
 /// @return {threads, dtype, clock, shape, gemm_gflops,
-///          rows: [{variant, family, length, forward_ms, forward_backward_ms (each median, minimum, maximum),
+///          rows: [{variant, family, with_projections, length, forward_ms, forward_backward_ms (each median, minimum, maximum),
 ///                  executed_flops (forward), gflops, of_gemm_peak, peak_bytes, state_bytes}],
 ///          left_out: [{variant, length, reason}],
-///          variants: [{variant, family, growth: {from, to, time, memory}, crossover}]};
+///          variants: [{variant, family, with_projections, growth: {from, to, time, memory}, crossover}]};
 ///         gflops counts the backward pass as two forward passes; peak_bytes is what forward and backward need on top
 ///         of inputs and parameters; growth is the factor per doubling at the long end, of the medians; crossover is
 ///         from which length on the variant is faster than softmax (`Crossover`), where softmax was timed

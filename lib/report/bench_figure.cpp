@@ -73,7 +73,8 @@ Figure attention_cost_figure(const Json& bench) {
     const auto own = by_variant.find(name);
     const auto at_end = own == by_variant.end() ? std::nullopt : multiples(own->second, base->second);
     if (!at_end) continue;
-    Json row = {{"variant", name},
+    const auto shown = name + (variant.value("with_projections", false) ? "*" : "");
+    Json row = {{"variant", shown},
                 {"family", variant["family"]},
                 {"length", at_end->length},
                 {"time", rounded(at_end->time)},
@@ -86,7 +87,7 @@ Figure attention_cost_figure(const Json& bench) {
       row["low"] = cross.value("low", row["x"].get<double>());
       row["high"] = cross.value("high", row["x"].get<double>());
     }
-    order.push_back(name);
+    order.push_back(shown);
     if (std::find(families.begin(), families.end(), variant["family"]) == families.end())
       families.push_back(variant["family"]);
     rows.push_back(std::move(row));
@@ -97,7 +98,8 @@ Figure attention_cost_figure(const Json& bench) {
       "Forward and backward at the variants' defaults, {} threads, {}. Left: the length from which on a variant is "
       "faster "
       "than softmax (bar: range over the repetitions); < faster at every length measured, x at none. Right: time and "
-      "memory at {:.0f} positions, as multiples of softmax's; hollow where the longest length timed was shorter.",
+      "memory at {:.0f} positions, as multiples of softmax's; hollow where the longest length timed was shorter. "
+      "A star: timed with its own projections, which the others leave to the layer around them.",
       bench["threads"].dump(), bench["dtype"].get<std::string>(), last);
   const Json y = {{"field", "variant"},
                   {"type", "nominal"},

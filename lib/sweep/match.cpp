@@ -38,6 +38,11 @@ double size_of(const RunConfig& run, const std::string& quantity) {
   return static_cast<double>(cost.state_bytes);
 }
 
+std::string without_seed(Json config) {
+  if (config.contains("train") && config["train"].is_object()) config["train"].erase("seed");
+  return config.dump();
+}
+
 /// The size of what a config resolves to; nothing, and the reasons, if it does not.
 std::optional<double> resolved_size(const Json& config, const std::string& quantity, std::vector<Problem>& reasons) {
   const auto run = RunConfig::from_json(config, reasons);
@@ -86,7 +91,7 @@ Match Match::from_json(const Json& json, std::vector<Problem>& problems) {
 std::optional<double> Matcher::reference_size(const Json& config, std::vector<Problem>& problems) {
   Json reference = config;
   for (const auto& [path, value] : match_.as.items()) set_path(reference, path, value);
-  const auto key = reference.dump();
+  const auto key = without_seed(reference);
   if (const auto known = references_.find(key); known != references_.end()) return known->second;
   std::vector<Problem> reasons;
   const auto size = resolved_size(reference, match_.quantity, reasons);
@@ -99,11 +104,22 @@ std::optional<double> Matcher::reference_size(const Json& config, std::vector<Pr
 }
 
 std::optional<Matched> Matcher::solve(Json& config, std::vector<Problem>& problems) {
+  const auto key = without_seed(config);
+  auto known = solutions_.find(key);
+  if (known == solutions_.end()) known = solutions_.emplace(key, search(config, problems)).first;
+  const auto& solution = known->second;
+  if (!solution) return std::nullopt;
+  if (solution->number) set_path(config, match_.by, *solution->number);
+  return solution->matched;
+}
+
+std::optional<Matcher::Solution> Matcher::search(Json config, std::vector<Problem>& problems) {
   std::vector<Problem> own;
-  RunConfig::from_json(config, own);
-  if (!own.empty()) return std::nullopt;
+  const auto as_it_is = resolved_size(config, match_.quantity, own);
+  if (!as_it_is) return std::nullopt;
   const auto target = reference_size(config, problems);
   if (!target) return std::nullopt;
+  if (*as_it_is == *target) return Solution{std::nullopt, {match_.quantity, *target, *target}};
 
   const auto refuse = [&](std::string message) {
     problems.push_back({"match", std::move(message)});
@@ -143,14 +159,13 @@ std::optional<Matched> Matcher::solve(Json& config, std::vector<Problem>& proble
   const bool lower = std::abs(*at_low - *target) <= std::abs(*at_high - *target);
   const int64_t best = lower ? low : high;
   const Matched matched{match_.quantity, *target, lower ? *at_low : *at_high};
-  set_path(config, match_.by, best * match_.multiple_of);
   if (std::abs(matched.residual()) > match_.tolerance)
     return refuse(
         fmt::format("the nearest {} to {:.6g} is {:.6g} ({:+.2f} %), at {} = {}, expected within {:.2g} %; "
                     "solve for another number (\"by\"), or widen \"tolerance\"",
                     match_.quantity, *target, matched.reached, 100 * matched.residual(), match_.by,
                     best * match_.multiple_of, 100 * match_.tolerance));
-  return matched;
+  return Solution{best * match_.multiple_of, matched};
 }
 
 }  // namespace attnscale

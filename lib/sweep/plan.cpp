@@ -129,7 +129,8 @@ Plan make_plan(const Spec& spec) {
     if (matcher) {
       std::vector<Problem> unmatched;  // places of the spec, not of the config
       run.matched = matcher->solve(config, unmatched);
-      if (run.matched) settings[spec.match->by] = config.at(pointer_to(spec.match->by));
+      if (const auto solved = pointer_to(spec.match->by); run.matched && config.contains(solved))
+        settings[spec.match->by] = config.at(solved);
       for (auto& problem : unmatched) {
         auto which = settings;
         which.erase("train.seed");  // the same for all of them

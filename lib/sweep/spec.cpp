@@ -237,9 +237,22 @@ class SpecReader {
     spec_.match = Match::from_json(json, problems_);
     for (const auto& [path, value] : spec_.match->as.items()) check_axis_path(join_path("match.as", path), path);
     for (const auto& axis : spec_.axes)
-      for (const auto& path : axis.paths)
-        if (path == spec_.match->by)
-          problem("match.by", fmt::format("{} is solved for, but {} sets it; take one of them out", path, axis.label));
+      for (size_t p = 0; p < axis.paths.size(); ++p)
+        for (const auto& point : axis.points)
+          if (p < point.size() && sets(axis.paths[p], point[p], spec_.match->by)) {
+            problem("match.by",
+                    fmt::format("{} is solved for, but {} sets it; take one of them out", spec_.match->by, axis.label));
+            return;
+          }
+  }
+
+  /// Whether a value put at `path` gives `wanted` one: it is that path, or a section with it inside.
+  static bool sets(const std::string& path, const Json& value, const std::string& wanted) {
+    if (path == wanted) return true;
+    if (!wanted.starts_with(path + ".")) return false;
+    auto rest = wanted.substr(path.size() + 1);
+    std::replace(rest.begin(), rest.end(), '.', '/');
+    return value.is_object() && value.contains(Json::json_pointer("/" + rest));
   }
 
   /// Two axes over one path, or over a section and something inside it, would overwrite each other.

@@ -25,7 +25,7 @@ Json bench() {
             {{"variant", "b"},
              {"family", "linear"},
              {"crossover", {{"kind", "at"}, {"length", 700}, {"low", 650}, {"high", 720}}}},
-            {{"variant", "c"}, {"family", "sparse"}},
+            {{"variant", "c"}, {"family", "sparse"}, {"with_projections", true}},
             {{"variant", "d"}, {"family", "sparse"}}}}};
 }
 
@@ -41,6 +41,7 @@ TEST_CASE("bench figure: multiples of softmax at the longest length both were ti
   CHECK(rows[1]["memory"] == 3);
   CHECK(rows[1]["x"] == 700);
   CHECK(rows[1]["low"] == 650);
+  CHECK(rows[2]["variant"] == "c*");
   CHECK(rows[2]["length"] == 512);
   CHECK(rows[2]["time"] == 10);
   CHECK(rows[2]["memory"] == 0.5);

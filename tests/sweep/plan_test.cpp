@@ -147,6 +147,20 @@ TEST_CASE("plan: matching by FLOPs and by state") {
   CHECK(state.runs[0].config.attention.options["window"] == 8);
 }
 
+TEST_CASE("plan: the reference stays as it is among those that are matched to it by an option of their own") {
+  const auto plan = plan_of(R"({
+    "base": {"model": {"num_heads": 4}, "data": {"context": 64}},
+    "grid": {"attention": [{"variant": "linear"}, {"variant": "sliding_window"}]}, "seeds": 2,
+    "match": {"quantity": "state_bytes", "as": {"attention": {"variant": "linear"}}, "by": "attention.window", "tolerance": 0.1}})");
+  REQUIRE(plan.runs.size() == 4);
+  CHECK_FALSE(plan.runs[0].settings.contains("attention.window"));
+  CHECK(plan.runs[0].matched->residual() == 0);
+  for (const size_t i : {2, 3}) CHECK(plan.runs[i].settings["attention.window"] == 8);
+  CHECK_THAT(plan_error(R"({"grid": {"attention": [{"variant": "sliding_window", "window": 16}]},
+    "match": {"quantity": "state_bytes", "as": {"attention": {"variant": "linear"}}, "by": "attention.window"}})"),
+             ContainsSubstring("attention.window is solved for, but grid.attention sets it"));
+}
+
 TEST_CASE("plan: what cannot be matched is refused at its place") {
   const auto with = [](const std::string& match) {
     return plan_error("{\"base\": {\"attention\": {\"variant\": \"sliding_window\", \"window\": 4}},\n\"match\": {" +

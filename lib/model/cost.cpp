@@ -84,7 +84,8 @@ struct Totals {
   ParameterLedger parameters;
   double linear_flops = 0;  ///< one position forward, all layers and the head
   Cost attention;           ///< one batch forward, all layers
-  int64_t activations = 0, masks = 0, state_bytes = 0;
+  int64_t activations = 0, masks = 0;
+  std::optional<int64_t> state_bytes = 0;  ///< all layers, or none as soon as one of them keeps no state
 };
 
 Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
@@ -104,8 +105,9 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
     totals.attention.algorithmic_flops += cost.algorithmic_flops;
     totals.attention.executed_flops += cost.executed_flops;
     totals.attention.activation_bytes += cost.activation_bytes;
-    if (variant.traits.contains(Trait::incremental))
-      totals.state_bytes +=
+    if (!variant.traits.contains(Trait::incremental)) totals.state_bytes.reset();
+    else if (totals.state_bytes)
+      *totals.state_bytes +=
           variant.cost(choice.options, geometry, {.batch = 1, .queries = context, .keys = context}).state_bytes;
   }
   // A factorised embedding is a matrix product on the way in, and one more on the way out.

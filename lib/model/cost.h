@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "core/json.h"
 #include "model/options.h"
 
@@ -27,7 +29,9 @@ struct ModelCost {
   ParameterLedger parameters;
   FlopLedger flops_per_token;
   int64_t training_bytes = 0;  ///< estimate of peak memory for one step: weights, gradients, moments, activations
-  int64_t state_bytes = 0;     ///< decode state of one sequence at full context
+  /// Decode state of one sequence at full context, float32, all layers; none where a layer keeps none (not
+  /// incremental).
+  std::optional<int64_t> state_bytes = {};
 };
 
 /// Arithmetic only: no tensor is made, so that a plan of many runs is quick.

@@ -12,8 +12,9 @@
 namespace attnscale {
 namespace {
 
-constexpr std::array kFirst = {"id",     "status", "loss",  "best_loss", "bayes_loss",  "excess", "params",
-                               "tokens", "flops",  "steps", "seed",      "diverged_at", "message"};
+constexpr std::array kFirst = {"id",     "status",   "loss",   "best_loss",   "bayes_loss",
+                               "excess", "accuracy", "params", "state_bytes", "tokens",
+                               "flops",  "steps",    "seed",   "diverged_at", "message"};
 constexpr std::array kGroups = {"model",        "attention", "data",   "train",     "parameters",
                                 "flops_ledger", "truth",     "timing", "provenance"};
 

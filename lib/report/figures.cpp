@@ -12,6 +12,7 @@ Figures make_figures(const Sweep& sweep) {
   add_variants(sweep, figures);
   add_loss_by_position(sweep, figures);
   add_depth_width(sweep, figures);
+  add_accuracy_against_state(sweep, figures);
   add_learning_curves(sweep, figures);
   return figures;
 }

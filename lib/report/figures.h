@@ -36,6 +36,7 @@ void add_excess(const Sweep& sweep, Figures& figures);
 void add_irreducible_loss(const Sweep& sweep, Figures& figures);
 void add_learning_curves(const Sweep& sweep, Figures& figures);
 void add_depth_width(const Sweep& sweep, Figures& figures);
+void add_accuracy_against_state(const Sweep& sweep, Figures& figures);
 void add_variants(const Sweep& sweep, Figures& figures);
 void add_loss_by_position(const Sweep& sweep, Figures& figures);
 

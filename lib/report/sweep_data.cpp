@@ -76,6 +76,10 @@ Run run_of(const Json& row) {
   run.loss = number_at(row, "loss");
   run.bayes_loss = number_at(row, "bayes_loss");
   run.excess = number_at(row, "excess");
+  run.accuracy = number_at(row, "accuracy");
+  run.chance_accuracy = number_at(row, "truth.chance_accuracy");
+  run.state_bytes = number_at(row, "state_bytes");
+  run.task = canonical(at_path(row, "config.data"));
   run.seconds = number_at(row, "timing.seconds");
   run.curve = curve_of(row);
   for (const Json& flag : at_path(row, "flags")) run.flags.push_back(flag.get<std::string>());
@@ -104,25 +108,30 @@ std::vector<Cell> cells_of(const std::vector<Run>& runs) {
                                           [](const Run* a, const Run* b) { return a->sound() < b->sound(); });
     Cell cell{.variant = first.variant,
               .settings = first.settings,
+              .task = first.task,
               .depth = first.depth,
               .model_dim = first.model_dim,
               .params = first.params,
               .tokens = first.tokens,
               .flops = first.flops,
+              .state_bytes = first.state_bytes,
               .runs = group.size(),
               .loss = {},
               .excess = {},
+              .accuracy = {},
               .trouble = {}};
-    std::vector<double> losses, excesses;
+    std::vector<double> losses, excesses, accuracies;
     std::map<std::string, size_t> statuses;
     for (const Run* run : group) {
       ++statuses[run->done() && !run->flags.empty() ? "flagged" : run->status];
       if (!run->sound()) continue;
       losses.push_back(*run->loss);
       if (run->excess) excesses.push_back(*run->excess);
+      if (run->accuracy && run->chance_accuracy) accuracies.push_back(*run->accuracy);
     }
     if (!losses.empty()) cell.loss = spread_of(losses);
     if (!excesses.empty()) cell.excess = spread_of(excesses);
+    if (!accuracies.empty()) cell.accuracy = spread_of(accuracies);
     cell.trouble = trouble_text(statuses);
     cells.push_back(std::move(cell));
   }

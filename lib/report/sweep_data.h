@@ -21,7 +21,9 @@ struct Run {
   std::string id, status, variant, message, settings;
   std::string cell;  ///< equal for runs that differ in nothing but the seed
   std::optional<double> depth, model_dim, seed, diverged_at;
+  std::string task;  ///< config.data, canonical: equal for runs that learn the same thing
   std::optional<double> params, tokens, flops, loss, bayes_loss, excess, seconds;
+  std::optional<double> accuracy, chance_accuracy, state_bytes;
   std::vector<CurvePoint> curve;
   std::vector<std::string> flags;  ///< what the trainer found suspicious
 
@@ -32,12 +34,13 @@ struct Run {
 
 /// Runs that differ in nothing but the seed.
 struct Cell {
-  std::string variant, settings;
-  std::optional<double> depth, model_dim, params, tokens, flops;
-  size_t runs = 0;               ///< finished or not
-  std::optional<Spread> loss;    ///< over the runs that are done and carry no flag
-  std::optional<Spread> excess;  ///< over those that know their truth
-  std::string trouble;           ///< `1 diverged, 1 flagged`; empty when all are sound
+  std::string variant, settings, task;
+  std::optional<double> depth, model_dim, params, tokens, flops, state_bytes;
+  size_t runs = 0;                 ///< finished or not
+  std::optional<Spread> loss;      ///< over the runs that are done and carry no flag
+  std::optional<Spread> excess;    ///< over those that know their truth
+  std::optional<Spread> accuracy;  ///< over those whose source asks questions: it knows the accuracy of a guess
+  std::string trouble;             ///< `1 diverged, 1 flagged`; empty when all are sound
 };
 
 /// A fitted law, as scaling.json holds it: E + A N^-alpha + B D^-beta; absent terms are 0.

@@ -64,6 +64,7 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   row["steps"] = outcome.steps;
   row["params"] = cost.parameters.total;
   row["parameters"] = cost.parameters.to_json();
+  if (cost.state_bytes) row["state_bytes"] = *cost.state_bytes;
   row["tokens"] = tokens;
   row["flops"] = total(cost.flops_per_token.executed);
   row["flops_ledger"] = {{"six_n", total(cost.flops_per_token.six_n)},

@@ -118,6 +118,20 @@ TEST_CASE("cost: the claimed decode state is what a full context leaves") {
   }
 }
 
+TEST_CASE("cost: a model with a layer that keeps no state claims none for the whole") {
+  const AttentionChoice window{"sliding_window", Json{{"window", 4}}};
+  const AttentionChoice no_state{"latent_bottleneck", variant_named("latent_bottleneck").resolve(Json::object())};
+  REQUIRE_FALSE(variant_named(no_state.variant).traits.contains(Trait::incremental));
+  const auto state = [&](const std::vector<AttentionChoice>& layers) {
+    auto attention = layers.front();
+    attention.layers = layers;
+    return model_cost(small_options(), attention, 16, 1).state_bytes;
+  };
+  CHECK(state({window, window}) == 2 * 2 * 4 * 12 * 4);  // layers x (key, value) x window x width x float32
+  CHECK_FALSE(state({window, no_state}));
+  CHECK_FALSE(state({no_state, window}));
+}
+
 TEST_CASE("cost: estimated training memory is within a quarter of the allocator's high water") {
   for (const auto& options :
        {resolved({.depth = 4, .model_dim = 64, .num_heads = 4}, 65), resolved({.depth = 1, .model_dim = 32}, 2000),

@@ -74,6 +74,89 @@ TEST_CASE("figures: every spec carries its data and compiles to an SVG with mark
   }
 }
 
+TEST_CASE("figures: accuracy stands against the decode state, at each size the best of its training settings") {
+  ScratchFolder folder;
+  sample::Options options{.depths = {2}, .one_diverged_one_failed = false};
+  auto rows = sample::rows(options);
+  const auto add_tried_again = [&](double accuracy, const char* id) {  // of the first row, at another rate
+    Json row = rows.front();
+    row["id"] = id;
+    row["accuracy"] = accuracy;
+    row["config"]["train"]["learning_rate"] = 0.01;
+    rows.push_back(row);
+  };
+  for (Json& row : rows) {
+    row["truth"]["chance_accuracy"] = 0.125;
+    row["state_bytes"] = 64 * row["config"]["model"]["model_dim"].get<int>();
+    row["accuracy"] = 0.5 + 0.1 * row["seed"].get<int>();
+  }
+  const auto points = [&] {
+    sample::write_rows(folder.path, rows);
+    const auto figures = make_figures(read_sweep(folder.path));
+    const auto found = std::find_if(figures.drawn.begin(), figures.drawn.end(),
+                                    [](const Figure& figure) { return figure.id == "accuracy-state"; });
+    REQUIRE(found != figures.drawn.end());
+    return *found;
+  };
+
+  const Figure figure = points();
+  const Json& values = figure.spec["data"]["values"];
+  REQUIRE(values.size() == 6);  // 2 variants x 3 widths; seeds 1, 2, 3 make 0.6, 0.7, 0.8
+  for (const Json& point : values) {
+    CHECK(point["x"] == 64 * point["model_dim"].get<int>());
+    CHECK(std::abs(point["y"].get<double>() - 0.7) < 1e-12);
+    CHECK(point["low"] == 0.6);
+  }
+  CHECK(figure.caption.find("0.125") != std::string::npos);
+  CHECK(figure.caption.find("best of the runs") == std::string::npos);
+
+  const auto best_at_first_size = [&] {
+    const Figure now = points();
+    CHECK(now.spec["data"]["values"].size() == 6);
+    CHECK(now.caption.find("best of the runs") != std::string::npos);
+    double best = 0;
+    for (const Json& point : now.spec["data"]["values"])
+      if (point["variant"] == rows.front()["config"]["attention"]["variant"] && point["model_dim"] == 16)
+        best = point["y"];
+    return best;
+  };
+  add_tried_again(0.65, "worse");
+  CHECK(std::abs(best_at_first_size() - 0.7) < 1e-12);
+  rows.back()["accuracy"] = 0.95;
+  CHECK(best_at_first_size() == 0.95);
+  if (!VegaEngine::available()) SKIP(VegaEngine::why_not());
+  const std::string svg = VegaEngine().svg(points().spec, figure_theme(false));
+  CHECK(svg.find("decode state (bytes)") != std::string::npos);
+  CHECK(svg.find("NaN") == std::string::npos);
+}
+
+TEST_CASE("figures: two tasks stay apart, and accuracy without questions or state is missing with its reason") {
+  ScratchFolder folder;
+  auto rows = sample::rows({.depths = {2}, .widths = {32}, .one_diverged_one_failed = false});
+  const auto write_and_find = [&]() -> std::pair<Json, std::string> {
+    sample::write_rows(folder.path, rows);
+    const auto figures = make_figures(read_sweep(folder.path));
+    for (const Figure& figure : figures.drawn)
+      if (figure.id == "accuracy-state") return {figure.spec["data"]["values"], ""};
+    for (const MissingFigure& figure : figures.missing)
+      if (figure.id == "accuracy-state") return {Json::array(), figure.reason};
+    return {Json::array(), "not mentioned"};
+  };
+  CHECK(write_and_find().second.find("asks questions") != std::string::npos);
+  for (Json& row : rows) row["accuracy"] = 0.5, row["truth"]["chance_accuracy"] = 0.125;
+  CHECK(write_and_find().second.find("state_bytes") != std::string::npos);
+  for (Json& row : rows) {
+    row["state_bytes"] = 4096;
+    if (row["seed"] == 1) row["config"]["data"]["num_pairs"] = 8;
+    else row["config"]["data"]["num_pairs"] = 4;
+  }
+  const Json points = write_and_find().first;
+  std::set<std::string> tasks;
+  for (const Json& point : points) tasks.insert(point["task"].get<std::string>());
+  CHECK(points.size() == 4);  // 2 variants x 2 tasks
+  CHECK(tasks == std::set<std::string>{"num_pairs=4", "num_pairs=8"});
+}
+
 TEST_CASE("engine: a spec that cannot be drawn is an error with the reason, and the next one still works") {
   if (!VegaEngine::available()) SKIP(VegaEngine::why_not());
   VegaEngine engine;

@@ -248,6 +248,7 @@ TEST_CASE("trainer: the log has a row per step and per evaluation, and the resul
   CHECK(row == read_json(scratch / "result.json").value);
   CHECK(all_finite(row));
   CHECK(row["flops_ledger"]["executed"] == row["flops"]);
+  CHECK(row["state_bytes"] == 2 * 2 * 7 * 16 * 4);  // layers x (key, value) x positions x width x float32
 }
 
 TEST_CASE("trainer: a finished run is not trained again") {

@@ -149,8 +149,9 @@ void add_accuracy_against_state(const Sweep& sweep, Figures& figures) {
   figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows), std::move(layers), several, sweep);
   if (variants.size() > 4) {
     figure.spec["columns"] = 4;
-    figure.spec["spacing"] = 20;
-    figure.spec["spec"]["width"] = 170;
+    figure.spec["spacing"] = 24;
+    figure.spec["facet"]["header"] = {{"labelFontSize", 11}, {"labelLimit", 195}};  // names longer than that end in "…"
+    figure.spec["spec"]["width"] = 175;
     figure.spec["spec"]["height"] = 150;
   }
   figures.drawn.push_back(std::move(figure));

@@ -15,16 +15,33 @@
 namespace attnscale {
 namespace {
 
-/// Tables of tokens and positions, and an untied head.
-bool is_embedding(const std::string& name) { return name.starts_with("embedding.") || name.starts_with("head."); }
+/// What a parameter is to the model, which decides on its decay and on Muon.
+enum class Role {
+  vector,         ///< gains and biases, and single numbers
+  embedding,      ///< tables of tokens and positions, an untied head, and a factorised embedding's two maps
+  hidden_matrix,  ///< see Slot
+  other,          ///< filters of a convolution, learnt vectors, whatever has more dimensions
+};
+
+Role role_of(const std::string& name, const Tensor& parameter) {
+  if (parameter.dim() < 2) return Role::vector;
+  for (const auto* part : {"embedding.", "position_bias.", "head.", "head_down."})
+    if (name.starts_with(part)) return Role::embedding;
+  const bool map = parameter.dim() == 2 && name.ends_with(".weight") && !name.ends_with(".convolution.weight");
+  return map && name.starts_with("blocks.") ? Role::hidden_matrix : Role::other;
+}
+
+bool decayed(Role role, const TrainOptions& options) {
+  if (role == Role::vector) return options.decay_vectors;
+  return role != Role::embedding || options.decay_embeddings;
+}
 
 Slot slot_of(const std::string& name, const Tensor& parameter, const TrainOptions& options) {
-  const bool matrix = parameter.dim() >= 2;
-  const bool decayed = !matrix ? options.decay_vectors : !is_embedding(name) || options.decay_embeddings;
+  const auto role = role_of(name, parameter);
   return {.name = name,
           .parameter = parameter,
-          .weight_decay = decayed ? *options.weight_decay : 0,
-          .hidden_matrix = parameter.dim() == 2 && name.starts_with("blocks.")};
+          .weight_decay = decayed(role, options) ? *options.weight_decay : 0,
+          .hidden_matrix = role == Role::hidden_matrix};
 }
 
 template <class Kind>

@@ -15,8 +15,8 @@ struct Slot {
   std::string name;
   Tensor parameter;
   double weight_decay = 0;
-  /// A matrix that turns one hidden vector into another: two dimensions, inside a block. The embeddings and the head,
-  /// whose rows stand for tokens, are not.
+  /// A matrix that turns one hidden vector into another: the `weight` of a Linear inside a block. Embeddings and the
+  /// head, whose rows stand for tokens, are none; nor are filters of a convolution or learnt vectors.
   bool hidden_matrix = false;
   std::vector<std::pair<std::string, Tensor>> state = {};  ///< what a checkpoint saves, by a name such as first_moment
 };

@@ -90,7 +90,7 @@ Fields optimizer_fields() {
   return {
       field(&Options::optimizer, "optimizer",
             "AdamW; Adam with the decay added to the gradient; SGD with momentum; Lion; Adafactor; or Muon, which "
-            "orthogonalises the update of the blocks' matrices and leaves the rest to AdamW")
+            "orthogonalises the update of the blocks' linear maps and leaves the rest to AdamW")
           .one_of({"adamw", "adam", "sgd", "lion", "adafactor", "muon"}),
       field(&Options::beta1, "beta1", "how much of the mean gradient each step keeps")
           .between(0, 0.99999)
@@ -134,7 +134,8 @@ Fields optimizer_fields() {
             "out: 0.1, for adam and sgd 0")
           .between(0, 1000),
       field(&Options::decay_embeddings, "decay_embeddings",
-            "the decay acts on tables of tokens and positions, and on the head's matrix, too")
+            "the decay acts on tables of tokens and positions, on a factorised embedding's maps, and on the head's "
+            "matrix, too")
           .only_with(where_decay, decays),
       field(&Options::decay_vectors, "decay_vectors", "the decay acts on gains and biases, too")
           .only_with(where_decay, decays),

@@ -3,12 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators_range.hpp>
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
 
+#include "attention/registry.h"
+#include "model/transformer.h"
+#include "tensor/linear.h"
 #include "train/optimizers/muon.h"
+#include "train/run_config.h"
 
 using namespace attnscale;
 using Catch::Matchers::WithinAbs;
@@ -182,6 +187,49 @@ TEST_CASE("optimizer: muon orthogonalises the blocks' matrices and leaves the re
   CHECK(at::linalg_matrix_norm(update, -2).item<double>() > 0.2 * std::sqrt(8.0) * 0.3);
 }
 
+TEST_CASE("optimizer: muon takes the weights of the blocks' linear layers, and of every variant nothing else") {
+  const auto check = [](const std::string& variant) {
+    INFO(variant);
+    std::vector<Problem> problems;
+    const auto config =
+        RunConfig::from_json({{"model", {{"depth", 1}, {"model_dim", 16}, {"num_heads", 2}}},
+                              {"attention", {{"variant", variant}}},
+                              {"data", {{"source", "copy"}, {"alphabet", 6}, {"context", 24}}}},
+                             problems);
+    if (!problems.empty()) FAIL(problems[0].path << ": " << problems[0].message);
+    Transformer model(config.model, config.attention, 24, 0);
+    std::set<std::string> linear, hidden;
+    for (const auto& module : model.named_modules("", /*include_self=*/false))
+      if (module.key().starts_with("blocks.") && std::dynamic_pointer_cast<Linear>(module.value()))
+        linear.insert(module.key() + ".weight");
+    Named parameters;
+    for (const auto& item : model.named_parameters()) parameters.emplace_back(item.key(), item.value());
+    const auto optimizer = optimizer_for(parameters, {.optimizer = "muon"});
+    for (const auto& slot : optimizer->slots())
+      if (slot.hidden_matrix) hidden.insert(slot.name);
+    CHECK(hidden == linear);
+    return hidden;
+  };
+  const auto mamba = check("mamba2");
+  CHECK(!mamba.empty());
+  CHECK_FALSE(mamba.contains("blocks.0.mixer.attention.convolution.weight"));
+  for (const auto& variant : all_variants())
+    if (variant.traits.contains(Trait::causal)) check(variant.name);
+}
+
+TEST_CASE("optimizer: a factorised embedding's maps and relative positions are decayed as the embedding is") {
+  const Named parameters = {{"embedding.up.weight", leaf({4, 2})},
+                            {"head_down.weight", leaf({2, 4})},
+                            {"position_bias.weight", leaf({8, 2})}};
+  for (const bool decayed : {false, true}) {
+    const auto optimizer = optimizer_for(parameters, {.weight_decay = 0.5, .decay_embeddings = decayed});
+    for (const auto& slot : optimizer->slots()) {
+      INFO(slot.name);
+      CHECK(slot.weight_decay == (decayed ? 0.5 : 0));
+    }
+  }
+}
+
 TEST_CASE("optimizer: embeddings are decayed unless told not to, vectors only if told so") {
   const auto decays = [](const TrainOptions& options) {
     std::map<std::string, double> result;
@@ -227,7 +275,7 @@ TEST_CASE("optimizer: the state of every one, given to another, makes it go on t
     INFO(name);
     at::manual_seed(2);
     Named first, second;
-    for (const auto* parameter : {"blocks.0.a", "embedding.b", "blocks.0.gain"}) {
+    for (const auto* parameter : {"blocks.0.a.weight", "embedding.b", "blocks.0.gain"}) {
       const auto a = std::string(parameter) == "blocks.0.gain" ? leaf({3}) : leaf({4, 3});
       first.emplace_back(parameter, a);
       second.emplace_back(parameter, a.detach().clone().requires_grad_());

@@ -4,7 +4,7 @@
 
 namespace attnscale {
 
-/// Momentum whose update is made orthogonal, for the blocks' matrices; all else is AdamW's, at the same rate.
+/// Momentum whose update is made orthogonal, for the blocks' linear maps; all else is AdamW's, at the same rate.
 ///   m <- momentum * m + (1 - momentum) g;  u = m, or with Nesterov's form (1 - momentum) g + momentum * m
 ///   w <- w - rate * decay * w;  w <- w - rate * 0.2 sqrt(max(rows, columns)) orthogonal(u)
 /// Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the factor, which gives the

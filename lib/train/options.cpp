@@ -29,6 +29,8 @@ bool ends_lower(const Options& o) { return among(o.schedule, {"linear", "cosine"
 bool is_wsd(const Options& o) { return o.schedule == "wsd"; }
 bool is_step(const Options& o) { return o.schedule == "step"; }
 bool is_one_cycle(const Options& o) { return o.schedule == "one_cycle"; }
+bool starts_lower(const Options& o) { return is_one_cycle(o) && resolved(o).warmup_steps > 1; }
+bool reaches_lower(const Options& o) { return ends_lower(o) && resolved(o).warmup_steps < o.steps; }
 
 bool clips_values(const Options& o) { return o.clip == "value"; }
 bool clips_norms(const Options& o) { return !clips_values(o); }
@@ -64,11 +66,11 @@ Fields schedule_fields() {
       field(&Options::initial_learning_rate, "initial_learning_rate",
             "rate of the first step, as a fraction of learning_rate")
           .between(0, 1)
-          .only_with("schedule one_cycle", is_one_cycle),
+          .only_with("schedule one_cycle, and warmup_steps above 1", starts_lower),
       field(&Options::final_learning_rate, "final_learning_rate",
             "rate of the last step, as a fraction of learning_rate; left out: 0.1, for one_cycle 4e-6")
           .between(0, 1)
-          .only_with("schedule linear, cosine, wsd or one_cycle", ends_lower),
+          .only_with("schedule linear, cosine, wsd or one_cycle, and warmup_steps below steps", reaches_lower),
       field(&Options::decay_fraction, "decay_fraction", "share of `steps` at the end in which the rate falls in a line")
           .between(0, 1)
           .above(0)

@@ -52,7 +52,16 @@ TEST_CASE("train options: each one without effect beside the others is refused w
       {{{"decay_every", 10}}, "decay_every", "schedule step"},
       {{{"decay_factor", 0.5}}, "decay_factor", "schedule step"},
       {{{"initial_learning_rate", 0.5}}, "initial_learning_rate", "schedule one_cycle"},
+      {{{"schedule", "one_cycle"}, {"warmup_steps", 1}, {"initial_learning_rate", 0.5}},
+       "initial_learning_rate",
+       "schedule one_cycle, and warmup_steps above 1"},
+      {{{"schedule", "one_cycle"}, {"steps", 6}, {"initial_learning_rate", 0.5}},  // three tenths of 6 are 1
+       "initial_learning_rate",
+       "schedule one_cycle, and warmup_steps above 1"},
       {{{"schedule", "constant"}, {"final_learning_rate", 0.1}}, "final_learning_rate", "schedule linear, cosine, wsd"},
+      {{{"steps", 20}, {"warmup_steps", 20}, {"final_learning_rate", 0.3}},
+       "final_learning_rate",
+       "schedule linear, cosine, wsd or one_cycle, and warmup_steps below steps"},
       {{{"clip", "value"}, {"clip_norm", 1.0}}, "clip_norm", "clip global_norm or per_layer_norm"},
       {{{"clip_value", 1.0}}, "clip_value", "clip value"},
       {{{"clip", "per_layer_norm"}, {"clip_norm", 0.0}}, "clip", "a limit (clip_norm or clip_value) above 0"},
@@ -87,6 +96,10 @@ TEST_CASE("train options: every choice of optimizer, schedule and clip writes wh
       CHECK(written_back(json) == json);
     }
   }
+  CHECK_FALSE(written_back({{"schedule", "one_cycle"}, {"warmup_steps", 0}}).contains("initial_learning_rate"));
+  CHECK(written_back({{"schedule", "one_cycle"}, {"warmup_steps", 2}}).contains("initial_learning_rate"));
+  CHECK_FALSE(written_back({{"steps", 9}, {"warmup_steps", 9}}).contains("final_learning_rate"));
+  CHECK(written_back({{"steps", 9}, {"warmup_steps", 8}}).contains("final_learning_rate"));
   CHECK_FALSE(written_back({{"optimizer", "sgd"}}).contains("beta1"));
   CHECK(written_back({{"optimizer", "sgd"}})["weight_decay"] == 0.0);
   CHECK(written_back({{"optimizer", "lion"}})["beta2"] == 0.99);

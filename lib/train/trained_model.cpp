@@ -43,13 +43,16 @@ fs::path run_folder(const fs::path& path) {
 
 /// Draws from softmax(logits / temperature) among the top_k; in float64 on the CPU, so that a seed gives the same
 /// tokens on every machine with the same logits.
-int64_t draw_token(const Tensor& logits, const GenerateOptions& options, Random& random) {
+/// @param position  that the token will have; each has a stream of its own, so that a text put aside goes on with the
+///                  draws that it would have had
+int64_t draw_token(const Tensor& logits, const GenerateOptions& options, int64_t position) {
   const auto exact = logits.to(at::kCPU, at::kDouble);  // [V]
   if (options.temperature == 0) return exact.argmax().item<int64_t>();
   const int64_t k = options.top_k > 0 ? std::min<int64_t>(options.top_k, exact.size(0)) : exact.size(0);
   const auto [values, tokens] = exact.topk(k);
   const auto weights = at::softmax(values / options.temperature, 0);
   const Categorical distribution(std::vector(weights.const_data_ptr<double>(), weights.const_data_ptr<double>() + k));
+  Random random(stream_seed(options.seed, "generate", static_cast<uint64_t>(position)));
   return tokens[distribution.draw(random)].item<int64_t>();
 }
 
@@ -124,7 +127,6 @@ Generated generate(Transformer& model, const AttentionChoice& attention, int64_t
                     "most {}, or shorten the prompt",
                     options.count, read, context, context - read + 1));
   const torch::NoGradGuard no_gradients;
-  Random random(stream_seed(options.seed, "generate"));
   Generated generated{.with_state = decodes(attention)};
   const auto as_tensor = [](const std::vector<int64_t>& tokens) { return torch::tensor(tokens).unsqueeze(0); };
 
@@ -136,7 +138,7 @@ Generated generate(Transformer& model, const AttentionChoice& attention, int64_t
   auto logits = next_logits(text);
   const auto begin = std::chrono::steady_clock::now();
   while (true) {
-    text.push_back(draw_token(logits, options, random));
+    text.push_back(draw_token(logits, options, absorbed + std::ssize(text)));
     generated.tokens.push_back(text.back());
     if (std::ssize(generated.tokens) == options.count) break;
     logits = next_logits({text.back()});

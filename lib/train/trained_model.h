@@ -28,7 +28,7 @@ struct GenerateOptions {
   int64_t count = 0;       ///< tokens to add, at least 1
   double temperature = 1;  ///< 0: the most probable token each time
   int64_t top_k = 0;       ///< draw among the k most probable; 0: among all
-  uint64_t seed = 0;
+  uint64_t seed = 0;       ///< with a token's position it names the token's draw, in one go or in parts
 };
 
 struct Generated {

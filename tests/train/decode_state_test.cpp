@@ -27,9 +27,10 @@ RunConfig copy_config(const std::string& variant) {
   return config;
 }
 
-Generated go_on(const TrainedModel& trained, Continuation& carried, const std::vector<int64_t>& prompt, int64_t count) {
-  return generate(*trained.model, trained.config.attention, short_context, prompt, {.count = count, .temperature = 0},
-                  &carried);
+Generated go_on(const TrainedModel& trained, Continuation& carried, const std::vector<int64_t>& prompt, int64_t count,
+                double temperature = 0) {
+  return generate(*trained.model, trained.config.attention, short_context, prompt,
+                  {.count = count, .temperature = temperature, .seed = 3}, &carried);
 }
 
 }  // namespace
@@ -59,6 +60,22 @@ TEST_CASE("decode state: a text that was put aside in a file goes on as if it ne
       for (const auto& [name, tensor] : unbroken.state.layers[layer].tensors)
         CHECK(at::equal(tensor, second.state.layers[layer].tensors.at(name)));
   }
+}
+
+TEST_CASE("decode state: drawn tokens too are those of a text that never was put aside") {
+  const ScratchFolder folder;
+  train_run(copy_config("linear"), {.folder = folder / "run"});
+  const auto trained = load_trained_model(folder / "run");
+  Continuation unbroken{trained.model->new_state(1)}, parts{trained.model->new_state(1)};
+  const auto all = go_on(trained, unbroken, {1, 4, 2}, 20, /*temperature=*/1).tokens;
+  auto joined = go_on(trained, parts, {1, 4, 2}, 8, 1).tokens;
+  for (int part = 0; part < 2; ++part) {
+    write_continuation(folder / "state", parts, trained);
+    parts = read_continuation(folder / "state", trained);
+    const auto more = go_on(trained, parts, {}, 6, 1).tokens;
+    joined.insert(joined.end(), more.begin(), more.end());
+  }
+  CHECK(joined == all);
 }
 
 TEST_CASE("decode state: more prompt may follow, within the context") {

@@ -13,7 +13,8 @@ void write_continuation(const std::filesystem::path& file, const Continuation& c
 
 /// Reads what `write_continuation` wrote for the same run at the same step: going on from it gives the same bits as
 /// never having stopped.
-/// @throws DataError for a file of another run or step, or one that is none; IoError
+/// @throws DataError for a file of another run or step, one that is none, or one whose lengths and sizes do not agree;
+/// IoError
 Continuation read_continuation(const std::filesystem::path& file, const TrainedModel& of);
 
 }  // namespace attnscale

@@ -135,7 +135,18 @@ Generated generate(Transformer& model, const AttentionChoice& attention, int64_t
     const auto logits = generated.with_state ? model.decode(as_tensor(fresh), state) : model.forward(as_tensor(text));
     return logits[0][-1];  // [V]
   };
-  auto logits = next_logits(text);
+  const auto first_logits = [&] {
+    try {
+      return next_logits(text);
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const c10::Error& error) {  // two sizes of a damaged file that only the arithmetic sees together
+      if (!carried) throw;
+      throw DataError(
+          fmt::format("the state to go on from does not fit the model: {}", error.what_without_backtrace()));
+    }
+  };
+  auto logits = first_logits();
   const auto begin = std::chrono::steady_clock::now();
   while (true) {
     text.push_back(draw_token(logits, options, absorbed + std::ssize(text)));

@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include "attention/registry.h"
 #include "core/error.h"
 #include "scratch_folder.h"
 #include "train/safetensors.h"
@@ -88,6 +89,77 @@ TEST_CASE("decode state: more prompt may follow, within the context") {
   Continuation whole{trained.model->new_state(1)};
   CHECK(go_on(trained, whole, {1, 4, 2, begin[0], 3, 3}, 2).tokens == end);
   CHECK_THROWS_WITH(go_on(trained, whole, {1}, short_context), ContainsSubstring("ask for at most"));
+}
+
+TEST_CASE("decode state: what every variant that decodes has written is read, at any length") {
+  int64_t tried = 0;
+  for (const auto& variant : all_variants()) {
+    if (!variant.traits.contains(Trait::incremental)) continue;
+    INFO(variant.name);
+    TrainedModel model;
+    model.config = copy_config(variant.name);
+    model.step = 2;
+    const auto& config = model.config;
+    model.source = config.open_source();
+    model.model = std::make_unique<Transformer>(config.model, config.attention, short_context, 1);
+    model.model->eval();
+    const ScratchFolder folder;
+    Continuation carried{model.model->new_state(1)};
+    go_on(model, carried, {1}, 1);
+    for (int64_t length = 1; length < short_context; ++length, ++tried) {
+      INFO(length);
+      write_continuation(folder / "state", carried, model);
+      carried = read_continuation(folder / "state", model);
+      CHECK(carried.state.length == length);
+      go_on(model, carried, {}, 1);
+    }
+  }
+  CHECK(tried > 20 * short_context);
+}
+
+TEST_CASE("decode state: sizes that do not agree are refused as the file's fault") {
+  const ScratchFolder folder;
+  train_run(copy_config("softmax"), {.folder = folder / "run"});
+  const auto trained = load_trained_model(folder / "run");
+  Continuation carried{trained.model->new_state(1)};
+  go_on(trained, carried, {1, 2, 3}, 2);  // 4 absorbed
+  write_continuation(folder / "state", carried, trained);
+  Metadata metadata;
+  const auto whole = read_safetensors(folder / "state", &metadata);
+  CHECK(metadata["schema"] == "attnscale.decode-state/1");
+  const auto damaged = [&](auto change) {
+    auto tensors = whole;
+    auto header = metadata;
+    change(tensors, header);
+    write_safetensors(folder / "damaged", tensors, header);
+    try {
+      auto read = read_continuation(folder / "damaged", trained);
+      go_on(trained, read, {}, 1);
+    } catch (const DataError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  const std::string key = "layers.0.key", value = "layers.0.value";  // [1, 2, 4, 8]
+  REQUIRE(whole.at(key).sizes() == at::IntArrayRef({1, 2, 4, 8}));
+  CHECK_THAT(damaged([](auto&, auto&) {}), ContainsSubstring("accepted"));
+  CHECK_THAT(damaged([&](auto& t, auto&) { t[key] = t[key].narrow(1, 0, 1).clone(); }),
+             ContainsSubstring("[1, 1, 4, 8], expected float of 4 dimensions, [1, 2, 0, 8]"));
+  CHECK_THAT(damaged([&](auto& t, auto&) {
+               for (const auto& name : {key, value}) t[name] = t[name].narrow(2, 0, 3).clone();
+             }),
+             ContainsSubstring("layer 0 holds 384 bytes, expected 512 after 4 tokens"));
+  CHECK_THAT(damaged([&](auto& t, auto&) {  // as many bytes, elsewhere
+               t[key] = torch::zeros({1, 2, 3, 8});
+               t[value] = torch::zeros({1, 2, 5, 8});
+             }),
+             ContainsSubstring("does not fit the model"));
+  CHECK_THAT(damaged([](auto&, auto& header) { header["lengths"] = "[5, 5, 5]"; }),
+             ContainsSubstring("after 5 tokens"));
+  CHECK_THAT(damaged([](auto&, auto& header) { header["lengths"] = "[4, 4, 3]"; }),
+             ContainsSubstring("layer 1 has absorbed 3 tokens, the model 4"));
+  CHECK_THAT(damaged([](auto&, auto& header) { header["lengths"] = "[99, 99, 99]"; }),
+             ContainsSubstring("the context of 24"));
 }
 
 TEST_CASE("decode state: a file of another run, or none, is refused with what was expected") {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "core/options.h"
+#include "model/attention_choice.h"
 #include "train/run_config.h"
 
 namespace attnscale {
@@ -30,12 +31,14 @@ const Fields& fields() {
   return list;
 }
 
-double size_of(const RunConfig& run, const std::string& quantity) {
+/// Nothing for the decode state of a model with a layer that keeps none.
+std::optional<double> size_of(const RunConfig& run, const std::string& quantity) {
   const auto cost = cost_of(run);
   if (quantity == "parameters") return static_cast<double>(cost.parameters.total);
   if (quantity == "non_embedding_parameters") return static_cast<double>(cost.parameters.non_embedding);
   if (quantity == "flops") return cost.flops_per_token.executed;
-  return static_cast<double>(cost.state_bytes);
+  if (!cost.state_bytes) return std::nullopt;
+  return static_cast<double>(*cost.state_bytes);
 }
 
 std::string without_seed(Json config) {
@@ -47,7 +50,13 @@ std::string without_seed(Json config) {
 std::optional<double> resolved_size(const Json& config, const std::string& quantity, std::vector<Problem>& reasons) {
   const auto run = RunConfig::from_json(config, reasons);
   if (!reasons.empty()) return std::nullopt;
-  return size_of(run, quantity);
+  const auto size = size_of(run, quantity);
+  if (!size)
+    reasons.push_back({"match.quantity",
+                       fmt::format("{} keeps no decode state, so that there are no state_bytes to make equal; match "
+                                   "another quantity or take an incremental variant",
+                                   label_of(run.attention))});
+  return size;
 }
 
 }  // namespace
@@ -116,7 +125,12 @@ std::optional<Matched> Matcher::solve(Json& config, std::vector<Problem>& proble
 std::optional<Matcher::Solution> Matcher::search(Json config, std::vector<Problem>& problems) {
   std::vector<Problem> own;
   const auto as_it_is = resolved_size(config, match_.quantity, own);
-  if (!as_it_is) return std::nullopt;
+  if (!as_it_is) {
+    // What is wrong with the config itself is said where the plan resolves it.
+    for (const auto& problem : own)
+      if (problem.path == "match.quantity") problems.push_back({"match", problem.message});
+    return std::nullopt;
+  }
   const auto target = reference_size(config, problems);
   if (!target) return std::nullopt;
   if (*as_it_is == *target) return Solution{std::nullopt, {match_.quantity, *target, *target}};

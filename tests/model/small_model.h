@@ -2,6 +2,8 @@
 
 // A variant that exists for the tests only, and models small enough to check by hand.
 
+#include <set>
+
 #include <ATen/ops/cumsum.h>
 #include <ATen/ops/zeros.h>
 
@@ -54,11 +56,11 @@ class GatedSum : public Attention {
 /// Registers `gated_sum` while it lives.
 class WithGatedSum {
  public:
-  WithGatedSum() {
+  explicit WithGatedSum(std::set<Trait> traits = {Trait::causal, Trait::incremental}) {
     VariantInfo info;
     info.name = "gated_sum";
     info.family = "linear";
-    info.traits = {Trait::causal, Trait::incremental};
+    info.traits = std::move(traits);
     const Register<GatedSum> registered{std::move(info)};
   }
   ~WithGatedSum() { unregister_variant("gated_sum"); }

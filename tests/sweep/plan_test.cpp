@@ -6,6 +6,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "core/files.h"
+#include "model/small_model.h"
 #include "scratch_folder.h"
 
 using namespace attnscale;
@@ -159,6 +160,18 @@ TEST_CASE("plan: the reference stays as it is among those that are matched to it
   CHECK_THAT(plan_error(R"({"grid": {"attention": [{"variant": "sliding_window", "window": 16}]},
     "match": {"quantity": "state_bytes", "as": {"attention": {"variant": "linear"}}, "by": "attention.window"}})"),
              ContainsSubstring("attention.window is solved for, but grid.attention sets it"));
+}
+
+TEST_CASE("plan: matching by state is refused for a variant that keeps none, as the run or as its reference") {
+  const WithGatedSum scratch({Trait::causal});
+  const auto error = [](const std::string& variant, const std::string& reference) {
+    return plan_error(R"({"base": {"attention": {"variant": ")" + variant + R"("}}, "match": {"quantity": "state_bytes",
+      "as": {"attention": {"variant": ")" +
+                      reference + R"("}}}})");
+  };
+  CHECK_THAT(error("gated_sum", "linear"), ContainsSubstring("match: gated_sum keeps no decode state"));
+  CHECK_THAT(error("linear", "gated_sum"),
+             ContainsSubstring("match.as: ") && ContainsSubstring("gated_sum keeps no decode state"));
 }
 
 TEST_CASE("plan: what cannot be matched is refused at its place") {

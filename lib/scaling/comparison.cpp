@@ -136,7 +136,8 @@ Json as_json(const PairComparison& comparison) {
 }  // namespace
 
 bool PairComparison::one_seed() const {
-  return std::all_of(cells.begin(), cells.end(), [](const PairedCell& cell) { return cell.differences.size() < 2; });
+  return !cells.empty() &&
+         std::all_of(cells.begin(), cells.end(), [](const PairedCell& cell) { return cell.differences.size() < 2; });
 }
 
 Interval Estimate::interval(double level) const {

@@ -52,7 +52,7 @@ struct PairComparison {
   /// For these sizes and no others: from the scatter of seeds within them. Nothing unless each has two seeds.
   std::optional<Estimate> at_these_sizes;
 
-  /// No size has a second seed: nothing measures chance, so that there is no verdict.
+  /// There are pairs, but no size has a second seed: nothing measures chance, so that there is no verdict.
   bool one_seed() const;
 
   // Filled in by compare_all, which knows how many comparisons there are.

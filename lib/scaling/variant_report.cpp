@@ -227,7 +227,10 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
   auto notes = sweep.notes;
   if (!swept)
     notes.push_back("all runs have one learning rate, tuned for no variant: a variant that wants another one loses");
-  if (std::all_of(comparisons.begin(), comparisons.end(), [](const auto& pair) { return pair.one_seed(); }))
+  // Variants without a common size say nothing about seeds.
+  const auto any = [&](auto which) { return std::any_of(comparisons.begin(), comparisons.end(), which); };
+  if (any([](const auto& pair) { return pair.one_seed(); }) &&
+      !any([](const auto& pair) { return !pair.cells.empty() && !pair.one_seed(); }))
     notes.push_back("one seed per size: differences between variants cannot be told from chance; run 3 seeds or more");
   if (comparisons.front().comparisons > 1)
     notes.push_back(

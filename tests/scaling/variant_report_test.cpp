@@ -123,6 +123,23 @@ TEST_CASE("variant_report: each variant is taken at its own best rate, and a bes
              ContainsSubstring("no evidence") && ContainsSubstring("linear (0.1) is at the end"));
 }
 
+TEST_CASE("variant_report: the note on single seeds is for pairs that have one; variants without a pair lack sizes") {
+  const auto text_of = [](int linear_width, int seeds) {
+    std::string rows;
+    for (int seed = 0; seed < seeds; ++seed)
+      for (const int width : {8, 16}) {
+        rows += variant_row("softmax", width, 100000, seed, 0.01, loss_at(width, 100000)).dump() + "\n";
+        rows +=
+            variant_row("linear", width + linear_width - 8, 100000, seed, 0.01, loss_at(width, 100000)).dump() + "\n";
+      }
+    return variant_text(report_of(rows));
+  };
+  CHECK_THAT(text_of(8, 1), ContainsSubstring("one seed per size"));
+  CHECK_THAT(text_of(8, 2), !ContainsSubstring("one seed per size"));
+  CHECK_THAT(text_of(64, 2), ContainsSubstring("too few pairs (0)") && !ContainsSubstring("one seed per size"));
+  CHECK_THAT(text_of(64, 1), !ContainsSubstring("one seed per size"));
+}
+
 TEST_CASE("variant_report: one variant cannot be compared") {
   CHECK_THROWS_AS(report_of(variant_row("softmax", 8, 1000, 0, 0.1, 2.0).dump() + "\n"), DataError);
 }

@@ -1,7 +1,5 @@
 #include "scaling/pairing.h"
 
-#include <set>
-
 namespace attnscale {
 namespace {
 
@@ -10,11 +8,34 @@ Json without_ffn_dim(Json config) {
   return config;
 }
 
+void erase_path(Json& object, const std::string& path) {
+  if (!object.is_object()) return;
+  const auto dot = path.find('.');
+  if (dot == std::string::npos) {
+    object.erase(path);
+    return;
+  }
+  if (const auto section = object.find(path.substr(0, dot)); section != object.end())
+    erase_path(*section, path.substr(dot + 1));
+}
+
 }  // namespace
+
+std::set<std::string> moved_paths(const std::vector<Json>& rows) {
+  std::set<std::string> paths;
+  for (const auto& row : rows)
+    if (const auto moved = row.find("moved"); moved != row.end())
+      for (const auto& path : *moved) paths.insert(path.get<std::string>());
+  return paths;
+}
 
 std::vector<std::string> pair_keys(const std::vector<Json>& rows) {
   std::vector<Json> configs;
-  for (const auto& row : rows) configs.push_back(row.value("config", Json::object()));
+  const auto moved = moved_paths(rows);
+  for (const auto& row : rows) {
+    configs.push_back(row.value("config", Json::object()));
+    for (const auto& path : moved) erase_path(configs.back(), path);
+  }
   std::set<std::string> whole, narrow;
   for (const auto& config : configs) {
     whole.insert(canonical(config));

@@ -50,6 +50,7 @@ constexpr ResultField result_fields[] = {{"id", FieldKind::text},
                                          {"truth.bayes_loss", FieldKind::number},
                                          {"truth.entropy_rate", FieldKind::number},
                                          {"truth.derivation", FieldKind::text},
+                                         {"moved", FieldKind::texts},
                                          {"curve", FieldKind::object},
                                          {"curve.steps", FieldKind::numbers},
                                          {"curve.tokens", FieldKind::numbers},
@@ -122,6 +123,26 @@ void check_fields(const Json& row, const std::string& place, std::vector<std::st
                                    place, id ? "empty" : "missing"));
 }
 
+/// What matching moved in each run, by id, as plan.json tells; nothing of a plan that is absent, older or damaged,
+/// which whoever needs the plan itself complains about.
+std::map<std::string, Json> moved_by_matching(const std::filesystem::path& plan_file) {
+  std::map<std::string, Json> moved;
+  if (!std::filesystem::exists(plan_file)) return moved;
+  Json plan;
+  try {
+    plan = read_json(plan_file).value;
+  } catch (const Error&) {
+    return moved;
+  }
+  const Json* runs = field_of(plan, "runs");
+  if (!runs || !runs->is_array()) return moved;
+  for (const auto& run : *runs) {
+    const Json *id = field_of(run, "id"), *paths = field_of(run, "matched.moved");
+    if (id && id->is_string() && paths && has_kind(*paths, FieldKind::texts)) moved[id->get<std::string>()] = *paths;
+  }
+  return moved;
+}
+
 }  // namespace
 
 ResultRows read_result_rows(const std::filesystem::path& folder) {
@@ -156,6 +177,9 @@ ResultRows read_result_rows(const std::filesystem::path& folder) {
     problems.push_back(fmt::format("and {} more", count - max_row_problems));
   }
   if (!problems.empty()) throw DataError(fmt::format("{}", fmt::join(problems, "\n")));
+  const auto moved = moved_by_matching(folder / "plan.json");
+  for (auto& row : result.rows)
+    if (const auto found = moved.find(row["id"].get<std::string>()); found != moved.end()) row["moved"] = found->second;
   if (lines.torn_line > 0)
     result.notes.push_back(
         fmt::format("Line {} of results.jsonl was cut short while it was written; it is left out.", lines.torn_line));

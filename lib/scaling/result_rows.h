@@ -11,7 +11,9 @@ namespace attnscale {
 /// The rows of a sweep's results.jsonl with every field that this program reads checked for its type, so that
 /// nobody behind this point has to ask.
 struct ResultRows {
-  std::vector<Json> rows;           ///< the last row of each id, in order of first appearance [R]
+  /// The last row of each id, in order of first appearance [R]. A run that the spec's `match` sized has `moved`, the
+  /// config paths that matching moved, from plan.json.
+  std::vector<Json> rows;
   std::vector<std::string> places;  ///< `file:line` of each [R]
   std::vector<std::string> notes;   ///< a torn last line that was left out
 };

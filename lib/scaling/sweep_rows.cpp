@@ -84,6 +84,10 @@ std::vector<std::string> variant_labels(const std::vector<Json>& rows) {
   for (const auto& row : rows)
     if (const auto name = attention_name(row); !name.empty())
       for (const auto& [option, value] : row["config"]["attention"].items()) values[name][option].insert(value.dump());
+  // What matching solved for says how large a variant had to be, and is no variant of its own.
+  for (const auto& path : moved_paths(rows))
+    if (path.starts_with("attention."))
+      for (auto& [name, options] : values) options.erase(path.substr(path.find('.') + 1));
   std::vector<std::string> labels;
   for (const auto& row : rows) {
     auto label = attention_name(row);

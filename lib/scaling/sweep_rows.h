@@ -34,7 +34,8 @@ struct SweepRows {
 };
 
 /// Names of the variants; one that occurs with several option sets gets those options behind its name in which the
-/// sets differ: `sliding_window window=16`. Empty for a row without one. @param rows  checked [R]
+/// sets differ: `sliding_window window=16`; those that matching moved do not count. Empty for a row without one. @param
+/// rows  checked [R]
 std::vector<std::string> variant_labels(const std::vector<Json>& rows);
 
 /// A config without its seed: equal for runs of one cell.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -47,9 +48,11 @@ std::string without_seed(Json config) {
 }
 
 /// The size of what a config resolves to; nothing, and the reasons, if it does not.
-std::optional<double> resolved_size(const Json& config, const std::string& quantity, std::vector<Problem>& reasons) {
+std::optional<double> resolved_size(const Json& config, const std::string& quantity, std::vector<Problem>& reasons,
+                                    Json* resolved = nullptr) {
   const auto run = RunConfig::from_json(config, reasons);
   if (!reasons.empty()) return std::nullopt;
+  if (resolved) *resolved = run.to_json();
   const auto size = size_of(run, quantity);
   if (!size)
     reasons.push_back({"match.quantity",
@@ -57,6 +60,19 @@ std::optional<double> resolved_size(const Json& config, const std::string& quant
                                    "another quantity or take an incremental variant",
                                    label_of(run.attention))});
   return size;
+}
+
+/// Config paths of numbers and texts in which two resolved configs differ.
+void add_differences(const Json& one, const Json& other, const std::string& at, std::set<std::string>& paths) {
+  if (one == other) return;
+  if (!one.is_object() || !other.is_object()) {
+    paths.insert(at);
+    return;
+  }
+  Json all = one;
+  all.update(other);
+  for (const auto& [key, unused] : all.items())
+    add_differences(one.value(key, Json()), other.value(key, Json()), join_path(at, key), paths);
 }
 
 }  // namespace
@@ -133,16 +149,21 @@ std::optional<Matcher::Solution> Matcher::search(Json config, std::vector<Proble
   }
   const auto target = reference_size(config, problems);
   if (!target) return std::nullopt;
-  if (*as_it_is == *target) return Solution{std::nullopt, {match_.quantity, *target, *target}};
+  if (*as_it_is == *target) return Solution{std::nullopt, {match_.quantity, *target, *target, {match_.by}}};
 
   const auto refuse = [&](std::string message) {
     problems.push_back({"match", std::move(message)});
     return std::nullopt;
   };
   std::vector<Problem> reasons;
+  Json first, here;
+  std::set<std::string> followers;
   const auto size_at = [&](int64_t multiples) -> std::optional<double> {
     set_path(config, match_.by, multiples * match_.multiple_of);
-    return resolved_size(config, match_.quantity, reasons);
+    const auto size = resolved_size(config, match_.quantity, reasons, &here);
+    if (size && first.is_null()) first = here;
+    if (size) add_differences(first, here, "", followers);
+    return size;
   };
   // The reasons of the number that did not resolve.
   const auto unresolved = [&](int64_t multiples) {
@@ -172,7 +193,9 @@ std::optional<Matcher::Solution> Matcher::search(Json config, std::vector<Proble
   }
   const bool lower = std::abs(*at_low - *target) <= std::abs(*at_high - *target);
   const int64_t best = lower ? low : high;
-  const Matched matched{match_.quantity, *target, lower ? *at_low : *at_high};
+  Matched matched{match_.quantity, *target, lower ? *at_low : *at_high, {match_.by}};
+  followers.erase(match_.by);
+  matched.moved.insert(matched.moved.end(), followers.begin(), followers.end());
   if (std::abs(matched.residual()) > match_.tolerance)
     return refuse(
         fmt::format("the nearest {} to {:.6g} is {:.6g} ({:+.2f} %), at {} = {}, expected within {:.2g} %; "

@@ -28,6 +28,9 @@ struct Match {
 struct Matched {
   std::string quantity;
   double target = 0, reached = 0;
+  /// Paths of the resolved config that matching moved: the one solved for, then those seen to follow it, as a default
+  /// `ffn_dim` follows `model_dim`.
+  std::vector<std::string> moved = {};
   double residual() const { return reached / target - 1; }
 };
 

@@ -197,10 +197,9 @@ Json Plan::to_json() const {
                     {"training_bytes", static_cast<int64_t>(run.memory())},
                     {"config", run.config.to_json()}});
     if (run.matched)
-      list.back()["matched"] = {{"quantity", run.matched->quantity},
-                                {"target", run.matched->target},
-                                {"reached", run.matched->reached},
-                                {"residual", run.matched->residual()}};
+      list.back()["matched"] = {{"by", run.matched->moved.front()},  {"moved", run.matched->moved},
+                                {"quantity", run.matched->quantity}, {"target", run.matched->target},
+                                {"reached", run.matched->reached},   {"residual", run.matched->residual()}};
   }
   return {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},
           {"num_runs", runs.size()},      {"repeated", repeated}, {"runs", std::move(list)}};

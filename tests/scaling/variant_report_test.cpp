@@ -140,6 +140,35 @@ TEST_CASE("variant_report: the note on single seeds is for pairs that have one; 
   CHECK_THAT(text_of(64, 1), !ContainsSubstring("one seed per size"));
 }
 
+TEST_CASE("variant_report: runs matched by another path than the feed-forward width are pairs, as plan.json tells") {
+  TemporaryFolder folder;
+  std::string rows;
+  Json plan = {{"schema", "attnscale.plan/1"}, {"runs", Json::array()}};
+  for (const int depth : {1, 2})
+    for (int seed = 0; seed < 2; ++seed)
+      for (const char* variant : {"softmax", "sliding_window"}) {
+        const bool is_window = variant == std::string("sliding_window");
+        const int width = is_window ? 60 + depth : 64;
+        auto row = variant_row(variant, width, 100000, seed, 0.01, 2.0 + 0.01 * seed * depth);
+        row["id"] = variant + std::to_string(depth) + std::to_string(seed);
+        row["config"]["model"]["depth"] = depth;
+        row["config"]["model"]["ffn_dim"] = 4 * width;
+        if (is_window) row["config"]["attention"]["window"] = 8 * depth;
+        plan["runs"].push_back({{"id", row["id"]}, {"matched", {{"moved", {"model.model_dim", "model.ffn_dim"}}}}});
+        if (is_window) plan["runs"].back()["matched"]["moved"].push_back("attention.window");
+        rows += row.dump() + "\n";
+      }
+  folder.write("results.jsonl", rows);
+  folder.write("plan.json", plan.dump());
+  const auto report = variant_report(folder.path());
+  REQUIRE(report["comparisons"].size() == 1);  // windows of 8 and 16 are one variant
+  CHECK(report["comparisons"][0]["pairs"] == 4);
+  CHECK(report["comparisons"][0]["cells"] == 2);
+  // Without the plan nobody knows: widths that differ are sizes that differ.
+  folder.write("plan.json", "{");
+  CHECK(variant_report(folder.path())["comparisons"].size() == 3);
+}
+
 TEST_CASE("variant_report: one variant cannot be compared") {
   CHECK_THROWS_AS(report_of(variant_row("softmax", 8, 1000, 0, 0.1, 2.0).dump() + "\n"), DataError);
 }

@@ -174,6 +174,21 @@ TEST_CASE("plan: matching by state is refused for a variant that keeps none, as 
              ContainsSubstring("match.as: ") && ContainsSubstring("gated_sum keeps no decode state"));
 }
 
+TEST_CASE("plan: says which paths matching moved, the one solved for and the defaults that follow it") {
+  const auto plan = plan_of(R"({
+    "base": {"model": {"num_heads": 2}},
+    "grid": {"attention.variant": ["softmax", "memory_compressed"]},
+    "match": {"as": {"model.model_dim": 64, "attention": {"variant": "softmax"}}, "by": "model.model_dim", "multiple_of": 4,
+              "tolerance": 0.1}})");
+  const auto runs = plan.to_json()["runs"];
+  REQUIRE(runs.size() == 2);
+  for (const auto& run : runs) {
+    CHECK(run["matched"]["by"] == "model.model_dim");
+    CHECK(run["matched"]["moved"] == Json({"model.model_dim", "model.embedding_dim", "model.ffn_dim"}));
+  }
+  CHECK(runs[0]["config"]["model"]["model_dim"] != runs[1]["config"]["model"]["model_dim"]);
+}
+
 TEST_CASE("plan: what cannot be matched is refused at its place") {
   const auto with = [](const std::string& match) {
     return plan_error("{\"base\": {\"attention\": {\"variant\": \"sliding_window\", \"window\": 4}},\n\"match\": {" +

@@ -34,6 +34,11 @@ struct SelfTestOptions {
 /// Cost: about three minutes of one core for 1,000 sweeps.
 Json self_test(const SelfTestOptions& options = {});
 
+/// The verdicts on `sources`, as self_test fills them: intervals must cover 92 to 98 %, the test at 5 % reject the true
+/// law in 3 to 7 %; with few sweeps also what chance gives a method that is exact in more than one of a thousand tests
+/// on each side (exact binomial), as with the 5 % of equal variants.
+Json self_test_criteria(const Json& sources, int sweeps);
+
 /// As a table, ending with one line per criterion.
 std::string self_test_text(const Json& result);
 

@@ -81,6 +81,11 @@ double f_upper_tail(double f, double numerator, double denominator) {
   return incomplete_beta(denominator / 2, numerator / 2, denominator / (denominator + numerator * f));
 }
 
+double binomial_at_most(int count, int trials, double p) {
+  if (count < 0) return 0;
+  return count >= trials ? 1 : incomplete_beta(trials - count, count + 1, 1 - p);
+}
+
 double student_t_two_sided(double t, double freedom) {
   return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t));
 }

@@ -35,6 +35,9 @@ Interval percentile_interval(const std::vector<double>& values, double level);
 /// Probability that an F variable exceeds `f`. @param numerator, denominator  degrees of freedom, > 0
 double f_upper_tail(double f, double numerator, double denominator);
 
+/// Probability of at most `count` successes in `trials`, each with probability p. @param p  in (0, 1)
+double binomial_at_most(int count, int trials, double p);
+
 /// Probability that a Student's t variable lies further from 0 than `t`. @param freedom  degrees, > 0
 double student_t_two_sided(double t, double freedom);
 

@@ -26,6 +26,15 @@ TEST_CASE("f_upper_tail: agrees with the closed form for two numerator degrees")
   CHECK_THAT(f_upper_tail(t * t, 1, 9), WithinAbs(0.05, 1e-10));
 }
 
+TEST_CASE("binomial_at_most: four trials by hand, and none or all of twenty") {
+  // 1, 4, 6, 4, 1 sixteenths.
+  CHECK_THAT(binomial_at_most(1, 4, 0.5), WithinAbs(5.0 / 16, 1e-12));
+  CHECK_THAT(binomial_at_most(0, 20, 0.05), WithinAbs(std::pow(0.95, 20), 1e-12));
+  CHECK_THAT(binomial_at_most(19, 20, 0.95), WithinAbs(1 - std::pow(0.95, 20), 1e-12));
+  CHECK(binomial_at_most(20, 20, 0.95) == 1);
+  CHECK(binomial_at_most(-1, 20, 0.95) == 0);
+}
+
 TEST_CASE("quantile: interpolates between order statistics and ignores the order of the values") {
   CHECK(quantile({4, 1, 3, 2}, 0.5) == 2.5);
   CHECK(quantile({4, 1, 3, 2}, 0) == 1);

@@ -70,3 +70,20 @@ TEST_CASE("rotary: a gradient that is not contiguous is read in the right order"
   const auto plain = torch::autograd::grad({(rotary.turn(x, 0) * weights.transpose(1, 2).contiguous()).sum()}, {x})[0];
   CHECK(at::equal(strided, plain));
 }
+
+TEST_CASE("rotary: yarn divides every frequency where none turns once, and none where all turn more than 32 times") {
+  // The fastest pair turns by one radian a position: 4 positions are 0.64 of a turn, 6 are 0.95, 2 are 0.32.
+  struct Case {
+    int64_t width;
+    double trained;
+  };
+  for (const auto& [width, trained] : {Case{64, 4}, Case{32, 2}, Case{32, 6}, Case{2, 1}}) {
+    CAPTURE(width, trained);
+    const auto plain = rotary_frequencies(width, 10000, {});
+    const auto yarn = rotary_frequencies(width, 10000, {.kind = "yarn", .factor = 16, .trained = trained});
+    CHECK(largest(yarn / plain - 1.0 / 16) < 1e-15);
+  }
+  // The slowest of base 2 turns by more than half a radian: more than 32 times within 1e6 positions.
+  const auto fast = rotary_frequencies(8, 2, {.kind = "yarn", .factor = 16, .trained = 1e6});
+  CHECK(at::equal(fast, rotary_frequencies(8, 2, {})));
+}

@@ -50,7 +50,7 @@ Tensor rotary_frequencies(int64_t width, double base, const RotaryScaling& scali
     return D * std::log(scaling.trained / (turns * 2 * std::numbers::pi)) / (2 * std::log(base));
   };
   const double first = std::max(std::floor(pair_with(32)), 0.0), last = std::min(std::ceil(pair_with(1)), D - 1);
-  if (last <= 0) return frequencies / s;     // even the fastest pair turns at most once
+  if (last <= 0) return frequencies / s;   // even the fastest pair turns at most once
   if (2 * first >= D) return frequencies;  // even the slowest one turns more than 32 times
   const auto slow = ((torch::arange(width / 2, torch::kFloat64) - first) / (last - first)).clamp(0, 1);
   return frequencies * (1 - slow) + frequencies / s * slow;

@@ -101,10 +101,17 @@ void check_training(const RunConfig& config, std::vector<Problem>& problems) {
   // Its factors stand for learning rates under optimisers whose step does not depend on the gradient's size.
   const bool scale_free = train.optimizer == "adamw" || train.optimizer == "adam" || train.optimizer == "lion";
   if (config.model.mup_base_dim && !scale_free)
-    problems.push_back({"model.mup_base_dim",
-                        fmt::format("is the maximal update parametrisation for adamw, adam and lion, not for {}; leave it "
-                                    "out, or set train.optimizer",
-                                    train.optimizer)});
+    problems.push_back(
+        {"model.mup_base_dim",
+         fmt::format("is the maximal update parametrisation for adamw, adam and lion, not for {}; leave it "
+                     "out, or set train.optimizer",
+                     train.optimizer)});
+  else if (config.model.mup_base_dim && train.optimizer == "adam" && *train.weight_decay != 0)
+    problems.push_back(
+        {"model.mup_base_dim",
+         fmt::format("with adam, whose weight_decay {} goes through the moments and would weigh more in a wider model; "
+                     "take train.optimizer \"adamw\", or set train.weight_decay to 0",
+                     *train.weight_decay)});
   if (train.batch_size > max_positions_per_step / config.data.context)
     problems.push_back(
         {"train.batch_size",

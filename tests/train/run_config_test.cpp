@@ -116,6 +116,12 @@ TEST_CASE("run_config: muP is refused where the optimiser's step depends on the 
   CHECK(problems_of(json).empty());
   json["train"]["optimizer"] = "sgd";
   CHECK(told(json, "model.mup_base_dim", "adamw, adam and lion, not for sgd"));
+  json["train"]["optimizer"] = "adam";
+  CHECK(problems_of(json).empty());
+  json["train"]["weight_decay"] = 0.1;
+  CHECK(told(json, "model.mup_base_dim", "weight_decay 0.1 goes through the moments"));
+  json["train"]["optimizer"] = "adamw";
+  CHECK(problems_of(json).empty());
 }
 
 TEST_CASE("run_config: a model larger than memory is refused before anything is allocated") {

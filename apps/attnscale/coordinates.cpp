@@ -12,8 +12,15 @@ namespace attnscale {
 namespace {
 
 /// A config without what may differ between the widths of one check.
-Json apart_from_width(const RunConfig& config) {
-  Json json = config.to_json();
+/// @param base  a run under muP; null: there is none. One at its base width does not say so, being as it is without
+Json apart_from_width(const RunConfig& config, const RunConfig* base) {
+  auto said = config;
+  if (base != nullptr && !config.model.mup_base_dim && base->model.mup_base_dim == config.model.model_dim &&
+      base->model.mup_base_heads == config.model.num_heads) {
+    said.model.mup_base_dim = base->model.mup_base_dim;
+    said.model.mup_base_heads = base->model.mup_base_heads;
+  }
+  Json json = said.to_json();
   for (const auto* name : {"model_dim", "ffn_dim", "embedding_dim", "num_heads", "num_kv_heads"})
     json["model"].erase(name);
   json["train"].erase("seed");
@@ -23,11 +30,14 @@ Json apart_from_width(const RunConfig& config) {
 /// The runs by width. @throws ConfigError unless they differ in width and seed alone, in two widths or more
 std::map<int64_t, std::vector<RunConfig>> by_width(const Plan& plan) {
   std::map<int64_t, std::vector<RunConfig>> widths;
+  const RunConfig* base = nullptr;
+  for (const auto& run : plan.runs)
+    if (run.config.model.mup_base_dim) base = &run.config;
   for (const auto& run : plan.runs) {
-    if (apart_from_width(run.config) != apart_from_width(plan.runs.front().config))
+    if (apart_from_width(run.config, base) != apart_from_width(plan.runs.front().config, base))
       throw ConfigError(
           "a coordinate check compares widths: the spec's runs differ in more than model.model_dim, heads "
-          "and train.seed; set the rest with --set");
+          "and train.seed; set the rest with --set, under muP model.mup_base_heads too where heads grow in number");
     widths[run.config.model.model_dim].push_back(run.config);
   }
   if (widths.size() < 2)
@@ -40,8 +50,10 @@ std::map<int64_t, std::vector<RunConfig>> by_width(const Plan& plan) {
 
 ExitCode coordinates(const SpecArguments& arguments, int64_t steps, bool as_json) {
   const auto widths = by_width(make_plan(read_spec(arguments.spec, arguments.set)));
-  const std::pair<const char*, double Coordinates::*> quantities[] = {
-      {"key", &Coordinates::key}, {"value", &Coordinates::value}, {"logits", &Coordinates::logits}};
+  const std::pair<const char*, double Coordinates::*> quantities[] = {{"key", &Coordinates::key},
+                                                                      {"value", &Coordinates::value},
+                                                                      {"attention", &Coordinates::attention},
+                                                                      {"logits", &Coordinates::logits}};
   Table table;
   table.add_column("model_dim", Table::right);
   table.add_column("seeds", Table::right);

@@ -7,7 +7,10 @@ namespace attnscale {
 Embedding::Embedding(const ModelOptions& options, int64_t context)
     : token_(register_parameter("token", torch::empty({options.vocab_size.value(), options.embedding_dim.value()}))),
       sinusoidal_(options.position == "sinusoidal"),
-      scale_(options.embedding_scale.value() ? std::sqrt(static_cast<double>(options.model_dim)) : 1) {
+      // Under muP of the base width: a wider model's embeddings are as large.
+      scale_(options.embedding_scale.value()
+                 ? std::sqrt(static_cast<double>(options.mup_base_dim.value_or(options.model_dim)))
+                 : 1) {
   if (options.position == "learned")
     position_ = register_parameter("position", torch::empty({context, options.model_dim}));
   if (sinusoidal_) sinusoid_ = PositionTable(sinusoidal_positions(context, options.model_dim));

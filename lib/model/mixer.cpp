@@ -23,7 +23,7 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
       rotary_parts_(variant_named(choice.variant).rotary_parts),
       rotary_width_(rotary_parts_ > 0 ? rotary_width(options, rotary_parts_) : 0),
       input_scale_(1 / width_multiple(options)),
-      query_scale_(std::sqrt(input_scale_)),
+      query_scale_(1 / std::sqrt(head_width_multiple(options))),
       rotary_(std::move(rotary)) {
   const auto& variant = variant_named(choice.variant);
   const int64_t H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;

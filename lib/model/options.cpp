@@ -5,6 +5,12 @@
 
 namespace attnscale {
 
+namespace {
+
+bool is_yarn(const ModelOptions& o) { return o.position == "rotary" && o.rotary_scaling == "yarn"; }
+
+}  // namespace
+
 const Fields& ModelOptions::fields() {
   static const Fields list = {
       field(&ModelOptions::depth, "depth", "blocks, each a mixer and a feed-forward network").between(1, 1024),
@@ -81,8 +87,9 @@ const Fields& ModelOptions::fields() {
             "out: model_dim, without that matrix")
           .between(1, 65536),
       field(&ModelOptions::embedding_scale, "embedding_scale",
-            "multiply token embeddings by sqrt(model_dim) (Vaswani et al. 2017); left out: with sinusoidal positions "
-            "only"),
+            "multiply token embeddings by sqrt(model_dim) (Vaswani et al. 2017), with mup_base_dim by its root; left "
+            "out: "
+            "with sinusoidal positions only"),
       field(&ModelOptions::embedding_norm, "embedding_norm", "normalise embeddings and positions before the blocks")
           .only_with<ModelOptions>("a norm", [](const ModelOptions& o) { return o.norm != "none"; }),
       field(&ModelOptions::initialisation, "initialisation",
@@ -101,6 +108,11 @@ const Fields& ModelOptions::fields() {
             "so "
             "at any other; a model of this width is what it is without; left out: the standard parametrisation")
           .between(1, 65536),
+      field(&ModelOptions::mup_base_heads, "mup_base_heads",
+            "heads of the model of width mup_base_dim; left out: num_heads, so that wider models have wider heads; "
+            "where they have more heads, say how many the base has")
+          .between(1, 1024)
+          .only_with<ModelOptions>("mup_base_dim", [](const ModelOptions& o) { return o.mup_base_dim.has_value(); }),
       field(&ModelOptions::dropout, "dropout",
             "share of numbers zeroed while training, after the embedding and after each sublayer")
           .between(0, 0.95),
@@ -135,12 +147,10 @@ const Fields& ModelOptions::fields() {
               "position rotary and a rotary_scaling",
               [](const ModelOptions& o) { return o.position == "rotary" && o.rotary_scaling != "none"; }),
       field(&ModelOptions::rotary_trained_context, "rotary_trained_context",
-            "context that yarn takes wavelengths to be made for; left out: data.context / rotary_factor")
+            "context that yarn takes wavelengths to be made for; left out: data.context / rotary_factor, rounded")
           .between(1, 1 << 20)
           .in("positions")
-          .only_with<ModelOptions>(
-              "position rotary and rotary_scaling yarn",
-              [](const ModelOptions& o) { return o.position == "rotary" && o.rotary_scaling == "yarn"; }),
+          .only_with<ModelOptions>("position rotary and rotary_scaling yarn", is_yarn),
       field(&ModelOptions::relative_buckets, "relative_buckets",
             "ranges of distances of position relative; half of them are single distances")
           .between(2, 4096)
@@ -158,7 +168,7 @@ bool is_gated(const std::string& feed_forward) {
   return feed_forward == "swiglu" || feed_forward == "geglu" || feed_forward == "geglu_tanh" || feed_forward == "reglu";
 }
 
-ModelOptions resolved(ModelOptions options, int64_t source_vocab) {
+ModelOptions resolved(ModelOptions options, int64_t source_vocab, std::optional<int64_t> context) {
   if (!options.num_kv_heads) options.num_kv_heads = options.num_heads;
   if (!options.vocab_size) options.vocab_size = source_vocab;
   if (!options.ffn_dim && options.ffn_multiple) options.ffn_dim = multiple_of(options);
@@ -174,12 +184,24 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab) {
   if (!options.embedding_scale) options.embedding_scale = options.position == "sinusoidal";
   if (!options.initialisation) options.initialisation = options.norm_placement == "deep_norm" ? "deep_norm" : "gpt2";
   if (!options.embedding_dropout) options.embedding_dropout = options.dropout;
+  if (options.mup_base_dim && !options.mup_base_heads) options.mup_base_heads = options.num_heads;
+  if (context && is_yarn(options)) options.rotary_trained_context = trained_context(options, *context);
   return options;
 }
 
 double width_multiple(const ModelOptions& options) {
   if (!options.mup_base_dim) return 1;
   return static_cast<double>(options.model_dim) / static_cast<double>(*options.mup_base_dim);
+}
+
+double head_width_multiple(const ModelOptions& options) {
+  const double heads = static_cast<double>(options.num_heads);
+  return width_multiple(options) * static_cast<double>(options.mup_base_heads.value_or(options.num_heads)) / heads;
+}
+
+int64_t trained_context(const ModelOptions& options, int64_t context) {
+  const double derived = static_cast<double>(context) / options.rotary_factor;
+  return options.rotary_trained_context.value_or(std::max<int64_t>(1, std::llround(derived)));
 }
 
 int64_t multiple_of(const ModelOptions& options) {

@@ -51,8 +51,7 @@ Transformer::Transformer(const ModelOptions& options, const AttentionChoice& att
   parts_->embedding = register_module("embedding", std::make_shared<Embedding>(options, context));
   if (has_logit_bias(options))
     parts_->position_bias = register_module("position_bias", std::make_shared<PositionBias>(options, context));
-  const double trained = options.rotary_trained_context ? static_cast<double>(*options.rotary_trained_context)
-                                                        : static_cast<double>(context) / options.rotary_factor;
+  const auto trained = static_cast<double>(trained_context(options, context));
   const RotaryScaling scaling{.kind = options.rotary_scaling, .factor = options.rotary_factor, .trained = trained};
   std::map<int64_t, std::shared_ptr<Rotary>> rotaries;  // by the width that they turn
   const auto rotary_of = [&](const AttentionChoice& choice) -> std::shared_ptr<Rotary> {

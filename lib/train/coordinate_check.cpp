@@ -10,11 +10,17 @@
 namespace attnscale {
 namespace {
 
-/// What is compared: keys and values by layer, then the logits.
+/// What is compared: keys, values and attention's logits by layer, then the logits of the next token.
 struct Snapshot {
-  std::vector<Tensor> keys, values;
+  std::vector<Tensor> keys, values, products;
   Tensor logits;
 };
+
+/// Attention's logits before masks and biases: query . key / sqrt(D), [B, H, T, T]
+Tensor products_of(const Inputs& inputs) {
+  const auto key = inputs.key.repeat_interleave(inputs.query.size(1) / inputs.key.size(1), 1);  // [B, H, T, D]
+  return at::matmul(inputs.query, key.transpose(2, 3)) / std::sqrt(static_cast<double>(key.size(3)));
+}
 
 Snapshot snapshot_of(Transformer& model, const Tensor& tokens) {
   const torch::NoGradGuard guard;
@@ -29,6 +35,7 @@ Snapshot snapshot_of(Transformer& model, const Tensor& tokens) {
                       layer));
     snapshot.keys.push_back(inputs.key.clone());
     snapshot.values.push_back(inputs.value.clone());
+    snapshot.products.push_back(products_of(inputs));
   });
   snapshot.logits = model.forward(tokens);
   model.train(training);
@@ -66,6 +73,7 @@ Coordinates coordinates_of(const RunConfig& config, int64_t steps) {
   return {.model_dim = config.model.model_dim,
           .key = mean_change(before.keys, after.keys),
           .value = mean_change(before.values, after.values),
+          .attention = mean_change(before.products, after.products),
           .logits = change(before.logits, after.logits)};
 }
 

@@ -70,3 +70,11 @@ TEST_CASE("embedding: factorised, scaled and normalised, and the tied head's way
   const auto x = torch::randn({1, 3, 4}, torch::kFloat64);
   CHECK((embedding.logits(x) - at::matmul(x, effective.t())).abs().max().item<double>() < 1e-13);
 }
+
+TEST_CASE("embedding: under muP the scale is the base width's") {
+  Embedding embedding(resolved({.model_dim = 16, .position = "none", .embedding_scale = true, .mup_base_dim = 4}, 7),
+                      6);
+  const torch::NoGradGuard guard;
+  embedding.parameters()[0].fill_(1.5);
+  CHECK(at::equal(embedding.forward(torch::zeros({1, 2}, torch::kInt64), 0), torch::full({1, 2, 16}, 3.0)));
+}

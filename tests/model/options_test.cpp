@@ -37,6 +37,19 @@ TEST_CASE("model options: what is given stays") {
   CHECK(given.ffn_dim == 7);
 }
 
+TEST_CASE("model options: the base's head width is its own, and a base that changes nothing is dropped") {
+  const auto wider = resolved({.model_dim = 48, .num_heads = 6, .mup_base_dim = 16}, 9);
+  CHECK(wider.mup_base_heads == 6);
+  CHECK(head_width_multiple(wider) == 3);
+  const auto more = resolved({.model_dim = 48, .num_heads = 6, .mup_base_dim = 16, .mup_base_heads = 2}, 9);
+  CHECK(head_width_multiple(more) == 1);
+  CHECK(width_multiple(more) == 3);
+  // As wide, with narrower heads than the base: not the same model.
+  const auto narrower = resolved({.model_dim = 48, .num_heads = 6, .mup_base_dim = 48, .mup_base_heads = 3}, 9);
+  CHECK(narrower.mup_base_dim == 48);
+  CHECK(head_width_multiple(narrower) == 0.5);
+}
+
 TEST_CASE("model options: every option survives JSON, and resolving twice changes nothing") {
   const ModelOptions odd{.depth = 3,
                          .model_dim = 48,
@@ -62,6 +75,7 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
                          .initialisation = "small",
                          .embedding_std = 1.5,
                          .mup_base_dim = 16,
+                         .mup_base_heads = 2,
                          .dropout = 0.25,
                          .embedding_dropout = 0.5,
                          .norm_epsilon = 1e-6,
@@ -106,6 +120,7 @@ TEST_CASE("model options: one that has no effect beside the others is refused, e
   refused({{"position", "rotary"}, {"rotary_factor", 2}}, "rotary_factor", "position rotary and a rotary_scaling");
   refused({{"position", "rotary"}, {"rotary_scaling", "ntk"}, {"rotary_factor", 2}, {"rotary_trained_context", 9}},
           "rotary_trained_context", "position rotary and rotary_scaling yarn");
+  refused({{"mup_base_heads", 2}}, "mup_base_heads", "mup_base_dim");
   refused({{"relative_buckets", 8}}, "relative_buckets", "position relative");
   refused({{"relative_distance", 64}}, "relative_distance", "position relative");
   refused({{"norm", "dynamic_tanh"}, {"norm_epsilon", 1e-6}}, "norm_epsilon", "norm or qk_norm");
@@ -142,6 +157,7 @@ TEST_CASE("model options: each bound is enforced") {
                       {"initialisation", "zero"},
                       {"embedding_std", 0},
                       {"mup_base_dim", 0},
+                      {"mup_base_heads", 0},
                       {"embedding_dropout", 1.0},
                       {"bias", 1},
                       {"tie_embeddings", "yes"},

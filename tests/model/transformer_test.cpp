@@ -318,8 +318,26 @@ TEST_CASE("transformer: muP divides by m what matrices and the head read, and at
   CHECK(largest_magnitude(mup->forward(tokens) - plain->forward(tokens)) < 1e-12);
 }
 
+TEST_CASE("transformer: muP leaves attention's logits where a wider model has more heads, not wider ones") {
+  // A base of one head of 4 numbers, and three such heads here.
+  const auto mup =
+      random_model({"", small_options({.tie_embeddings = false, .mup_base_dim = 4, .mup_base_heads = 1}), {}});
+  const auto plain = random_model({"", small_options({.tie_embeddings = false}), {}});
+  const torch::NoGradGuard guard;
+  auto target = plain->named_parameters();
+  for (const auto& item : mup->named_parameters()) {
+    auto& ours = target[item.key()];
+    ours.copy_(item.value());
+    if ((item.key().starts_with("blocks.") && item.value().dim() == 2) || item.key() == "head.weight") ours.div_(3);
+  }
+  const auto tokens = some_tokens(2, 7);
+  CHECK(largest_magnitude(mup->forward(tokens) - plain->forward(tokens)) < 1e-12);
+}
+
 TEST_CASE("transformer: at its base width muP is the standard parametrisation, bit for bit") {
-  Transformer mup(small_options({.mup_base_dim = 12}), {}, 8, 0), plain(small_options(), {}, 8, 0);
+  auto at_base = small_options();
+  at_base.mup_base_dim = 12;  // which `resolved` would drop
+  Transformer mup(at_base, {}, 8, 0), plain(small_options(), {}, 8, 0);
   const auto tokens = some_tokens(2, 8);
   CHECK(at::equal(mup.forward(tokens), plain.forward(tokens)));
 }

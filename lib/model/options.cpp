@@ -178,6 +178,8 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab, std::optional<
     const int64_t two_thirds = (8 * options.model_dim + 2) / 3;
     options.ffn_dim = is_gated(options.feed_forward) ? (two_thirds + 7) / 8 * 8 : 4 * options.model_dim;
   }
+  // One that clashes with ffn_dim stays, for `idle_options` to refuse.
+  if (options.ffn_multiple && multiple_of(options) == *options.ffn_dim) options.ffn_multiple.reset();
   const bool ends_in_norm = options.norm_placement == "after" || options.norm_placement == "deep_norm";
   if (!options.final_norm) options.final_norm = options.norm != "none" && !ends_in_norm;
   if (!options.embedding_dim) options.embedding_dim = options.model_dim;
@@ -185,6 +187,10 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab, std::optional<
   if (!options.initialisation) options.initialisation = options.norm_placement == "deep_norm" ? "deep_norm" : "gpt2";
   if (!options.embedding_dropout) options.embedding_dropout = options.dropout;
   if (options.mup_base_dim && !options.mup_base_heads) options.mup_base_heads = options.num_heads;
+  if (options.mup_base_dim == options.model_dim && options.mup_base_heads == options.num_heads) {
+    options.mup_base_dim.reset();
+    options.mup_base_heads.reset();
+  }
   if (context && is_yarn(options)) options.rotary_trained_context = trained_context(options, *context);
   return options;
 }

@@ -209,7 +209,7 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
     const int64_t source_vocab = source->vocab_size();
     source->batch(Split::validation, 0, 0, 1, config.data.context);  // a text too short for the context says so now
     check_validation(config, *source, problems);
-    config.model = resolved(config.model, source_vocab);
+    config.model = resolved(config.model, source_vocab, config.data.context);
     check_sizes(config, source_vocab, problems);
   } catch (const Error& error) {
     problems.push_back({config.data.options.contains("path") ? "data.path" : "data", error.what()});

@@ -44,6 +44,8 @@ TEST_CASE("model options: the base's head width is its own, and a base that chan
   const auto more = resolved({.model_dim = 48, .num_heads = 6, .mup_base_dim = 16, .mup_base_heads = 2}, 9);
   CHECK(head_width_multiple(more) == 1);
   CHECK(width_multiple(more) == 3);
+  const auto base = resolved({.model_dim = 48, .num_heads = 6, .mup_base_dim = 48, .mup_base_heads = 6}, 9);
+  CHECK_FALSE((base.mup_base_dim || base.mup_base_heads));
   // As wide, with narrower heads than the base: not the same model.
   const auto narrower = resolved({.model_dim = 48, .num_heads = 6, .mup_base_dim = 48, .mup_base_heads = 3}, 9);
   CHECK(narrower.mup_base_dim == 48);

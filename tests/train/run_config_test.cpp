@@ -124,6 +124,31 @@ TEST_CASE("run_config: muP is refused where the optimiser's step depends on the 
   CHECK(problems_of(json).empty());
 }
 
+TEST_CASE("run_config: what is one model has one id, however it was said") {
+  const auto id = [](const Json& changes) {
+    auto json = small();
+    json["model"].update(changes);
+    return read(json).id();
+  };
+  CHECK(id({{"ffn_multiple", 4}}) == id(Json::object()));
+  CHECK(id({{"ffn_multiple", 4}, {"ffn_dim", 64}}) == id(Json::object()));
+  CHECK(id({{"ffn_multiple", 3}}) == id({{"ffn_dim", 48}}));
+  CHECK(id({{"ffn_multiple", 3}}) != id(Json::object()));
+  CHECK(told(with("model", {{"model_dim", 16}, {"num_heads", 2}, {"ffn_multiple", 3}, {"ffn_dim", 64}}),
+             "model.ffn_multiple", "leave one"));
+  CHECK(id({{"mup_base_dim", 16}}) == id(Json::object()));
+  CHECK(id({{"mup_base_dim", 8}}) == id({{"mup_base_dim", 8}, {"mup_base_heads", 2}}));
+  CHECK(id({{"mup_base_dim", 8}}) != id({{"mup_base_dim", 8}, {"mup_base_heads", 1}}));
+  const Json yarn = {{"position", "rotary"}, {"rotary_scaling", "yarn"}, {"rotary_factor", 4}};
+  const auto trained = [&](int64_t positions) {
+    auto changes = yarn;
+    changes["rotary_trained_context"] = positions;
+    return id(changes);
+  };
+  CHECK(id(yarn) == trained(2));  // of a context of 8
+  CHECK(id(yarn) != trained(3));
+}
+
 TEST_CASE("run_config: a model larger than memory is refused before anything is allocated") {
   auto json = small();
   json["model"] = {{"depth", 1024}, {"model_dim", 65536}, {"num_heads", 2}};

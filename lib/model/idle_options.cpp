@@ -3,9 +3,24 @@
 #include <fmt/format.h>
 
 namespace attnscale {
+namespace {
+
+/// What `read_fields` refuses of JSON, of a struct that was filled by hand: there only what is off its default shows.
+void refuse_without_effect(const Fields& fields, const void* options, const std::string& path,
+                           std::vector<Problem>& problems) {
+  for (const auto& field : fields)
+    if (const auto value = field.get(options);
+        field.in_effect && !field.in_effect(options) && value != field.default_value)
+      problems.push_back(
+          {join_path(path, field.name), fmt::format("received {}, but it has an effect only with {}; leave it out",
+                                                    describe_value(value), field.condition)});
+}
+
+}  // namespace
 
 std::vector<Problem> idle_options(const ModelOptions& options) {
   std::vector<Problem> problems;
+  refuse_without_effect(ModelOptions::fields(), &options, "model", problems);
   if (options.norm == "none" && *options.final_norm)
     problems.push_back({"model.final_norm", "there is no norm to apply; set model.norm, or leave it out"});
   if (options.ffn_multiple && multiple_of(options) != *options.ffn_dim)

@@ -193,3 +193,17 @@ TEST_CASE("model problems: the turned share of a head must be an even number") {
       small_options({.position = "rotary", .rotary_share = 0.5, .rotary_scaling = "ntk", .rotary_factor = 2});
   CHECK_THAT(only_problem(ntk).message, ContainsSubstring("at least 4"));
 }
+
+TEST_CASE("model problems: an option off its default that its condition makes idle is refused of C++ callers too") {
+  const auto refused = [](const ModelOptions& options, const std::string& name) {
+    const auto problem = only_problem(small_options(options));
+    CHECK(problem.path == "model." + name);
+    CHECK_THAT(problem.message, ContainsSubstring("has an effect only with"));
+  };
+  refused({.rotary_base = 500}, "rotary_base");
+  refused({.relative_buckets = 8}, "relative_buckets");
+  refused({.layer_scale = 0.5}, "layer_scale");
+  refused({.mup_base_heads = 2}, "mup_base_heads");
+  refused({.position = "rotary", .rotary_scaling = "ntk", .rotary_factor = 2, .rotary_trained_context = 9},
+          "rotary_trained_context");
+}

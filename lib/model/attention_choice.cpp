@@ -9,6 +9,7 @@
 #include "attention/registry.h"
 #include "core/nearest.h"
 #include "model/idle_options.h"
+#include "model/initialisation.h"
 #include "model/position_bias.h"
 
 namespace attnscale {
@@ -191,6 +192,30 @@ std::string no_rotary(const VariantInfo& variant, const ModelOptions& options) {
 
 namespace {
 
+/// Name of a parameter of the variant's own, with two axes or more, that a wider head makes larger; empty: none. Built
+/// for heads of 16 and 32 numbers, so that no model's size is allocated; of the head's own width and twice that where
+/// the variant refuses 16.
+std::string own_matrix(const VariantInfo& variant, const Json& options, Geometry geometry) {
+  if (!refusals(variant, options, geometry).empty()) return "";  // said elsewhere
+  const auto of_width = [&](int64_t width) {
+    auto other = geometry;
+    other.head_dim = other.value_dim = width;
+    other.model_dim = width * geometry.num_heads;
+    return other;
+  };
+  if (refusals(variant, options, of_width(16)).empty()) geometry = of_width(16);
+  const auto wide = of_width(2 * geometry.head_dim);
+  const bool comparable = refusals(variant, options, wide).empty();
+  const DefaultSeed guard(0);
+  const auto narrow_one = variant.make(options, geometry);
+  const auto wide_one = comparable ? variant.make(options, wide) : nullptr;
+  for (const auto& item : narrow_one->named_parameters()) {
+    if (item.value().dim() < 2) continue;
+    if (!wide_one || wide_one->named_parameters()[item.key()].sizes() != item.value().sizes()) return item.key();
+  }
+  return "";
+}
+
 std::vector<std::string> with_logit_bias() {
   std::vector<std::string> names;
   for (const auto& variant : all_variants())
@@ -262,6 +287,13 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
           "model.mup_base_dim",
           fmt::format("{} makes its own projections, which would stay as in the standard parametrisation; leave it out",
                       variant->name));
+    else if (options.mup_base_dim && layer < std::max<int64_t>(1, length))
+      if (const auto matrix = own_matrix(*variant, choice.options, attention_geometry(options, context, layer));
+          !matrix.empty())
+        tell("model.mup_base_dim",
+             fmt::format("{} has a matrix of its own, {}, that grows with the head width and would stay as in the "
+                         "standard parametrisation; leave it out",
+                         variant->name, matrix));
     if (options.qk_norm != "none" && variant->traits.contains(Trait::owns_projections))
       tell("model.qk_norm",
            fmt::format("{} makes its own queries and keys, which model.qk_norm would not reach; leave it out",

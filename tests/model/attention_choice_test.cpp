@@ -194,6 +194,25 @@ TEST_CASE("model problems: the turned share of a head must be an even number") {
   CHECK_THAT(only_problem(ntk).message, ContainsSubstring("at least 4"));
 }
 
+TEST_CASE("model problems: muP is refused for variants that own a matrix which grows with the head width") {
+  const auto problem_with = [](const std::string& name, const Json& options = Json::object()) {
+    const auto& variant = variant_named(name);
+    const auto mup = resolved({.model_dim = 32, .num_heads = 2, .position = "none", .mup_base_dim = 8}, 11);
+    return model_problems(mup, {name, variant.resolve(options)}, 64);
+  };
+  for (const auto* name : {"hedgehog", "compressive", "memory_compressed", "native_sparse"}) {
+    CAPTURE(name);
+    const auto problems = problem_with(name);
+    REQUIRE(problems.size() == 1);
+    CHECK(problems[0].path == "model.mup_base_dim");
+    CHECK_THAT(problems[0].message, ContainsSubstring("a matrix of its own"));
+  }
+  for (const auto* name : {"softmax", "linear", "linformer", "infini", "forgetting"}) {
+    CAPTURE(name);
+    CHECK(problem_with(name).empty());
+  }
+}
+
 TEST_CASE("model problems: an option off its default that its condition makes idle is refused of C++ callers too") {
   const auto refused = [](const ModelOptions& options, const std::string& name) {
     const auto problem = only_problem(small_options(options));

@@ -91,7 +91,7 @@ TEST_CASE("decode state: more prompt may follow, within the context") {
   CHECK_THROWS_WITH(go_on(trained, whole, {1}, short_context), ContainsSubstring("ask for at most"));
 }
 
-TEST_CASE("decode state: what every variant that decodes has written is read, at any length") {
+TEST_CASE("decode state: what every variant that decodes has written is read, at several lengths") {
   int64_t tried = 0;
   for (const auto& variant : all_variants()) {
     if (!variant.traits.contains(Trait::incremental)) continue;
@@ -106,15 +106,15 @@ TEST_CASE("decode state: what every variant that decodes has written is read, at
     const ScratchFolder folder;
     Continuation carried{model.model->new_state(1)};
     go_on(model, carried, {1}, 1);
-    for (int64_t length = 1; length < short_context; ++length, ++tried) {
+    for (int64_t length = 1; length < short_context - 4; length += 4, ++tried) {
       INFO(length);
       write_continuation(folder / "state", carried, model);
       carried = read_continuation(folder / "state", model);
       CHECK(carried.state.length == length);
-      go_on(model, carried, {}, 1);
+      go_on(model, carried, {}, 4);
     }
   }
-  CHECK(tried > 20 * short_context);
+  CHECK(tried >= 100);
 }
 
 TEST_CASE("decode state: sizes that do not agree are refused as the file's fault") {

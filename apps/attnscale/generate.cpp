@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "commands.h"
+#include "core/files.h"
 #include "model/attention_choice.h"
 #include "train/decode_state.h"
 #include "train/trained_model.h"
@@ -22,6 +23,30 @@ struct GenerateArguments {
   bool json = false;
 };
 
+void print_generated(const GenerateArguments& arguments, const TrainedModel& trained,
+                     const std::vector<int64_t>& prompt, const Generated& made) {
+  const auto& config = trained.config;
+  const auto text = trained.source->decode(made.tokens);
+  const double rate = made.seconds > 0 ? static_cast<double>(std::ssize(made.tokens) - 1) / made.seconds : 0;
+  if (arguments.json) {
+    print_json({{"schema", "attnscale.generated/1"},
+                {"run", config.id()},
+                {"step", trained.step},
+                {"variant", label_of(config.attention)},
+                {"prompt", prompt},
+                {"tokens", made.tokens},
+                {"text", text},
+                {"with_state", made.with_state},
+                {"state_bytes", made.state_bytes},
+                {"tokens_per_second", rate}});
+    return;
+  }
+  print(arguments.prompt + (text.empty() || config.data.source == "text" ? "" : " ") + text + "\n");
+  const auto how = made.with_state ? fmt::format("a state of {} bytes", made.state_bytes)
+                                   : std::string("no state: the whole text is read again for each token");
+  std::cerr << fmt::format("{} tokens, {:.0f} a second, {}\n", made.tokens.size(), rate, how);
+}
+
 ExitCode run_generate(const GenerateArguments& arguments) {
   if (!std::isfinite(arguments.temperature)) {
     std::cerr << "attnscale: --temperature: received no number, expected one from 0 to 1e6\n";
@@ -31,6 +56,7 @@ ExitCode run_generate(const GenerateArguments& arguments) {
     std::cerr << "attnscale: --prompt is required, unless --state goes on from a saved one\n";
     return ExitCode::usage;
   }
+  if (!arguments.save_state.empty()) check_replaceable(arguments.save_state);
   at::set_num_threads(1);  // one sequence: waiting for threads costs more than the work
   const auto trained = load_trained_model(arguments.checkpoint, arguments.data_path);
   const auto& config = trained.config;
@@ -52,26 +78,8 @@ ExitCode run_generate(const GenerateArguments& arguments) {
   if (options.count == 0) options.count = std::max<int64_t>(1, room);
   const auto made =
       generate(*trained.model, config.attention, config.data.context, prompt, options, carried ? &*carried : nullptr);
+  print_generated(arguments, trained, prompt, made);  // first, so that a state that cannot be written costs no tokens
   if (!arguments.save_state.empty()) write_continuation(arguments.save_state, *carried, trained);
-  const auto text = trained.source->decode(made.tokens);
-  const double rate = made.seconds > 0 ? static_cast<double>(std::ssize(made.tokens) - 1) / made.seconds : 0;
-  if (arguments.json) {
-    print_json({{"schema", "attnscale.generated/1"},
-                {"run", config.id()},
-                {"step", trained.step},
-                {"variant", label_of(config.attention)},
-                {"prompt", prompt},
-                {"tokens", made.tokens},
-                {"text", text},
-                {"with_state", made.with_state},
-                {"state_bytes", made.state_bytes},
-                {"tokens_per_second", rate}});
-    return ExitCode::done;
-  }
-  print(arguments.prompt + (text.empty() || config.data.source == "text" ? "" : " ") + text + "\n");
-  const auto how = made.with_state ? fmt::format("a state of {} bytes", made.state_bytes)
-                                   : std::string("no state: the whole text is read again for each token");
-  std::cerr << fmt::format("{} tokens, {:.0f} a second, {}\n", made.tokens.size(), rate, how);
   return ExitCode::done;
 }
 

@@ -47,6 +47,16 @@ std::filesystem::path folder_of(const std::filesystem::path& file) {
   return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
 }
 
+std::string temporary_beside(const std::filesystem::path& file) {
+  return file.string() + fmt::format(".tmp-{}", ::getpid());
+}
+
+int open_temporary(const std::string& temporary) {
+  const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor < 0) fail("create", temporary);
+  return descriptor;
+}
+
 /// A descriptor that closes itself.
 struct Descriptor {
   int number;
@@ -101,10 +111,17 @@ int64_t count_lines(const std::filesystem::path& file) {
   return std::count(content.begin(), content.end(), '\n');
 }
 
+void check_replaceable(const std::filesystem::path& file) {
+  std::error_code none;
+  if (std::filesystem::is_directory(file, none)) throw IoError(file.string() + ": is a folder, expected a file's name");
+  const auto temporary = temporary_beside(file);
+  ::close(open_temporary(temporary));
+  ::unlink(temporary.c_str());
+}
+
 void write_file_atomically(const std::filesystem::path& file, std::string_view content) {
-  const auto temporary = file.string() + fmt::format(".tmp-{}", ::getpid());
-  const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor < 0) fail("create", temporary);
+  const auto temporary = temporary_beside(file);
+  const int descriptor = open_temporary(temporary);
   try {
     write_all(descriptor, content, temporary);
     if (::fsync(descriptor) != 0) fail("fsync", temporary);

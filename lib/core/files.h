@@ -21,6 +21,10 @@ int64_t count_lines(const std::filesystem::path& file);
 /// temporary file beside it, fsync, rename, fsync of the folder. @throws IoError
 void write_file_atomically(const std::filesystem::path& file, std::string_view content);
 
+/// Tries what `write_file_atomically` begins with, and leaves nothing behind: for what takes long to make.
+/// @throws IoError if the folder is missing or cannot be written, or a folder stands in the file's place
+void check_replaceable(const std::filesystem::path& file);
+
 /// Creates a folder and its parents. @throws IoError naming the folder
 void make_folder(const std::filesystem::path& folder);
 

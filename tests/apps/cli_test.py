@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import unittest
 
@@ -157,6 +158,28 @@ class Sweep(ProgramTest):
                              'attention={"variant":"softmax"}', "--set", "seeds=1")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(len(rows(os.path.join(self.folder, "out", "results.jsonl"))), 1)
+
+    def test_a_state_that_cannot_be_written_is_refused_before_decoding_or_costs_no_tokens(self):
+        spec = write_spec(self.folder, {**TINY, "grid": {"attention": [{"variant": "linear"}]}, "seeds": 1})
+        done = self.run_here("train", spec, "--out", "out")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        generate = ["generate", "out", "--prompt", "1 2", "--tokens", "4", "--save-state"]
+        os.mkdir(os.path.join(self.folder, "taken"))
+        for place in ("no/such/folder/state", "taken"):
+            done = self.run_here(*generate, place)
+            self.assertEqual(done.returncode, 74, done.stderr)
+            self.assertIn(place, done.stderr)
+            self.assertEqual(done.stdout, "")
+        whole = self.run_here(*generate, "state")
+        self.assertEqual(whole.returncode, 0, whole.stderr)
+        self.assertEqual(len(whole.stdout.split()), 6)
+        # A file may have 16 bytes here, less than any state.
+        for form in ([], ["--json"]):
+            full = self.run_here(*generate, "other", *form, restore_signals=False,
+                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16)))
+            self.assertEqual(full.returncode, 74, full.stderr)
+            self.assertIn(whole.stdout.split(maxsplit=2)[2].strip(), full.stdout)
+        self.assertEqual(sorted(name for name in os.listdir(self.folder) if "tmp" in name or name == "other"), [])
 
     def test_stages_can_be_done_again_from_the_files(self):
         spec = write_spec(self.folder, TINY)

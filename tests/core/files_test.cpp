@@ -30,6 +30,18 @@ TEST_CASE("files: an error names the file and the system's reason, exit code 74"
   CHECK_THROWS_AS(write_file_atomically("/proc/nowhere/x", "y"), IoError);
 }
 
+TEST_CASE("files: whether a file can be replaced is told before, and leaves all as it was") {
+  const ScratchFolder folder;
+  write_file_atomically(folder / "a", "one");
+  check_replaceable(folder / "a");
+  check_replaceable(folder / "new");
+  CHECK(read_file(folder / "a") == "one");
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
+  CHECK_THROWS_AS(check_replaceable(folder.path), IoError);
+  CHECK_THROWS_AS(check_replaceable(folder / "absent" / "a"), IoError);
+  CHECK_THROWS_AS(check_replaceable("/proc/nowhere/x"), IoError);
+}
+
 TEST_CASE("files: a bounded read takes a regular file of the size, and refuses folders, pipes and devices at once") {
   const ScratchFolder folder;
   write_file_atomically(folder / "a", "1234");

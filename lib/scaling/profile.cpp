@@ -12,7 +12,7 @@ using Coordinates = PowerSumObjective::Coordinates;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
-/// The groups' mean ln L as an objective of squares.
+/// The groups' mean ln L as an objective of squares, each counted as often as it has points.
 PowerSumObjective group_means(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
                               const std::vector<int>& group, std::optional<double> fixed_E) {
   const auto groups = static_cast<size_t>(1 + *std::max_element(group.begin(), group.end()));
@@ -25,7 +25,9 @@ PowerSumObjective group_means(const std::vector<std::vector<double>>& x, const s
   }
   for (size_t g = 0; g < groups; ++g) sums[g] = std::exp(sums[g] / counts[g]);
   // Beyond any residual: Huber's loss is a square everywhere.
-  return {columns, sums, 1e6, fixed_E};
+  PowerSumObjective objective(columns, sums, 1e6, fixed_E);
+  objective.set_weights(std::move(counts));
+  return objective;
 }
 
 /// A quantity with its derivatives in walking coordinates, by central differences. Its second ones only steer.

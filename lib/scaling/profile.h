@@ -11,13 +11,16 @@
 
 namespace attnscale {
 
-/// The least-squares law of the groups' mean ln L, and how far any quantity of it may move before the data object.
+/// The least-squares law of the groups' mean ln L, weighted by their points, and how far any quantity of it may move
+/// before the data object.
 ///
 /// Source: Bates and Watts 1988, Nonlinear Regression Analysis, section 6.1 (profile t), for any smooth quantity g of
 /// the law instead of a parameter alone: the best law with g held at a value is found by Newton's method on the
 /// Lagrangian, and the interval ends where F(1, G - parameters) rejects it. It needs no resampling, is as skew as the
 /// law, and does not depend on how the law is parametrised. It takes what a group misses the law by for normal, where
-/// the bootstrap takes the residuals as they are, and least squares instead of Huber's loss.
+/// the bootstrap takes the residuals as they are, and least squares instead of Huber's loss. Weights by points, as the
+/// fit and its test of misfit have them, are exact where seeds are the noise; where cells miss the law by more than
+/// their seeds scatter and have unequal numbers of them, coverage has not been measured.
 class LawProfile {
  public:
   using Quantity = std::function<double(const PowerSum&)>;

@@ -35,6 +35,29 @@ TEST_CASE("profile: without a floor it is the t-interval of a straight line's sl
   CHECK_THAT(height->high, WithinAbs(-2.5 + 4.302652729911275 * std::sqrt(0.1 * 1.5), 1e-8));
 }
 
+TEST_CASE("profile: groups count by their points, as a weighted straight line by hand") {
+  // Means 0, -1, -1, -2 at ln x = 0, 1, 2, 3 with weights 1, 3, 3, 1: mean ln x 1.5, Sxx = 2 * 2.25 + 6 * .25 = 6,
+  // Sxy = -3, slope -.5, residuals .25, -.25, .25, -.25: weighted squares 8 / 16 = .5, two degrees of freedom. Even
+  // weights would give -.6.
+  std::vector<double> x, losses;
+  std::vector<int> group;
+  const double logs[] = {0, -1, -1, -2};
+  const int counts[] = {1, 3, 3, 1};
+  for (int g = 0; g < 4; ++g)
+    for (int i = 0; i < counts[g]; ++i) {
+      x.push_back(std::exp(g));
+      losses.push_back(std::exp(logs[g]));
+      group.push_back(g);
+    }
+  const LawProfile profile({x}, losses, group, 0.0, {.log_floor = 0, .terms = {{0, 0.5}}});
+  CHECK(profile.freedom() == 2);
+  const auto slope = profile.interval([](const PowerSum& law) { return law.terms[0].exponent; });
+  REQUIRE(slope);
+  const double half = 4.302652729911275 * std::sqrt(0.25 / 6);
+  CHECK_THAT(slope->low, WithinAbs(0.5 - half, 1e-8));
+  CHECK_THAT(slope->high, WithinAbs(0.5 + half, 1e-8));
+}
+
 TEST_CASE("profile: a nonlinear interval ends where the best law with the quantity held is rejected, by brute force") {
   // L = E + A x^-alpha at 8 points; E held on a fine grid, A by linear least squares in ln L over a grid of alpha.
   const double x[] = {1, 2, 4, 8, 16, 32, 64, 128};

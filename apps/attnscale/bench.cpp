@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -79,9 +80,12 @@ ExitCode attention(const AttentionBench& bench, const std::string& figure, bool 
                    fmt::format("{:.0f} %", 100 * row["of_gemm_peak"].get<double>()),
                    bytes_text(row["peak_bytes"].get<int64_t>()), bytes_text(row["state_bytes"].get<int64_t>())});
   print(table.text(200));
-  for (const auto& one : result["left_out"])
-    print(fmt::format("{} at {} was left out: {}\n", one["variant"].get<std::string>(), one["length"].dump(),
-                      one["reason"].get<std::string>()));
+  std::set<std::string> told;
+  for (const auto& one : result["left_out"]) {
+    const auto name = one["variant"].get<std::string>(), reason = one["reason"].get<std::string>();
+    if (!told.insert(name + reason).second) continue;  // the same at every length
+    print(fmt::format("{} at {} was left out: {}\n", name, one["length"].dump(), reason));
+  }
   const auto& variants = result["variants"];
   if (std::any_of(variants.begin(), variants.end(), [](const Json& one) { return one["with_projections"] == true; }))
     print("* with its own projections, which the others leave to the layer around them\n");
@@ -149,13 +153,18 @@ void add_bench_attention(CLI::App& bench, Action& action) {
       ->capture_default_str();
   command->add_option("--clock", options->clock, "wall, or processor: time spent on it, steadier on a shared machine")
       ->capture_default_str();
+  auto bidirectional = std::make_shared<bool>(false);
+  command->add_flag("--bidirectional", *bidirectional, "every query sees every key; left out: causal");
   command->add_option("--most-seconds", options->most_seconds, "leave out what a single call is expected to exceed")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--figure", *figure, "draw time, memory and crossover into this SVG file")->type_name("FILE");
   command->add_flag("--json", *json, "one JSON document on standard output");
   command->footer("Example: attnscale bench attention --lengths 512,2048,8192 --variants softmax,linear");
-  command->callback([=, &action] { action = [=] { return attention(*options, *figure, *json); }; });
+  command->callback([=, &action] {
+    options->causal = !*bidirectional;
+    action = [=] { return attention(*options, *figure, *json); };
+  });
 }
 
 void add_bench_train(CLI::App& bench, Action& action) {

@@ -104,7 +104,7 @@ Figure attention_cost_figure(const Json& bench) {
   const Json y = {{"field", "variant"},
                   {"type", "nominal"},
                   {"scale", {{"domain", order}}},
-                  {"axis", {{"title", nullptr}, {"labelLimit", 160}, {"minExtent", 130}, {"grid", true}}}};
+                  {"axis", {{"title", nullptr}, {"labelLimit", 160}, {"minExtent", 145}, {"grid", true}}}};
   const Json colour = {
       {"field", "family"}, {"type", "nominal"}, {"scale", {{"domain", families}}}, {"legend", {{"title", nullptr}}}};
   const auto point = [](const char* shape, bool filled) -> Json {

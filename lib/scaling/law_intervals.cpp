@@ -31,7 +31,11 @@ std::optional<Interval> LawIntervals::of(const LawQuantity& quantity, double val
     found = profile_->interval(quantity.of);
   }
   if (!found || !std::isfinite(found->low) || !std::isfinite(found->high)) return std::nullopt;
-  if (std::isfinite(value)) *found = {std::min(found->low, value), std::max(found->high, value)};
+  if (!std::isfinite(value) || (found->low <= value && value <= found->high)) return found;
+  // Robust and least squares disagree: neither's interval alone says how far the law is known.
+  *found = {std::min(found->low, value), std::max(found->high, value)};
+  if (const auto resampled = by_bootstrap(quantity))
+    *found = {std::min(found->low, resampled->low), std::max(found->high, resampled->high)};
   return found;
 }
 

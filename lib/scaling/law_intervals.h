@@ -34,8 +34,9 @@ class LawIntervals {
 
   const char* method() const { return profile_ ? "profile t" : "bootstrap"; }
 
-  /// Nothing where the data determine none. An interval by profile is that of least squares: it is extended to
-  /// `value`, the robust fit's own, should that lie outside.
+  /// Nothing where the data determine none. An interval by profile is that of least squares. Where it does not hold
+  /// `value`, the robust fit's own, the two disagree (outliers, or a law that does not fit): then it is the hull with
+  /// the bootstrap's, which is about the robust fit.
   std::optional<Interval> of(const LawQuantity& quantity, double value) const;
 
   /// By the bootstrap, whatever the method. A replicate in which the quantity has no value counts as failed.

@@ -23,15 +23,16 @@ Bins bins_of(const Sweep& sweep, const std::string& cell) {
   Bins bins;
   for (size_t i = 0; i < sweep.runs.size(); ++i) {
     if (sweep.runs[i].cell != cell || !sweep.runs[i].sound()) continue;
-    const Json& list = at_path(sweep.rows[i], "positions");
-    if (!list.is_array()) continue;
-    for (const Json& entry : list) {
-      const auto first = number_at(entry, "first"), last = number_at(entry, "last"), loss = number_at(entry, "loss");
-      if (!first || !last || !loss) continue;
-      auto& bin = bins[*first];
-      bin.last = *last;
-      bin.losses.push_back(*loss);
-      bin.bayes_loss = number_at(entry, "bayes_loss");
+    // Columns, one value for each bin.
+    const Json& columns = at_path(sweep.rows[i], "positions");
+    const Json &first = at_path(columns, "first"), &last = at_path(columns, "last"), &loss = at_path(columns, "loss");
+    const Json& bayes_loss = at_path(columns, "bayes_loss");
+    for (size_t b = 0; b < std::min({first.size(), last.size(), loss.size()}); ++b) {
+      if (!first[b].is_number() || !last[b].is_number() || !loss[b].is_number()) continue;
+      auto& bin = bins[first[b].get<double>()];
+      bin.last = last[b].get<double>();
+      bin.losses.push_back(loss[b].get<double>());
+      if (b < bayes_loss.size() && bayes_loss[b].is_number()) bin.bayes_loss = bayes_loss[b].get<double>();
     }
   }
   return bins;

@@ -120,7 +120,7 @@ void add_loss_by_position(const Sweep& sweep, Figures& figures) {
                     {"mark", std::move(mark)},
                     {"encoding", {{"x", x_axis}, {"y", y_axis}, {"color", colour}, {"tooltip", tooltip}}}});
   figure.caption =
-      "Validation loss by the position of the target, in bins that double, for the size of each variant that "
+      "Validation loss by the position of the target, in bins, for the size of each variant that "
       "ends lowest";
   figure.caption += several_seeds ? " (bars: lowest to highest seed). " : ". ";
   figure.caption += with_truth ? "The dashed line is the Bayes loss: what the context until there tells at best."

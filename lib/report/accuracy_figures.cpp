@@ -88,13 +88,7 @@ std::vector<Json> accuracy_layers(const Json& rows, const Json& colour, const Ex
   }
   layers.push_back({{"mark", {{"type", "line"}, {"style", {"quiet", "curve"}}}},
                     {"encoding", {{"x", x_axis}, {"y", y_axis}, {"detail", {{"field", "task"}}}}}});
-  layers.push_back({{"transform", Json::array({{{"filter", "datum.seeds > 1"}}})},
-                    {"mark", {{"type", "rule"}, {"style", "bar"}}},
-                    {"encoding",
-                     {{"x", x_axis},
-                      {"y", {{"field", "low"}, {"type", "quantitative"}}},
-                      {"y2", {{"field", "high"}}},
-                      {"color", colour}}}});
+  layers.push_back(seed_bars("datum.seeds > 1", x_axis, colour));
   Json tooltip = cell_tooltip(rows, "accuracy");
   tooltip.push_back({{"field", "state_bytes"}, {"title", "state (bytes)"}, {"format", ","}});
   tooltip.push_back({{"field", "task"}});

@@ -189,6 +189,16 @@ std::vector<Json> truth_layers(const Sweep& sweep) {
            {"encoding", {{"y", y}, {"x", {{"value", 0}}}}}}};
 }
 
+Json seed_bars(const std::string& filter, const Json& x, const Json& colour) {
+  return {{"transform", Json::array({{{"filter", filter}}})},
+          {"mark", {{"type", "rule"}, {"style", "bar"}}},
+          {"encoding",
+           {{"x", x},
+            {"y", {{"field", "low"}, {"type", "quantitative"}}},
+            {"y2", {{"field", "high"}}},
+            {"color", colour}}}};
+}
+
 Json layered_spec(const std::string& description, Json rows, std::vector<Json> layers, bool by_variant,
                   const Sweep& sweep) {
   Json spec = {{"$schema", "https://vega.github.io/schema/vega-lite/v5.json"},

@@ -61,6 +61,9 @@ Json mean_row(const Cell& cell, double x, const Spread& spread);
 /// `count` points from low to high, equal in ratio.
 std::vector<double> log_spaced(double low, double high, size_t count);
 
+/// A layer of rules from `low` to `high`, over the seeds, of the rows that pass `filter`.
+Json seed_bars(const std::string& filter, const Json& x, const Json& colour);
+
 /// The rows of one kind in a layer that shares the figure's data.
 Json only(const std::string& kind);
 

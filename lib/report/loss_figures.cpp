@@ -54,13 +54,7 @@ std::vector<Json> mean_layers(const Sweep& sweep, const LossPicture& picture, co
                               const Extent& y) {
   const Json colour = picture.colour ? ramp_colour(sweep, *picture.colour) : variant_colour(sweep);
   const Json x_axis = log_x(picture.x, x);
-  const Json bar = {{"transform", Json::array({{{"filter", "datum.kind === 'mean' && datum.seeds > 1"}}})},
-                    {"mark", {{"type", "rule"}, {"style", "bar"}}},
-                    {"encoding",
-                     {{"x", x_axis},
-                      {"y", {{"field", "low"}, {"type", "quantitative"}}},
-                      {"y2", {{"field", "high"}}},
-                      {"color", colour}}}};
+  const Json bar = seed_bars("datum.kind === 'mean' && datum.seeds > 1", x_axis, colour);
   Json point = {{"transform", only("mean")},
                 {"mark", {{"type", "point"}, {"filled", true}, {"size", 75}, {"opacity", 1}}},
                 {"encoding",

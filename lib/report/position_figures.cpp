@@ -19,10 +19,10 @@ struct PositionBin {
 };
 using Bins = std::map<double, PositionBin>;  // by first position
 
-Bins bins_of(const Sweep& sweep, const std::string& cell) {
+Bins bins_of(const Sweep& sweep, const std::string& cell_key) {
   Bins bins;
   for (size_t i = 0; i < sweep.runs.size(); ++i) {
-    if (sweep.runs[i].cell != cell || !sweep.runs[i].sound()) continue;
+    if (sweep.runs[i].cell != cell_key || !sweep.runs[i].sound()) continue;
     // Columns, one value for each bin.
     const Json& columns = at_path(sweep.rows[i], "positions");
     const Json &first = at_path(columns, "first"), &last = at_path(columns, "last"), &loss = at_path(columns, "loss");
@@ -38,17 +38,13 @@ Bins bins_of(const Sweep& sweep, const std::string& cell) {
   return bins;
 }
 
-/// The size of each variant that ends lowest: its cell's name, found through a run of it.
-std::map<std::string, const Run*> best_by_variant(const Sweep& sweep) {
-  std::map<std::string, std::vector<double>> losses;  // by cell
-  for (const Run& run : sweep.runs)
-    if (run.sound()) losses[run.cell].push_back(*run.loss);
-  const auto mean = [&](const Run& run) { return spread_of(losses[run.cell]).mean; };
-  std::map<std::string, const Run*> best;
-  for (const Run& run : sweep.runs) {
-    if (!run.sound()) continue;
-    const Run*& so_far = best[run.variant];
-    if (!so_far || mean(run) < mean(*so_far)) so_far = &run;
+/// The size of each variant that ends lowest.
+std::map<std::string, const Cell*> best_by_variant(const Sweep& sweep) {
+  std::map<std::string, const Cell*> best;
+  for (const Cell& cell : sweep.cells) {
+    if (!cell.loss) continue;
+    const Cell*& so_far = best[cell.variant];
+    if (!so_far || cell.loss->mean < so_far->loss->mean) so_far = &cell;
   }
   return best;
 }
@@ -62,8 +58,8 @@ void add_loss_by_position(const Sweep& sweep, Figures& figures) {
   Json rows = Json::array();
   Extent x, y;
   bool with_truth = false, several_seeds = false;
-  for (const auto& [variant, run] : best_by_variant(sweep)) {
-    for (const auto& [first, bin] : bins_of(sweep, run->cell)) {
+  for (const auto& [variant, cell] : best_by_variant(sweep)) {
+    for (const auto& [first, bin] : bins_of(sweep, cell->key)) {
       const double middle = std::sqrt(first * bin.last);
       const auto spread = spread_of(bin.losses);
       Json row = {{"kind", "mean"},
@@ -107,14 +103,7 @@ void add_loss_by_position(const Sweep& sweep, Figures& figures) {
     layers.push_back({{"transform", only("bayes")},
                       {"mark", {{"type", "line"}, {"style", "truth"}}},
                       {"encoding", {{"x", x_axis}, {"y", y_axis}, {"detail", {{"field", "variant"}}}}}});
-  if (several_seeds)
-    layers.push_back({{"transform", only("mean")},
-                      {"mark", {{"type", "rule"}, {"style", "bar"}}},
-                      {"encoding",
-                       {{"x", x_axis},
-                        {"y", {{"field", "low"}, {"type", "quantitative"}}},
-                        {"y2", {{"field", "high"}}},
-                        {"color", colour}}}});
+  if (several_seeds) layers.push_back(seed_bars("datum.kind === 'mean'", x_axis, colour));
   Json mark = {{"type", "line"}, {"style", "curve"}, {"point", {{"filled", true}, {"size", 28}}}};
   layers.push_back({{"transform", only("mean")},
                     {"mark", std::move(mark)},

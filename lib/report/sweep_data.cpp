@@ -106,7 +106,8 @@ std::vector<Cell> cells_of(const std::vector<Run>& runs) {
   for (const auto& group : groups) {
     const Run& first = **std::max_element(group.begin(), group.end(),
                                           [](const Run* a, const Run* b) { return a->sound() < b->sound(); });
-    Cell cell{.variant = first.variant,
+    Cell cell{.key = first.cell,
+              .variant = first.variant,
               .settings = first.settings,
               .task = first.task,
               .depth = first.depth,

@@ -34,6 +34,7 @@ struct Run {
 
 /// Runs that differ in nothing but the seed.
 struct Cell {
+  std::string key;  ///< Run::cell of its runs
   std::string variant, settings, task;
   std::optional<double> depth, model_dim, params, tokens, flops, state_bytes;
   size_t runs = 0;                 ///< finished or not

@@ -8,6 +8,7 @@
 
 #include "scaling/pairing.h"
 #include "scaling/result_rows.h"
+#include "scaling/same_results.h"
 
 namespace attnscale {
 namespace {
@@ -161,6 +162,7 @@ SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& 
   // Someone who names a loss column wants that column.
   if (columns.columns.count("L")) return sweep;
   sweep.pairs = paired_runs(sweep.rows, labels, keep_flagged);
+  for (auto& note : one_result_notes(sweep.pairs)) sweep.notes.push_back(std::move(note));
   sweep.truth = common_truth(sweep.rows, sweep.notes);
   sweep.paired = pair_losses(sweep);
   sweep.validation = check_validation(sweep);

@@ -6,8 +6,8 @@
 #include "commands.h"
 #include "diagnostics/attention_map.h"
 #include "model/attention_choice.h"
+#include "train/questions.h"
 #include "train/safetensors.h"
-#include "train/stepper.h"
 #include "train/trained_model.h"
 
 namespace attnscale {
@@ -40,7 +40,7 @@ std::vector<LayerMaps> maps_of(TrainedModel& trained, const InspectArguments& ar
   const auto& config = trained.config;
   const int64_t length = std::min(arguments.length, config.data.context);
   const auto batch = trained.source->batch(Split::validation, 0, 0, arguments.windows, config.data.context);
-  const auto tokens = tokens_of(batch).narrow(1, 0, length);  // [R, T]
+  const auto tokens = questions_of(batch, config.model).inputs.narrow(1, 0, length);  // [R, T]
   std::vector<LayerMaps> layers(static_cast<size_t>(config.model.depth));
   torch::manual_seed(0);  // of the probes
   for (int64_t row = 0; row < arguments.windows; ++row) {

@@ -31,13 +31,6 @@ Json variant_json(const VariantInfo& variant) {
   return json;
 }
 
-Json source_json(const SourceInfo& source) {
-  return {{"name", source.name},
-          {"source", source.source},
-          {"summary", source.summary},
-          {"options", describe_fields(source.fields)}};
-}
-
 std::string options_text(const Fields& fields) {
   if (fields.empty()) return "no options of its own\n";
   Table table;
@@ -54,7 +47,7 @@ ExitCode list(const std::string& what, bool json) {
     if (what == "variants")
       for (const auto& variant : all_variants()) entries.push_back(variant_json(variant));
     else
-      for (const auto& source : all_sources()) entries.push_back(source_json(source));
+      for (const auto& source : all_sources()) entries.push_back(describe_source(source));
     print_json(entries);
     return ExitCode::done;
   }
@@ -74,10 +67,10 @@ ExitCode list(const std::string& what, bool json) {
 ExitCode describe(const std::string& name, bool json) {
   for (const auto& source : all_sources())
     if (source.name == name) {
-      if (json) print_json(source_json(source));
+      if (json) print_json(describe_source(source));
       else
-        print(fmt::format("{}: {}\nfrom: {}\n\n{}", source.name, source.summary, source.source,
-                          options_text(source.fields)));
+        print(fmt::format("{}: {}\nfrom: {}\nasked for: {}\n\n{}", source.name, source.summary, source.source,
+                          fmt::join(source.heads, ", "), options_text(source.fields)));
       return ExitCode::done;
     }
   std::vector<std::string> names;

@@ -21,7 +21,7 @@ Timing time_training_steps(const RunConfig& config, int threads, int warmup, int
   return measure(
       [&] {
         const Batch batch = source->batch(Split::train, seed, step, config.train.batch_size, config.data.context);
-        stepper.step(tokens_of(batch), ++step, asked_of(batch));
+        stepper.step(questions_of(batch, config.model), ++step);
       },
       warmup, repetitions);
 }

@@ -43,6 +43,7 @@ Json describe_source(const SourceInfo& info) {
   return {{"name", info.name},
           {"summary", info.summary},
           {"source", info.source},
+          {"heads", info.heads},
           {"options", describe_fields(info.fields)}};
 }
 

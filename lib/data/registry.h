@@ -16,6 +16,7 @@ struct SourceInfo {
   std::string source;  ///< authors, year, arXiv number, section; or "a file"
   // Filled by RegisterSource.
   Fields fields = {};
+  std::vector<std::string> heads = {};            ///< values of `model.head` that it serves
   std::function<Json(const Json&)> resolve = {};  ///< given options -> all options
   /// @throws DataError, IoError
   std::function<std::shared_ptr<const Source>(const Json&)> make = {};
@@ -29,7 +30,7 @@ const std::vector<SourceInfo>& all_sources();
 /// @throws ConfigError with the nearest known name
 const SourceInfo& source_named(const std::string& name);
 
-/// One entry of `list sources --json`: name, summary, source, options.
+/// One entry of `list sources --json`: name, summary, source, heads, options.
 Json describe_source(const SourceInfo& info);
 
 void register_source(SourceInfo info);
@@ -52,6 +53,7 @@ struct RegisterSource {
       return options;
     };
     info.fields = Options::fields();
+    info.heads = Class::heads();
     info.resolve = [typed](const Json& json) { return write_options(typed(json)); };
     info.make = [typed](const Json& json) -> std::shared_ptr<const Source> {
       return std::make_shared<const Class>(typed(json));

@@ -18,10 +18,11 @@ struct Batch {
   int64_t context = 0;
   std::vector<int64_t> tokens = {};  ///< [R, T + 1], row-major
   /// Tasks: 1 at the targets that are asked for, which alone count in losses and accuracies, [R, T];
-  /// empty: every target counts.
+  /// empty: every target counts. Target t is token t + 1, or token t where inputs are to be reconstructed.
   std::vector<uint8_t> asked = {};
   /// Tasks: how far before an asked target lies the token that tells it, in positions, [R, T]; 0 where the
-  /// target is not asked for; empty where no single token tells it.
+  /// target is not asked for; empty where no single token tells it. Of an input to be reconstructed: how far
+  /// before the last input it lies.
   std::vector<int64_t> distances = {};
 
   int64_t num_asked() const;
@@ -42,6 +43,9 @@ struct Truth {
 class Source {
  public:
   virtual ~Source() = default;
+
+  /// What a model can be asked for on these windows: values of `model.head`. A derived class may say otherwise.
+  static std::vector<std::string> heads() { return {"next_token"}; }
 
   virtual int64_t vocab_size() const = 0;
 

@@ -26,6 +26,12 @@ class TaskWindow {
     distances_[position - 1] = position - told_at;
   }
 
+  /// Asks for an input again, of a model that reconstructs. @param position  below the last input's
+  void ask_again(int64_t position) {
+    asked_[position] = 1;
+    distances_[position] = length_ - 2 - position;
+  }
+
  private:
   int64_t* tokens_;
   uint8_t* asked_;

@@ -80,6 +80,17 @@ LayerSizes layer_sizes(const ModelOptions& options, const VariantInfo& variant, 
   return sizes;
 }
 
+/// What `model.head` puts between the blocks and the head's matrix.
+LayerSizes head_sizes(const ModelOptions& options) {
+  LayerSizes sizes;
+  if (options.head != "reconstruct") return sizes;
+  const int64_t M = options.model_dim;
+  sizes.matrices = 2 * M * M;
+  sizes.vectors = 2 * (norm_size(options.norm, M, options.bias) + (options.bias ? M : 0));
+  sizes.activations = M + 2 * (norm_kept(options.norm) + 2) * M;  // the sum, and each layer's norm, product and GELU
+  return sizes;
+}
+
 struct Totals {
   ParameterLedger parameters;
   double linear_flops = 0;  ///< one position forward, all layers and the head
@@ -110,6 +121,10 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
       *totals.state_bytes +=
           variant.cost(choice.options, geometry, {.batch = 1, .queries = context, .keys = context}).state_bytes;
   }
+  const auto between = head_sizes(options);
+  blocks += between.matrices + between.vectors;
+  totals.linear_flops += 2.0 * static_cast<double>(between.matrices);
+  totals.activations += between.activations;
   // A factorised embedding is a matrix product on the way in, and one more on the way out.
   const bool factorised = E != M;
   const int64_t head = V * E + (factorised ? E * M : 0), embedding = head;

@@ -22,6 +22,11 @@ const Fields& ModelOptions::fields() {
           .between(1, 1024),
       field(&ModelOptions::vocab_size, "vocab_size", "tokens the model knows; left out: the source's vocabulary")
           .between(2, 16777216),
+      field(&ModelOptions::head, "head",
+            "what the model is asked for: the token after each position, or every input again from the state at the "
+            "last position, by two layers of width model_dim and sinusoids (Poli et al. 2024); the source says which "
+            "it serves")
+          .one_of({"next_token", "reconstruct"}),
       field(&ModelOptions::ffn_dim, "ffn_dim",
             "width inside the feed-forward network; left out: 4 model_dim, for gated ones 8/3 model_dim rounded up to "
             "a multiple of 8")

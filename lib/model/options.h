@@ -8,7 +8,7 @@
 
 namespace attnscale {
 
-/// The decoder-only transformer: everything but the attention variant. Optional members are
+/// The transformer: everything but the attention variant. Optional members are
 /// derived by `resolved`; after it every member is set that has an effect, except that ffn_dim stands for ffn_multiple,
 /// and nothing for a mup_base_dim that changes nothing: what is one model is written in one way.
 struct ModelOptions {
@@ -17,6 +17,7 @@ struct ModelOptions {
   int64_t num_heads = 4;
   std::optional<int64_t> num_kv_heads = {};   ///< num_heads
   std::optional<int64_t> vocab_size = {};     ///< the source's
+  std::string head = "next_token";            ///< next_token, reconstruct
   std::optional<int64_t> ffn_dim = {};        ///< 4 model_dim; gated: 8/3 model_dim rounded up to a multiple of 8
   std::optional<double> ffn_multiple = {};    ///< gives ffn_dim as a multiple of model_dim, rounded
   std::string position = "learned";           ///< learned, sinusoidal, rotary, alibi, relative, none

@@ -11,6 +11,7 @@
 #include "model/embedding.h"
 #include "model/initialisation.h"
 #include "model/position_bias.h"
+#include "model/reconstruction.h"
 #include "model/scaled.h"
 #include "tensor/shapes.h"
 
@@ -24,6 +25,7 @@ struct Transformer::Parts {
   std::shared_ptr<Embedding> embedding;
   std::shared_ptr<PositionBias> position_bias;  // null unless positions are a bias on the logits
   std::vector<std::shared_ptr<Block>> blocks;
+  std::shared_ptr<Reconstruction> reconstruction;  // null unless the head reconstructs
   std::shared_ptr<Norm> final_norm;
   std::shared_ptr<Linear> head, head_down;  // null where the embedding's weights are used, and unless factorised
   std::shared_ptr<RowDrops> drops = std::make_shared<RowDrops>();
@@ -70,6 +72,8 @@ Transformer::Transformer(const ModelOptions& options, const AttentionChoice& att
     parts_->blocks.push_back(blocks->register_module(
         std::to_string(layer), std::make_shared<Block>(options, layer, std::move(mixer), parts_->drops)));
   }
+  if (options.head == "reconstruct")
+    parts_->reconstruction = register_module("reconstruction", std::make_shared<Reconstruction>(options, context));
   if (*options.final_norm) parts_->final_norm = register_module("final_norm", std::make_shared<Norm>(options));
   if (!options.tie_embeddings) {
     const int64_t M = options.model_dim, E = *options.embedding_dim;
@@ -94,6 +98,7 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
   const auto on_logits = bias(offset, tokens.size(1));
   for (size_t layer = 0; layer < blocks.size(); ++layer)
     x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr, on_logits);
+  if (reconstruction) x = reconstruction->forward(x);
   if (final_norm) x = final_norm->forward(x);
   x = scaled(x, 1 / width_multiple(options));
   if (head_down) x = head_down->forward(x);               // [B, T, E]
@@ -129,6 +134,11 @@ Tensor Transformer::take_auxiliary_loss() {
 void Transformer::seed_stochastic_depth(uint64_t seed) { parts_->drops->seed(seed); }
 
 ModelState Transformer::new_state(int64_t batch) const {
+  if (const auto& head = options().head; head != "next_token")
+    throw ConfigError(
+        fmt::format("model.head: \"{}\" does not tell the next token, so there is nothing to decode; "
+                    "train with \"next_token\"",
+                    head));
   const auto& like = parts_->embedding->token();
   const auto options = torch::dtype(like.scalar_type()).device(like.device());
   ModelState state;

@@ -18,7 +18,7 @@ struct ModelState {
   int64_t bytes() const;
 };
 
-/// Decoder-only transformer; with the options' defaults, GPT-2 (Radford et al. 2019, section 2.3).
+/// Causal transformer; with the options' defaults, GPT-2 (Radford et al. 2019, section 2.3).
 ///
 /// Parameter names, which checkpoints rely on (M model width, V vocabulary; `bias` beside `weight` where biases are
 /// on):
@@ -27,7 +27,8 @@ struct ModelState {
 ///   blocks.<i>.mixer.attention.* (the variant's own), blocks.<i>.norm2.weight,
 ///   blocks.<i>.feed_forward.{up,down}.weight (gated: gate_up instead of up),
 ///   final_norm.weight, head.weight [V, M] (untied only).
-/// Options add more, each told by its class (Embedding, PositionBias, Norm, Residual, Mixer); an untied head on a
+/// Options add more, each told by its class (Embedding, PositionBias, Norm, Residual, Mixer; `reconstruction.*` by
+/// Reconstruction); an untied head on a
 /// factorised embedding is head.weight [V, E] after head_down.weight [E, M].
 class Transformer : public torch::nn::Module {
  public:
@@ -39,14 +40,14 @@ class Transformer : public torch::nn::Module {
   ~Transformer() override;
 
   /// @param tokens  int64 [B, T], T <= context
-  /// @return        logits [B, T, V]
+  /// @return        logits [B, T, V]: of the token after each position; head reconstruct: of the token at it
   /// @throws ShapeError if there are more positions than the context
   Tensor forward(const Tensor& tokens);
 
   /// What stochastic depth draws from here on. @param seed  of one step
   void seed_stochastic_depth(uint64_t seed);
 
-  /// An empty state in the parameters' dtype. @throws ConfigError if the variant does not decode
+  /// An empty state in the parameters' dtype. @throws ConfigError if the variant does not decode, or the head
   ModelState new_state(int64_t batch) const;
 
   /// Appends T tokens to the state. @return logits [B, T, V], equal to the last T of `forward`

@@ -53,7 +53,7 @@ int64_t ValidationSet::most_tokens(int64_t context, int64_t windows) {
   return windows / rows * rows * context;
 }
 
-ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t tokens) {
+ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t tokens, const ModelOptions& model) {
   const int64_t windows = (tokens + context - 1) / context;
   const int64_t rows = std::min(most_rows(context), windows);
   double sum = 0;
@@ -63,8 +63,12 @@ ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t toke
     sum = std::accumulate(scores.begin(), scores.end(), sum);
     if (!scores.empty()) scores_.push_back(std::move(scores));
   }
+  for (const auto& batch : batches_) {
+    questions_.push_back(questions_of(batch, model));
+    num_asked_ += questions_.back().targets.ne(not_asked).sum().item<int64_t>();
+  }
   if (scores_.size() == batches_.size())
-    bayes_loss_ = sum == 0 ? 0 : -sum / static_cast<double>(num_asked());  // never -0
+    bayes_loss_ = sum == 0 ? 0 : -sum / static_cast<double>(num_asked_);  // never -0
   else scores_.clear();
   if (bayes_loss_ && batches_.front().asked.empty()) bayes_loss_error_ = error_over_windows();
 }
@@ -87,11 +91,6 @@ int64_t ValidationSet::tokens() const {
   return static_cast<int64_t>(batches_.size()) * batches_.front().rows * batches_.front().context;
 }
 
-int64_t ValidationSet::num_asked() const {
-  return std::accumulate(batches_.begin(), batches_.end(), int64_t{0},
-                         [](int64_t sum, const Batch& batch) { return sum + batch.num_asked(); });
-}
-
 std::vector<Bin> ValidationSet::bins_by_position() const {
   const int64_t context = batches_.front().context, width = (context + most_bins - 1) / most_bins;
   std::vector<Bin> bins;
@@ -110,13 +109,14 @@ Evaluation ValidationSet::evaluate(Transformer& model, const std::string& dtype)
   const int64_t context = batches_.front().context, width = evaluation.positions.front().last;
   for (size_t i = 0; i < batches_.size(); ++i) {
     const auto& batch = batches_[i];
-    const auto tokens = tokens_of(batch).to(device);
-    const auto logits = next_token_logits(model, tokens, dtype);
-    const auto targets = targets_of(tokens, {});
-    const auto losses = at::cross_entropy_loss(logits, targets, {}, at::Reduction::None).to(at::kCPU, at::kDouble);
+    const auto logits = logits_of(model, questions_[i].inputs.to(device), dtype);
+    const auto asked = questions_[i].targets.flatten().contiguous();  // on the host
+    const auto targets = asked.to(device);
+    const auto losses =
+        at::cross_entropy_loss(logits, targets, {}, at::Reduction::None, not_asked).to(at::kCPU, at::kDouble);
     const auto hits = logits.argmax(-1).eq(targets).to(at::kCPU);
     for (int64_t at = 0; at < losses.numel(); ++at) {
-      if (!batch.asked.empty() && !batch.asked[at]) continue;
+      if (asked.const_data_ptr<int64_t>()[at] == not_asked) continue;
       const double loss = losses.const_data_ptr<double>()[at], hit = hits.const_data_ptr<bool>()[at];
       const double bayes_loss = scores_.empty() ? 0 : -scores_[i][at];
       const auto add_to = [&](Bin& bin) {
@@ -130,8 +130,8 @@ Evaluation ValidationSet::evaluate(Transformer& model, const std::string& dtype)
     }
   }
   model.train(was_training);
-  evaluation.loss /= static_cast<double>(num_asked());
-  evaluation.accuracy /= static_cast<double>(num_asked());
+  evaluation.loss /= static_cast<double>(num_asked_);
+  evaluation.accuracy /= static_cast<double>(num_asked_);
   average(evaluation.positions);
   average(evaluation.distances);
   return evaluation;
@@ -169,10 +169,12 @@ std::shared_ptr<const ValidationSet> validation_set(const RunConfig& config) {
                                   {"options", config.data.options},
                                   {"fingerprint", source->fingerprint()},
                                   {"context", config.data.context},
+                                  {"head", config.model.head},
                                   {"tokens", config.train.eval_tokens}});
   const std::lock_guard guard(mutex);
   if (key != latest_key) {
-    latest = std::make_shared<const ValidationSet>(*source, config.data.context, config.train.eval_tokens);
+    latest =
+        std::make_shared<const ValidationSet>(*source, config.data.context, config.train.eval_tokens, config.model);
     latest_key = key;
   }
   return latest;

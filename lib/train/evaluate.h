@@ -6,6 +6,7 @@
 
 #include "data/source.h"
 #include "model/transformer.h"
+#include "train/questions.h"
 #include "train/run_config.h"
 
 namespace attnscale {
@@ -32,21 +33,21 @@ struct Evaluation {
 /// bin; `distances` only where there are any.
 Json details(const Evaluation& evaluation);
 
-/// The fixed set that every run with the same data, context and eval_tokens is measured on, whatever its variant, seed
-/// or batch size: paired comparisons then see the model's difference only.
+/// The fixed set that every run with the same data, context, eval_tokens and head is measured on, whatever its variant,
+/// seed or batch size: paired comparisons then see the model's difference only.
 class ValidationSet {
  public:
-  /// @param tokens  target tokens asked for; rounded up to whole batches
-  ValidationSet(const Source& source, int64_t context, int64_t tokens);
+  /// @param tokens  tokens of the windows; rounded up to whole batches @param model  for its head
+  ValidationSet(const Source& source, int64_t context, int64_t tokens, const ModelOptions& model = {});
 
   /// Loss and accuracy of the model in evaluation mode, without gradients. @param dtype  as in `train.dtype`
   Evaluation evaluate(Transformer& model, const std::string& dtype) const;
 
-  /// Targets of the set, asked for or not.
+  /// Tokens that the model reads.
   int64_t tokens() const;
 
-  /// Those that count.
-  int64_t num_asked() const;
+  /// Targets that count.
+  int64_t num_asked() const { return num_asked_; }
 
   /// Windows of such a set: `tokens` rounded up to whole windows, and those to whole batches.
   static int64_t num_windows(int64_t context, int64_t tokens);
@@ -59,6 +60,8 @@ class ValidationSet {
   double error_over_windows() const;
 
   std::vector<Batch> batches_;
+  std::vector<Questions> questions_;  // of the batches, which they may be views of
+  int64_t num_asked_ = 0;
   std::vector<std::vector<double>> scores_;  // ln probability of the ideal predictor, by batch; empty if not known
   std::optional<double> bayes_loss_, bayes_loss_error_;
 };

@@ -1,14 +1,11 @@
 #pragma once
 
-#include "attention/attention.h"
 #include "train/options.h"
+#include "train/questions.h"
 
 // N targets, V vocabulary
 
 namespace attnscale {
-
-/// Stands at the targets that do not count.
-inline constexpr int64_t not_asked = -100;
 
 struct Objective {
   Tensor minimised;  ///< scalar, with gradients

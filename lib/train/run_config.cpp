@@ -5,6 +5,7 @@
 
 #include <ATen/Context.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/hash.h"
 #include "core/nearest.h"
@@ -200,8 +201,12 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   // Nothing here depends on the vocabulary yet; 2 stands for it until the source is open.
   const auto geometry_problems = model_problems(resolved(config.model, 2), config.attention, config.data.context);
   problems.insert(problems.end(), geometry_problems.begin(), geometry_problems.end());
-  for (const auto& reason : source_named(config.data.source).refusals(config.data.options, config.data.context))
+  const auto& source_info = source_named(config.data.source);
+  for (const auto& reason : source_info.refusals(config.data.options, config.data.context))
     problems.push_back({"data", reason});
+  if (std::ranges::find(source_info.heads, config.model.head) == source_info.heads.end())
+    problems.push_back({"model.head", fmt::format("\"{}\" cannot be asked of {}, which serves {}", config.model.head,
+                                                  source_info.name, fmt::join(source_info.heads, ", "))});
   if (!clean()) return config;
 
   try {

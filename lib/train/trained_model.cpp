@@ -113,6 +113,9 @@ bool decodes(const AttentionChoice& attention) {
 
 Generated generate(Transformer& model, const AttentionChoice& attention, int64_t context,
                    const std::vector<int64_t>& prompt, const GenerateOptions& options, Continuation* carried) {
+  if (const auto& head = model.options().head; head != "next_token")
+    throw ConfigError(
+        fmt::format("model.head: \"{}\" does not tell the next token, so this model continues no text", head));
   std::vector<int64_t> text = carried ? carried->unread : std::vector<int64_t>();
   text.insert(text.end(), prompt.begin(), prompt.end());
   const int64_t absorbed = carried ? carried->state.length : 0, read = absorbed + std::ssize(text);

@@ -51,6 +51,7 @@ bool decodes(const AttentionChoice& attention);
 /// token.
 /// @param prompt  at least one token, unless `carried` has some unread
 /// @param carried  goes on from it and leaves in it where this ended; only where `decodes`; null: from nothing
+/// @throws ConfigError unless the model's head is next_token
 /// @throws DataError if prompt and count pass the model's context, or the tensors of `carried` do not fit the model
 Generated generate(Transformer& model, const AttentionChoice& attention, int64_t context,
                    const std::vector<int64_t>& prompt, const GenerateOptions& options, Continuation* carried = nullptr);

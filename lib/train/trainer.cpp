@@ -118,7 +118,7 @@ class Run {
   bool advance() {
     const auto batch = source_->batch(Split::train, stream_seed(seed(), "data"), step_, config_.train.batch_size,
                                       config_.data.context);
-    const auto result = stepper_.step(tokens_of(batch), step_ + 1, asked_of(batch));
+    const auto result = stepper_.step(questions_of(batch, config_.model), step_ + 1);
     if (!result.finite) {
       diverged_at_ = step_ + 1;
       return false;

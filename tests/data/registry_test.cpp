@@ -19,9 +19,10 @@ TEST_CASE("sources: every source is registered once, by name, and says what it i
     CHECK_FALSE(info.summary.empty());
     CHECK_FALSE(info.source.empty());
     CHECK_FALSE(info.fields.empty());
+    CHECK_FALSE(info.heads.empty());
     for (const auto& field : info.fields) CHECK_FALSE(field.doc.empty());
   }
-  CHECK(names == std::vector<std::string>{"associative_recall", "copy", "dirichlet", "hidden_markov",
+  CHECK(names == std::vector<std::string>{"associative_recall", "compression", "copy", "dirichlet", "hidden_markov",
                                           "in_context_recall", "induction", "listops", "majority", "memorization",
                                           "needle", "parity", "selective_copy", "text", "zipf_memory"});
 }

@@ -18,8 +18,8 @@ using namespace attnscale;
 namespace {
 
 const std::vector<std::string> task_names = {
-    "associative_recall", "in_context_recall", "selective_copy", "copy", "induction", "memorization", "parity",
-    "majority",           "listops",           "needle"};
+    "associative_recall", "in_context_recall", "selective_copy", "copy",       "induction", "memorization", "parity",
+    "majority",           "listops",           "needle",         "compression"};
 
 std::shared_ptr<const Source> made(const std::string& name, const Json& options = Json::object()) {
   const auto& info = source_named(name);
@@ -240,6 +240,25 @@ TEST_CASE("memorization: one table for all windows and seeds") {
   CHECK(value_of.size() == 256);
 }
 
+TEST_CASE("compression: every symbol is asked for again, its distance being the one to the token that compresses") {
+  std::map<int64_t, int64_t> counts;
+  for (const auto& row : drawn(*made("compression", {{"alphabet", 3}}), 9)) {
+    for (int64_t t = 0; t < 8; ++t) {
+      CHECK(row.asked[t] == 1);
+      CHECK(row.distances[t] == 8 - t);
+      ++counts[row.tokens[t]];
+    }
+    CHECK(row.tokens[8] == 0);
+    CHECK(row.asked[8] == 0);
+  }
+  REQUIRE(counts.size() == 3);
+  // 1600 draws of probability 1/3: deviation 18.9; five of them.
+  for (const auto& [symbol, count] : counts) CHECK(std::abs(count - 1600 / 3) < 95);
+  const auto truth = made("compression", {{"alphabet", 4}})->truth(33);
+  CHECK(truth->chance_accuracy == 0.25);
+  CHECK(truth->derivation.find("64 bits") != std::string::npos);  // 32 symbols of 2
+}
+
 TEST_CASE("tasks: the same arguments give the same windows, the shortest context works, and one less is refused") {
   const std::map<std::string, int64_t> shortest = {{"associative_recall", 31},
                                                    {"in_context_recall", 3},
@@ -250,7 +269,8 @@ TEST_CASE("tasks: the same arguments give the same windows, the shortest context
                                                    {"parity", 2},
                                                    {"majority", 2},
                                                    {"listops", 5},
-                                                   {"needle", 19}};
+                                                   {"needle", 19},
+                                                   {"compression", 2}};
   for (const auto& name : task_names) {
     INFO(name);
     const auto& info = source_named(name);

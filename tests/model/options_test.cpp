@@ -141,6 +141,7 @@ TEST_CASE("model options: each bound is enforced") {
                       {"num_heads", 0},
                       {"num_kv_heads", 0},
                       {"vocab_size", 1},
+                      {"head", "class"},
                       {"ffn_dim", 0},
                       {"ffn_multiple", 0},
                       {"position", "rotory"},

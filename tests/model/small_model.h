@@ -116,6 +116,10 @@ inline std::vector<Architecture> architectures() {
       {"ALiBi", small_options({.num_kv_heads = 1, .position = "alibi"})},
       {"relative", small_options({.position = "relative", .relative_buckets = 6, .relative_distance = 5})},
       {"muP", small_options({.position = "rotary", .feed_forward = "swiglu", .mup_base_dim = 4})},
+      {"reconstruction", small_options({.head = "reconstruct"})},
+      {"reconstruction, muP",
+       small_options(
+           {.head = "reconstruct", .norm = "rms_norm", .bias = false, .tie_embeddings = false, .mup_base_dim = 4})},
       {"stochastic depth", small_options({.norm_placement = "parallel", .stochastic_depth = 0.3, .dropout = 0.1})},
   };
 }

@@ -40,7 +40,9 @@ void train(const std::filesystem::path& config_file, const std::filesystem::path
   copy_tensors(stored, parameters);
   const auto tokens = read_safetensors(batches).at("tokens");
   for (int64_t step = 1; step <= config.train.steps; ++step) {
-    const auto result = stepper.step(tokens[step - 1], step);
+    const auto rows = tokens[step - 1];
+    const int64_t context = rows.size(1) - 1;
+    const auto result = stepper.step({rows.narrow(1, 0, context), rows.narrow(1, 1, context)}, step);
     fmt::print("{} {} {}\n", result.loss, result.gradient_norm, result.learning_rate);
   }
 }

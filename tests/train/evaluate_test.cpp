@@ -42,7 +42,7 @@ TEST_CASE("evaluation: only asked targets count, in the loss, the accuracy and e
   const auto batch = source->batch(Split::validation, 0, 0, 20, context);
   const torch::NoGradGuard no_gradients;
   model.eval();
-  const auto logits = model.forward(tokens_of(batch).narrow(1, 0, context)).select(1, context - 1).to(torch::kFloat64);
+  const auto logits = model.forward(questions_of(batch, {}).inputs).select(1, context - 1).to(torch::kFloat64);
   for (int64_t row = 0; row < 20; ++row) {
     const int64_t answer = batch.tokens[row * (context + 1) + context];
     loss -= at::log_softmax(logits[row], 0)[answer].item<double>() / 20;
@@ -85,11 +85,40 @@ TEST_CASE("training: a target that is not asked for has no gradient") {
   const auto source = made("induction", {{"alphabet", 5}});
   auto model = small_model(source->vocab_size());
   auto batch = source->batch(Split::train, 1, 0, 4, context);
-  const auto loss_with = [&](const Tensor& targets_from) {
-    return at::cross_entropy_loss(next_token_logits(model, tokens_of(batch), "float32"),
-                                  targets_of(targets_from, asked_of(batch)), {}, at::Reduction::Mean, not_asked);
+  const auto inputs = questions_of(batch, {}).inputs.clone();
+  const auto loss_with = [&](const Batch& targets_from) {
+    return at::cross_entropy_loss(logits_of(model, inputs, "float32"), questions_of(targets_from, {}).targets.flatten(),
+                                  {}, at::Reduction::Mean, not_asked);
   };
-  auto changed = tokens_of(batch).clone();
-  changed.narrow(1, 1, context - 1).fill_(1);  // every target but the last
-  CHECK(loss_with(tokens_of(batch)).item<double>() == loss_with(changed).item<double>());
+  auto changed = batch;
+  for (int64_t row = 0; row < 4; ++row)  // every target but the last
+    std::fill_n(changed.tokens.begin() + row * (context + 1) + 1, context - 1, 1);
+  CHECK(loss_with(batch).item<double>() == loss_with(changed).item<double>());
+}
+
+TEST_CASE("evaluation: of a reconstruction every symbol counts, by its place and by its distance to the last input") {
+  const auto source = made("compression", {{"alphabet", 5}});
+  ModelOptions options;
+  options.depth = 1;
+  options.model_dim = 16;
+  options.head = "reconstruct";
+  options = resolved(options, source->vocab_size());
+  Transformer model(options, {}, context, 1);
+  const ValidationSet set(*source, context, 200, options);
+  CHECK(set.num_asked() == 10 * (context - 1));
+  const auto evaluation = set.evaluate(model, "float32");
+  CHECK(evaluation.bayes_loss == 0.0);
+  REQUIRE(evaluation.positions.size() == context - 1);
+  CHECK(evaluation.positions.front().count == 10);
+  int64_t by_distance = 0;
+  for (const auto& bin : evaluation.distances) by_distance += bin.count;
+  CHECK(by_distance == set.num_asked());
+  // By hand: the first symbol of each window.
+  const torch::NoGradGuard no_gradients;
+  model.eval();
+  const auto batch = source->batch(Split::validation, 0, 0, 10, context);
+  const auto inputs = questions_of(batch, options).inputs;
+  const auto log_probabilities = at::log_softmax(model.forward(inputs).select(1, 0).to(torch::kFloat64), -1);
+  const auto loss = -log_probabilities.gather(1, inputs.narrow(1, 0, 1)).mean().item<double>();
+  CHECK(evaluation.positions.front().loss == Catch::Approx(loss).epsilon(1e-5));  // float32 log-softmax there
 }

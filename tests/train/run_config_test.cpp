@@ -210,3 +210,16 @@ TEST_CASE("run_config: equal data options share one open source") {
   CHECK(a.open_source() == b.open_source());
   CHECK(a.open_source() != c.open_source());
 }
+
+TEST_CASE("run_config: a head that the source does not serve is refused with those that it does") {
+  const auto problem = [](const char* source, const char* head) {
+    const auto problems = problems_of({{"model", {{"head", head}}}, {"data", {{"source", source}, {"context", 16}}}});
+    REQUIRE(problems.size() == 1);
+    CHECK(problems[0].path == "model.head");
+    return problems[0].message;
+  };
+  CHECK(problem("compression", "next_token") ==
+        "\"next_token\" cannot be asked of compression, which serves reconstruct");
+  CHECK(problem("copy", "reconstruct").find("copy, which serves next_token") != std::string::npos);
+  CHECK(problems_of({{"model", {{"head", "reconstruct"}}}, {"data", {{"source", "compression"}}}}).empty());
+}

@@ -29,7 +29,9 @@ Trained trained(TrainOptions options, bool some_asked = false) {
     at::manual_seed(step);
     auto asked = at::rand({options.batch_size, step_context}) < 0.33;
     asked[0].fill_(false);
-    const auto numbers = stepper.step(tokens_of(batch), step, some_asked ? asked : Tensor());
+    auto questions = questions_of(batch, model_options);
+    if (some_asked) questions.targets = questions.targets.masked_fill(asked.logical_not(), not_asked);
+    const auto numbers = stepper.step(questions, step);
     REQUIRE(numbers.finite);
     result.losses.push_back(numbers.loss);
     result.norms.push_back(numbers.gradient_norm);

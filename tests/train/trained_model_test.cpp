@@ -67,6 +67,12 @@ TEST_CASE("generate: a seed gives the same text, another one another, and top_k 
   CHECK_THROWS_WITH(generate(model, config.attention, text_context, {1, 2}, {.count = text_context}),
                     ContainsSubstring("ask for at most 23"));
   CHECK_THROWS_AS(generate(model, config.attention, text_context, {}, {.count = 1}), DataError);
+  auto reconstructing = config.model;
+  reconstructing.head = "reconstruct";
+  Transformer other(reconstructing, config.attention, text_context, 5);
+  CHECK_THROWS_WITH(generate(other, config.attention, text_context, {1}, {.count = 1}),
+                    ContainsSubstring("\"reconstruct\" does not tell the next token"));
+  CHECK_THROWS_WITH(other.new_state(1), ContainsSubstring("\"reconstruct\" does not tell the next token"));
 }
 
 TEST_CASE("trained model: weights of a checkpoint come back, and what is not a run is refused by name") {

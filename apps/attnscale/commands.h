@@ -33,6 +33,7 @@ void add_export(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_coordinates(CLI::App& app, Action& action);
+void add_optimum(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 void add_worker(CLI::App& app, Action& action);

@@ -74,6 +74,7 @@ int run(int argc, char** argv) {
   add_generate(app, action);
   add_inspect(app, action);
   add_coordinates(app, action);
+  add_optimum(app, action);
   add_bench(app, action);
   add_schema(app, action);
   add_docs(app, action);

@@ -40,7 +40,7 @@ std::map<std::string, std::string> settings_of(const Json& plan) {
     std::string text;
     for (const auto& [path, value] : settings.items()) {
       if (shown.count(path) || path.rfind("attention", 0) == 0) continue;
-      text += (text.empty() ? "" : ", ") + path.substr(path.rfind('.') + 1) + " = " +
+      text += (text.empty() ? "" : ", ") + last_part(path) + " = " +
               (value.is_string() ? value.get<std::string>() : value.dump());
     }
     result[text_at(run, "id")] = text;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "core/json_paths.h"
 #include "scaling/comparison.h"
 #include "scaling/statistics.h"
 
@@ -84,13 +85,5 @@ struct Sweep {
 /// Reads spec.json, plan.json, results.jsonl, scaling.json and certificate.json; only results.jsonl must be there.
 /// @throws as read_result_rows, which reads the results
 Sweep read_sweep(const std::filesystem::path& folder);
-
-/// The value at a dotted path, or null.
-const Json& at_path(const Json& object, const std::string& path);
-std::optional<double> number_at(const Json& object, const std::string& path);
-std::string text_at(const Json& object, const std::string& path);
-
-/// Leaves of nested objects by dotted path, in the order of the file; lists are leaves.
-std::vector<std::pair<std::string, Json>> flatten(const Json& object, const std::string& prefix = "");
 
 }  // namespace attnscale

@@ -1,22 +1,13 @@
 #include "scaling/pairing.h"
 
+#include "core/json_paths.h"
+
 namespace attnscale {
 namespace {
 
 Json without_ffn_dim(Json config) {
   if (config.contains("model") && config["model"].is_object()) config["model"].erase("ffn_dim");
   return config;
-}
-
-void erase_path(Json& object, const std::string& path) {
-  if (!object.is_object()) return;
-  const auto dot = path.find('.');
-  if (dot == std::string::npos) {
-    object.erase(path);
-    return;
-  }
-  if (const auto section = object.find(path.substr(0, dot)); section != object.end())
-    erase_path(*section, path.substr(dot + 1));
 }
 
 }  // namespace

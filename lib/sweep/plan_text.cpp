@@ -3,15 +3,13 @@
 
 #include <fmt/format.h>
 
+#include "core/json_paths.h"
 #include "core/table.h"
 #include "core/units.h"
 #include "sweep/plan.h"
 
 namespace attnscale {
 namespace {
-
-/// The last segments of a path are what tells runs apart: `model.depth` -> `depth`.
-std::string short_name(const std::string& path) { return path.substr(path.rfind('.') + 1); }
 
 std::string shown(const Json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -43,7 +41,7 @@ std::string plan_text(const Plan& plan, size_t width) {
   std::vector<std::string> paths;
   if (!plan.runs.empty())
     for (const auto& [path, value] : plan.runs.front().settings.items()) paths.push_back(path);
-  for (const auto& path : paths) table.add_column(short_name(path));
+  for (const auto& path : paths) table.add_column(last_part(path));
   for (const auto* name : {"params", "tokens", "FLOPs", "memory"}) table.add_column(name, Table::right);
   double tokens = 0, flops = 0;
   int64_t memory = 0;

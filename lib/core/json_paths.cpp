@@ -1,6 +1,6 @@
-#include <cmath>
+#include "core/json_paths.h"
 
-#include "report/sweep_data.h"
+#include <cmath>
 
 namespace attnscale {
 
@@ -28,6 +28,16 @@ std::string text_at(const Json& object, const std::string& path) {
   const Json& value = at_path(object, path);
   return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
 }
+
+void erase_path(Json& object, const std::string& path) {
+  const auto dot = path.find('.');
+  if (!object.is_object()) return;
+  if (dot == std::string::npos) object.erase(path);
+  else if (const auto found = object.find(path.substr(0, dot)); found != object.end())
+    erase_path(*found, path.substr(dot + 1));
+}
+
+std::string last_part(const std::string& path) { return path.substr(path.rfind('.') + 1); }
 
 std::vector<std::pair<std::string, Json>> flatten(const Json& object, const std::string& prefix) {
   std::vector<std::pair<std::string, Json>> leaves;

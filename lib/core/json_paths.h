@@ -1,0 +1,26 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/json.h"
+
+namespace attnscale {
+
+/// The value at a dotted path, or null.
+const Json& at_path(const Json& object, const std::string& path);
+std::optional<double> number_at(const Json& object, const std::string& path);  ///< nothing unless a finite number
+std::string text_at(const Json& object, const std::string& path);              ///< "" for null, JSON unless a text
+
+/// Takes out what stands at a dotted path, if anything does.
+void erase_path(Json& object, const std::string& path);
+
+/// `learning_rate` of `train.learning_rate`.
+std::string last_part(const std::string& path);
+
+/// Leaves of nested objects by dotted path, in the order of the file; lists are leaves.
+std::vector<std::pair<std::string, Json>> flatten(const Json& object, const std::string& prefix = "");
+
+}  // namespace attnscale

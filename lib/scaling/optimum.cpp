@@ -1,0 +1,394 @@
+#include "scaling/optimum.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "core/json_paths.h"
+#include "core/table.h"
+#include "scaling/sweep_rows.h"
+
+namespace attnscale {
+namespace {
+
+constexpr double infinite = std::numeric_limits<double>::infinity();
+
+/// Where a curve is least.
+struct Vertex {
+  double octave = 0;  ///< log2 of the value
+  double loss = 0;
+  double sensitivity = 0;
+  int edge = 0;  ///< -1: the lowest value is the best one; 1: the highest
+};
+
+/// The runs that `by` and `along` do not tell apart.
+struct Setting {
+  Json by = Json::object();
+  std::optional<double> along = {};
+  Json rest = {};                                           ///< the config without what is swept and the seed
+  double cap = infinite;                                    ///< ln V, nats per token
+  std::map<double, std::map<int64_t, double>> losses = {};  ///< by value, by seed; infinite where not finished
+  std::set<int64_t> seeds = {};                             ///< that every value has
+};
+
+/// Without seeds of `left_out`. A value at which one seed did not finish counts as not finished.
+std::vector<std::pair<double, double>> mean_curve(const Setting& setting, std::optional<int64_t> left_out) {
+  std::vector<std::pair<double, double>> curve;
+  for (const auto& [value, losses] : setting.losses) {
+    double sum = 0, count = 0;
+    for (const int64_t seed : setting.seeds)
+      if (seed != left_out) {
+        sum += losses.at(seed);
+        ++count;
+      }
+    curve.emplace_back(std::log2(value), sum / count);
+  }
+  return curve;
+}
+
+/// The vertex of the parabola through three points, of which the middle one is the least.
+std::pair<double, double> parabola_vertex(std::pair<double, double> left, std::pair<double, double> least,
+                                          std::pair<double, double> right) {
+  const double a = left.first - least.first, b = right.first - least.first;
+  const double u = left.second - least.second, v = right.second - least.second;
+  const double curvature = (u / a - v / b) / (a - b), slope = u / a - curvature * a;
+  if (!(curvature > 0)) return least;  // three equal losses
+  const double shift = -slope / (2 * curvature);
+  return {least.first + shift, least.second + shift * (slope + curvature * shift)};
+}
+
+std::optional<Vertex> vertex_of(const Setting& setting, std::optional<int64_t> left_out = {}) {
+  const auto curve = mean_curve(setting, left_out);
+  const auto least =
+      std::min_element(curve.begin(), curve.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (least == curve.end() || !std::isfinite(least->second)) return std::nullopt;
+  Vertex vertex{.octave = least->first, .loss = least->second};
+  if (least == curve.begin()) vertex.edge = -1;
+  else if (least == curve.end() - 1) vertex.edge = 1;
+  else if (std::isfinite((least - 1)->second) && std::isfinite((least + 1)->second))
+    std::tie(vertex.octave, vertex.loss) = parabola_vertex(*(least - 1), *least, *(least + 1));
+  for (const auto& [octave, loss] : curve)
+    vertex.sensitivity += (std::min(loss, setting.cap) - vertex.loss) / static_cast<double>(curve.size());
+  return vertex;
+}
+
+/// What a function of the left-out seed says with all seeds, and by the jackknife how surely.
+struct Jackknifed {
+  double value = 0;
+  std::optional<Estimate> estimate = {};  ///< nothing with one seed
+};
+
+using OfLeftOut = std::function<std::optional<double>(std::optional<int64_t>)>;
+
+Jackknifed jackknife(const OfLeftOut& statistic, const std::set<int64_t>& seeds) {
+  Jackknifed result{.value = *statistic({})};
+  if (seeds.size() < 2) return result;
+  std::vector<double> partial;
+  for (const int64_t seed : seeds) {
+    const auto value = statistic(seed);
+    if (!value) return result;
+    partial.push_back(*value);
+  }
+  const double n = static_cast<double>(seeds.size()), centre = mean(partial);
+  double sum = 0;
+  for (const double value : partial) sum += (value - centre) * (value - centre);
+  result.estimate = Estimate{.value = result.value, .standard_error = std::sqrt((n - 1) / n * sum), .freedom = n - 1};
+  return result;
+}
+
+Json with_interval(const Jackknifed& number, double level, const std::function<double(double)>& scale) {
+  Json json = {{"value", scale(number.value)}};
+  if (!number.estimate) return json;
+  const auto interval = number.estimate->interval(level);
+  json["low"] = scale(interval.low);
+  json["high"] = scale(interval.high);
+  return json;
+}
+
+double as_it_is(double value) { return value; }
+
+/// `optimizer = adamw, clip_norm = 1`; empty for nothing.
+std::string name_of(const Json& by) {
+  std::vector<std::string> parts;
+  for (const auto& [path, value] : by.items())
+    parts.push_back(
+        fmt::format("{} = {}", last_part(path), value.is_string() ? value.get<std::string>() : value.dump()));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+/// The paths in which two configs differ.
+std::string differences(const Json& one, const Json& other) {
+  const auto as_map = [](const Json& config) {
+    std::map<std::string, Json> leaves;
+    for (auto& [path, value] : flatten(config)) leaves[path] = value;
+    return leaves;
+  };
+  const auto a = as_map(one), b = as_map(other);
+  std::set<std::string> paths;
+  for (const auto& [path, value] : a)
+    if (const auto found = b.find(path); found == b.end() || found->second != value) paths.insert(path);
+  for (const auto& [path, value] : b)
+    if (!a.count(path)) paths.insert(path);
+  return fmt::format("{}", fmt::join(paths, ", "));
+}
+
+double positive_at(const Json& row, const std::string& path, const char* what) {
+  const auto number = number_at(row["config"], path);
+  if (!number || *number <= 0)
+    throw ConfigError(fmt::format("{} {}: run {} has {} there; expected a number above 0", what, path,
+                                  row.value("id", ""), describe_value(at_path(row["config"], path))));
+  return *number;
+}
+
+/// A path that no run has is a mistyped one; one that some runs lack has no effect in them.
+void check_path(const std::vector<Json>& rows, const std::string& path, const char* what) {
+  for (const auto& row : rows)
+    if (row.contains("config") && !at_path(row["config"], path).is_null()) return;
+  throw ConfigError(fmt::format("{} {}: no run has it; see the paths in config of results.jsonl", what, path));
+}
+
+std::vector<Setting> settings_of(const std::vector<Json>& rows, const OptimumQuestion& question) {
+  check_path(rows, question.of, "--of");
+  if (!question.along.empty()) check_path(rows, question.along, "--along");
+  for (const auto& path : question.by) check_path(rows, path, "--by");
+  std::vector<Setting> settings;
+  for (const auto& row : rows) {
+    if (!row.contains("config")) continue;
+    Setting own;
+    for (const auto& path : question.by) own.by[path] = at_path(row["config"], path);
+    if (!question.along.empty()) own.along = positive_at(row, question.along, "--along");
+    own.rest = row["config"];
+    erase_path(own.rest, "train.seed");
+    erase_path(own.rest, question.of);
+    if (const auto vocabulary = number_at(row["config"], "model.vocab_size")) own.cap = std::log(*vocabulary);
+    auto place = std::find_if(settings.begin(), settings.end(),
+                              [&](const Setting& each) { return each.by == own.by && each.along == own.along; });
+    if (place == settings.end()) place = settings.insert(place, own);
+    if (place->rest != own.rest)
+      throw ConfigError(fmt::format("runs that differ in {} would count as one setting; name it by --by or --along",
+                                    differences(place->rest, own.rest)));
+    const bool done = row.value("status", "done") == "done" && row.contains("loss");
+    place->losses[positive_at(row, question.of, "--of")][row["config"]["train"].value("seed", int64_t{0})] =
+        done ? row["loss"].get<double>() : infinite;
+  }
+  return settings;
+}
+
+void know_seeds(Setting& setting, const OptimumQuestion& question) {
+  if (setting.losses.size() < 3)
+    throw ConfigError(fmt::format("{}{}{} has {} value{} of {}; an optimum inside them needs at least 3",
+                                  name_of(setting.by), setting.by.empty() ? "" : ", ",
+                                  setting.along ? fmt::format("{} {}", question.along, *setting.along) : "this sweep",
+                                  setting.losses.size(), setting.losses.size() == 1 ? "" : "s", question.of));
+  for (const auto& [seed, loss] : setting.losses.begin()->second) setting.seeds.insert(seed);
+  for (const auto& [value, losses] : setting.losses)
+    std::erase_if(setting.seeds, [&losses = losses](int64_t seed) { return !losses.count(seed); });
+}
+
+/// One setting with what is known of its optimum.
+struct Found {
+  const Setting* setting;
+  Vertex vertex;
+};
+
+Json describe(const Found& found, const OptimumQuestion& question) {
+  const auto& setting = *found.setting;
+  Json json = {{"by", setting.by}};
+  if (setting.along) json["along"] = *setting.along;
+  for (const char* key : {"values", "losses", "ranges", "not_finished"}) json[key] = Json::array();
+  for (const auto& [value, losses] : setting.losses) {
+    std::vector<double> finished;
+    for (const int64_t seed : setting.seeds)
+      if (std::isfinite(losses.at(seed))) finished.push_back(losses.at(seed));
+    json["values"].push_back(value);
+    if (finished.size() < setting.seeds.size()) json["not_finished"].push_back(value);
+    if (finished.empty()) {
+      json["losses"].push_back(nullptr);
+      json["ranges"].push_back(nullptr);
+      continue;
+    }
+    json["losses"].push_back(mean(finished));
+    const auto [low, high] = std::minmax_element(finished.begin(), finished.end());
+    json["ranges"].push_back({*low, *high});
+  }
+  json["seeds"] = setting.seeds.size();
+  if (found.vertex.edge != 0) json["edge"] = found.vertex.edge < 0 ? "low" : "high";
+  const auto number = [&](double Vertex::*member) {
+    return jackknife(
+        [&](std::optional<int64_t> left_out) -> std::optional<double> {
+          const auto vertex = vertex_of(setting, left_out);
+          return vertex ? std::optional((*vertex).*member) : std::nullopt;
+        },
+        setting.seeds);
+  };
+  json["optimum"] =
+      with_interval(number(&Vertex::octave), question.level, [](double octave) { return std::exp2(octave); });
+  json["loss"] = with_interval(number(&Vertex::loss), question.level, as_it_is);
+  json["sensitivity"] = with_interval(number(&Vertex::sensitivity), question.level, as_it_is);
+  return json;
+}
+
+/// Of one number of two settings, seeds left out of both together.
+Jackknifed difference_of(const Setting& to, const Setting& from, double Vertex::*member) {
+  std::set<int64_t> seeds;
+  std::set_intersection(to.seeds.begin(), to.seeds.end(), from.seeds.begin(), from.seeds.end(),
+                        std::inserter(seeds, seeds.end()));
+  const bool shared = seeds == to.seeds && seeds == from.seeds;
+  return jackknife(
+      [&](std::optional<int64_t> left_out) -> std::optional<double> {
+        const auto a = vertex_of(to, left_out), b = vertex_of(from, left_out);
+        return a && b ? std::optional((*a).*member - (*b).*member) : std::nullopt;
+      },
+      shared ? seeds : std::set<int64_t>{});
+}
+
+/// The widest distance along the axis within each group of `by`.
+Json shifts_of(const std::vector<Found>& found, const OptimumQuestion& question) {
+  std::vector<std::pair<const Found*, const Found*>> ends;
+  for (const auto& each : found) {
+    auto group = std::find_if(ends.begin(), ends.end(),
+                              [&](const auto& pair) { return pair.first->setting->by == each.setting->by; });
+    if (group == ends.end()) group = ends.insert(group, {&each, &each});
+    if (*each.setting->along < *group->first->setting->along) group->first = &each;
+    if (*each.setting->along > *group->second->setting->along) group->second = &each;
+  }
+  Json list = Json::array();
+  for (const auto& [from, to] : ends) {
+    if (from == to) continue;
+    Json json = {{"by", from->setting->by}, {"from", *from->setting->along}, {"to", *to->setting->along}};
+    json["octaves"] =
+        with_interval(difference_of(*to->setting, *from->setting, &Vertex::octave), question.level, as_it_is);
+    // An optimum beyond an end moves the difference to one side of what is seen.
+    const int beyond_to = to->vertex.edge, beyond_from = -from->vertex.edge;
+    if (beyond_to != 0 || beyond_from != 0)
+      json["bounds"] = beyond_to * beyond_from < 0 ? "unknown" : beyond_to + beyond_from > 0 ? "at least" : "at most";
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
+std::string verdict_of(const Found& a, const Found& b, const Json& difference, const OptimumQuestion& question) {
+  for (const auto* each : {&a, &b})
+    if (each->vertex.edge != 0)
+      return fmt::format("no verdict: the least loss of {} stands at the {} end of {}; sweep further there",
+                         name_of(each->setting->by), each->vertex.edge < 0 ? "low" : "high", question.of);
+  if (!difference.contains("low"))
+    return fmt::format("no verdict: {}", a.setting->seeds.size() < 2 ? "one seed" : "the seeds are not the same");
+  const double low = difference["low"], high = difference["high"], value = difference["value"];
+  if (low <= 0 && high >= 0)
+    return fmt::format("{} and {} are not shown to differ ({:+.4g} nats per token, interval {:+.4g} to {:+.4g})",
+                       name_of(a.setting->by), name_of(b.setting->by), value, low, high);
+  const bool first = value < 0;
+  return fmt::format("{} is better than {} by {:.4g} nats per token (interval {:.4g} to {:.4g}), each at its own {}",
+                     name_of((first ? a : b).setting->by), name_of((first ? b : a).setting->by), std::abs(value),
+                     first ? -high : low, first ? -low : high, last_part(question.of));
+}
+
+Json differences_of(const std::vector<Found>& found, const OptimumQuestion& question) {
+  std::vector<std::pair<const Found*, const Found*>> pairs;
+  for (size_t i = 0; i < found.size(); ++i)
+    for (size_t j = i + 1; j < found.size(); ++j)
+      if (found[i].setting->along == found[j].setting->along) pairs.emplace_back(&found[i], &found[j]);
+  Json list = Json::array();
+  const double level = 1 - (1 - question.level) / std::max(1.0, static_cast<double>(pairs.size()));
+  for (const auto& [a, b] : pairs) {
+    Json json = {{"a", a->setting->by}, {"b", b->setting->by}};
+    if (a->setting->along) json["along"] = *a->setting->along;
+    json["difference"] = with_interval(difference_of(*a->setting, *b->setting, &Vertex::loss), level, as_it_is);
+    json["verdict"] = verdict_of(*a, *b, json["difference"], question);
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
+std::string with_bounds(const Json& number, const char* format) {
+  auto text = fmt::format(fmt::runtime(format), number["value"].get<double>());
+  if (number.contains("low"))
+    text += fmt::format(fmt::runtime(fmt::format(" [{0}, {0}]", format)), number["low"].get<double>(),
+                        number["high"].get<double>());
+  return text;
+}
+
+}  // namespace
+
+Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& question) {
+  const auto sweep = read_sweep_rows(folder, {}, /*keep_flagged=*/true);
+  auto settings = settings_of(sweep.rows, question);
+  for (auto& setting : settings) know_seeds(setting, question);
+  std::stable_sort(settings.begin(), settings.end(),
+                   [](const Setting& a, const Setting& b) { return a.along.value_or(0) < b.along.value_or(0); });
+  Json notes = Json::array();
+  std::vector<Found> found;
+  for (const auto& setting : settings) {
+    const auto name =
+        fmt::format("{}{}{}", name_of(setting.by), setting.by.empty() || !setting.along ? "" : ", ",
+                    setting.along ? fmt::format("{} = {}", last_part(question.along), *setting.along) : "");
+    if (setting.seeds.empty()) {
+      notes.push_back(
+          fmt::format("{}: no seed has a run at every value of {}; let the sweep finish", name, question.of));
+      continue;
+    }
+    const auto vertex = vertex_of(setting);
+    if (vertex) found.push_back({&setting, *vertex});
+    else notes.push_back(fmt::format("{}: no value of {} has all its runs done", name, question.of));
+  }
+  Json report = {{"schema", "attnscale.optimum/1"}, {"of", question.of}};
+  if (!question.along.empty()) report["along"] = question.along;
+  report["by"] = question.by;
+  report["level"] = question.level;
+  report["settings"] = Json::array();
+  for (const auto& each : found) {
+    report["settings"].push_back(describe(each, question));
+    if (each.setting->seeds.size() == 1 && each.setting == found.front().setting)
+      notes.push_back("one seed measures no chance: no number has an interval");
+  }
+  report["shifts"] = question.along.empty() ? Json::array() : shifts_of(found, question);
+  report["differences"] = differences_of(found, question);
+  report["notes"] = notes;
+  return report;
+}
+
+std::string optimum_text(const Json& report) {
+  const auto of = last_part(report["of"].get<std::string>());
+  Table table;
+  for (const auto& path : report["by"]) table.add_column(last_part(path.get<std::string>()));
+  if (report.contains("along")) table.add_column(last_part(report["along"].get<std::string>()), Table::right);
+  for (const auto& title : {"best " + of, std::string("loss there"), std::string("sensitivity"), std::string("seeds")})
+    table.add_column(title, Table::right);
+  for (const auto& setting : report["settings"]) {
+    std::vector<std::string> cells;
+    for (const auto& [path, value] : setting["by"].items())
+      cells.push_back(value.is_string() ? value.get<std::string>() : value.dump());
+    if (setting.contains("along")) cells.push_back(fmt::format("{}", setting["along"].get<double>()));
+    const auto edge = setting.value("edge", "");
+    cells.push_back((edge == "low" ? "<= " : edge == "high" ? ">= " : "") + with_bounds(setting["optimum"], "{:.3g}"));
+    cells.push_back(with_bounds(setting["loss"], "{:.4f}"));
+    cells.push_back(with_bounds(setting["sensitivity"], "{:.3f}"));
+    cells.push_back(setting["seeds"].dump());
+    table.add_row(std::move(cells));
+  }
+  auto text = table.text(200) + "\n";
+  for (const auto& shift : report["shifts"]) {
+    const auto name = name_of(shift["by"]);
+    text += fmt::format("{}{}the best {} moves by {}{} octaves from {} {} to {}\n", name, name.empty() ? "" : ": ", of,
+                        shift.contains("bounds") ? shift["bounds"].get<std::string>() + " " : "",
+                        with_bounds(shift["octaves"], "{:+.2f}"), last_part(report["along"].get<std::string>()),
+                        shift["from"].get<double>(), shift["to"].get<double>());
+  }
+  for (const auto& difference : report["differences"])
+    text += (difference.contains("along") ? fmt::format("{} {}: ", last_part(report["along"].get<std::string>()),
+                                                        difference["along"].get<double>())
+                                          : "") +
+            difference["verdict"].get<std::string>() + "\n";
+  for (const auto& note : report["notes"]) text += "note: " + note.get<std::string>() + "\n";
+  return text;
+}
+
+}  // namespace attnscale

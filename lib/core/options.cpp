@@ -92,6 +92,7 @@ std::string Field::expected() const {
 }
 
 std::string Field::problem_with(const Json& value) const {
+  if (optional && value.is_null()) return "";  // as if left out, so that an axis can have that value
   const auto wrong = [&](const std::string& hint = "") {
     return fmt::format("received {}, expected {}{}", describe_value(value), expected(), hint);
   };
@@ -140,14 +141,14 @@ void read_fields(const Json& object, const std::string& path, const Fields& fiel
       continue;
     }
     if (const auto problem = found->problem_with(value); !problem.empty()) problems.push_back({where, problem});
-    else found->set(into, value);
+    else if (!value.is_null()) found->set(into, value);
   }
   if (problems.size() != before) return;  // what an option depends on may be among the faults
   for (const auto& field : fields)
-    if (object.contains(field.name) && field.in_effect && !field.in_effect(into))
-      problems.push_back({join_path(path, field.name),
-                          fmt::format("received {}, but it has an effect only with {}; leave it out",
-                                      describe_value(object[field.name]), field.condition)});
+    if (object.contains(field.name) && !object[field.name].is_null() && field.in_effect && !field.in_effect(into))
+      problems.push_back(
+          {join_path(path, field.name), fmt::format("received {}, but it has an effect only with {}; leave it out",
+                                                    describe_value(object[field.name]), field.condition)});
 }
 
 Json write_fields(const Fields& fields, const void* from) {
@@ -163,9 +164,12 @@ Json schema_of(const Fields& fields) {
   Json properties = Json::object();
   for (const auto& field : fields) {
     Json property = {{"type", type_name(field.type)}};
-    property["description"] =
-        field.unit.empty() ? doc_of(field) : fmt::format("{} ({})", doc_of(field), field.unit);
+    property["description"] = field.unit.empty() ? doc_of(field) : fmt::format("{} ({})", doc_of(field), field.unit);
     if (!field.choices.empty()) property["enum"] = field.choices;
+    if (field.optional) {
+      property["type"] = {type_name(field.type), "null"};
+      if (!field.choices.empty()) property["enum"].push_back(nullptr);
+    }
     if (field.minimum) property[field.exclusive_minimum ? "exclusiveMinimum" : "minimum"] = *field.minimum;
     if (field.maximum) property["maximum"] = *field.maximum;
     if (!field.default_value.is_null()) property["default"] = field.default_value;

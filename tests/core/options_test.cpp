@@ -52,6 +52,15 @@ TEST_CASE("options: an optional field that is unset is left out") {
   CHECK_FALSE(write_options(Sample{}).contains("width"));
 }
 
+TEST_CASE("options: null in an optional field is as if it were left out, and the schema says so") {
+  Sample sample{.width = 3};
+  std::vector<Problem> problems;
+  read_options(Json{{"width", nullptr}}, "", sample, problems);
+  CHECK(problems.empty());
+  CHECK(write_options(sample) == write_options(Sample{.width = 3}));
+  CHECK(schema_of(Sample::fields())["properties"]["width"]["type"] == Json::array({"integer", "null"}));
+}
+
 TEST_CASE("options: a value that is not of the type or out of range is refused, never converted") {
   const auto bad = GENERATE(R"({"window": 0.9})", R"({"window": -1})", R"({"window": 0})", R"({"window": 1025})",
                             R"({"window": "64"})", R"({"window": true})", R"({"window": null})", R"({"window": [64]})",

@@ -9,9 +9,9 @@ at::ScalarType weight_dtype(const std::string& train_dtype) {
 }
 
 ForwardPrecision::ForwardPrecision(const std::string& train_dtype, at::DeviceType device)
-    : mixed_(train_dtype == "bfloat16"), device_(device) {
+    : mixed_(train_dtype == "bfloat16" || train_dtype == "float16"), device_(device) {
   if (!mixed_) return;
-  at::autocast::set_autocast_dtype(device_, at::kBFloat16);
+  at::autocast::set_autocast_dtype(device_, train_dtype == "float16" ? at::kHalf : at::kBFloat16);
   at::autocast::set_autocast_enabled(device_, true);
 }
 

@@ -9,9 +9,10 @@ namespace attnscale {
 /// The dtype of a run's weights, gradients and moments: float64 for "float64", otherwise float32.
 at::ScalarType weight_dtype(const std::string& train_dtype);
 
-/// While it lives, a forward pass computes as `train.dtype` says. For "bfloat16" matrix products run in bfloat16 on
-/// copies of the float32 weights, which stay the ones that are trained (mixed precision: Micikevicius et al. 2018,
-/// arXiv:1710.03740, section 3.1; bfloat16 needs no loss scaling). Otherwise it does nothing.
+/// While it lives, a forward pass computes as `train.dtype` says. For "bfloat16" and "float16" matrix products run in
+/// that dtype on copies of the float32 weights, which stay the ones that are trained (mixed precision: Micikevicius et
+/// al. 2018, arXiv:1710.03740, section 3.1; float16 needs its loss scaled, see LossScale). Which operators do is
+/// PyTorch's autocast's choice. Otherwise it does nothing.
 /// @param device  where the products are made
 class ForwardPrecision {
  public:

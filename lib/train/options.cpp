@@ -32,6 +32,10 @@ bool is_one_cycle(const Options& o) { return o.schedule == "one_cycle"; }
 bool starts_lower(const Options& o) { return is_one_cycle(o) && resolved(o).warmup_steps > 1; }
 bool reaches_lower(const Options& o) { return ends_lower(o) && resolved(o).warmup_steps < o.steps; }
 
+bool is_float16(const Options& o) { return o.dtype == "float16"; }
+bool recovers(const Options& o) { return o.on_divergence != "stop"; }
+bool rolls_back(const Options& o) { return o.on_divergence == "roll_back"; }
+
 bool clips_values(const Options& o) { return o.clip == "value"; }
 bool clips_norms(const Options& o) { return !clips_values(o); }
 bool clips(const Options& o) { return (clips_values(o) ? o.clip_value : o.clip_norm) > 0; }
@@ -173,8 +177,33 @@ Fields objective_fields() {
 
 Fields run_fields() {
   return {
-      field(&Options::dtype, "dtype", "bfloat16 means mixed precision: float32 weights, bfloat16 products")
-          .one_of({"float32", "bfloat16", "float64"}),
+      field(&Options::dtype, "dtype",
+            "bfloat16 and float16 mean mixed precision: float32 weights, products in that dtype; with float16 the loss "
+            "is scaled")
+          .one_of({"float32", "bfloat16", "float16", "float64"}),
+      field(&Options::loss_scale, "loss_scale",
+            "what the loss is multiplied by before the backward pass, at the start: a power of two; halved at each "
+            "step whose gradients overflow, which is left out; left out: 65536")
+          .between(1, 0x1p100)
+          .only_with("dtype float16", is_float16),
+      field(&Options::loss_scale_growth_every, "loss_scale_growth_every",
+            "steps in a row without overflow after which loss_scale is doubled")
+          .between(1, 1e9)
+          .in("steps")
+          .only_with("dtype float16", is_float16),
+      field(&Options::on_divergence, "on_divergence",
+            "when a loss or gradient is not finite: the run ends as diverged; or the step is left out (skip); or it "
+            "goes on from its last checkpoint at a lower rate (roll_back)")
+          .one_of({"stop", "skip", "roll_back"}),
+      field(&Options::most_recoveries, "most_recoveries",
+            "steps left out, or returns to a checkpoint, before the run ends as diverged all the same; left out: 10 "
+            "for skip, 3 for roll_back")
+          .between(1, 1e9)
+          .only_with("on_divergence skip or roll_back", recovers),
+      field(&Options::roll_back_factor, "roll_back_factor", "what each return to a checkpoint multiplies the rate by")
+          .between(0, 1)
+          .above(0)
+          .only_with("on_divergence roll_back", rolls_back),
       field(&Options::device, "device", "where it trains; a run has the same id everywhere").one_of({"cpu", "cuda"}),
       field(&Options::seed, "seed", "of initialisation, data order and dropout, each a stream of its own").at_least(0),
       field(&Options::eval_every, "eval_every", "steps between evaluations; the end is always evaluated")
@@ -214,6 +243,8 @@ TrainOptions resolved(TrainOptions o) {
   if (has_epsilon(o)) fill(o.epsilon, is_adafactor(o) ? 1e-15 : 1e-8);
   if (has_momentum(o)) fill(o.momentum, is_muon(o) ? 0.95 : 0.9);
   if (has_nesterov(o)) fill(o.nesterov, is_muon(o));
+  if (is_float16(o)) fill(o.loss_scale, 65536.0);
+  if (recovers(o)) fill(o.most_recoveries, rolls_back(o) ? 3 : 10);
   fill(o.weight_decay, among(o.optimizer, {"adam", "sgd"}) ? 0.0 : 0.1);
   return o;
 }
@@ -231,6 +262,10 @@ std::vector<Problem> train_problems(const TrainOptions& o) {
     problems.push_back({"accumulate", fmt::format("{} passes do not divide the {} windows of a step; expected a "
                                                   "divisor of batch_size",
                                                   o.accumulate, o.batch_size)});
+  if (o.loss_scale && std::exp2(std::round(std::log2(*o.loss_scale))) != *o.loss_scale)
+    problems.push_back({"loss_scale", fmt::format("received {}, expected a power of two, which changes no digit, such "
+                                                  "as {}",
+                                                  *o.loss_scale, std::exp2(std::round(std::log2(*o.loss_scale))))});
   const int64_t after_warmup = o.steps - *o.warmup_steps;
   if (is_wsd(o) && decay_steps(o) > after_warmup)
     problems.push_back({"decay_fraction", fmt::format("the last {} of {} steps begin before the warm-up of {} ends; "

@@ -1,5 +1,7 @@
 #include "train/run_log.h"
 
+#include <cmath>
+
 #include <fmt/format.h>
 
 #include "core/error.h"
@@ -25,11 +27,19 @@ void RunLog::append(const Json& row) {
   last_flush_ = now;
 }
 
-void RunLog::add_step(int64_t step, const StepResult& result) {
-  append({{"step", step},
-          {"loss", result.loss},
-          {"learning_rate", result.learning_rate},
-          {"gradient_norm", result.gradient_norm}});
+void RunLog::add_step(int64_t step, const StepResult& result, bool scaled) {
+  Json row = {{"step", step}};
+  if (std::isfinite(result.loss)) row["loss"] = result.loss;
+  row["learning_rate"] = result.learning_rate;
+  if (std::isfinite(result.gradient_norm)) row["gradient_norm"] = result.gradient_norm;
+  if (scaled) row["loss_scale"] = result.loss_scale;
+  if (result.overflow || !result.finite) row["skipped"] = true;
+  append(row);
+}
+
+void RunLog::truncate_to(int64_t lines) {
+  log_.truncate_to(lines);
+  lines_ = lines;
 }
 
 void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail) {

@@ -17,7 +17,8 @@ class RunLog {
   /// @throws DataError if there are fewer, IoError
   RunLog(const std::filesystem::path& file, int64_t lines);
 
-  void add_step(int64_t step, const StepResult& result);
+  /// One whose weights were left alone is `skipped` and has no gradient_norm. @param scaled  with the loss scale
+  void add_step(int64_t step, const StepResult& result, bool scaled);
   /// @param in_detail  with accuracies by position and distance: for the last one
   void add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail);
 
@@ -25,6 +26,9 @@ class RunLog {
   void sync() { log_.sync(); }
 
   int64_t lines() const { return lines_; }
+
+  /// Drops what follows. @throws IoError, DataError if there are fewer
+  void truncate_to(int64_t lines);
 
   /// The rows of all evaluations so far, read back from the file.
   std::vector<Json> evaluations();

@@ -60,6 +60,9 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   }
   if (outcome.diverged_at) row["diverged_at"] = *outcome.diverged_at;
   if (!outcome.message.empty()) row["message"] = outcome.message;
+  if (!outcome.last_checkpoint.empty()) row["last_checkpoint"] = outcome.last_checkpoint;
+  if (outcome.skipped_steps > 0) row["skipped_steps"] = outcome.skipped_steps;
+  if (outcome.roll_backs > 0) row["roll_backs"] = outcome.roll_backs;
   add_truth(row, config);
   row["steps"] = outcome.steps;
   row["params"] = cost.parameters.total;

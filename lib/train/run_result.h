@@ -13,11 +13,14 @@ namespace attnscale {
 
 /// What a finished run hands over to be written down.
 struct RunOutcome {
-  std::string status;                   ///< done, diverged, failed, oom
-  int64_t steps = 0;                    ///< updates done
-  std::vector<Json> evaluations;        ///< rows of the log, in order
-  std::optional<int64_t> diverged_at;   ///< the step whose numbers were not finite
-  std::string message;                  ///< of failed and oom
+  std::string status;                  ///< done, diverged, failed, oom
+  int64_t steps = 0;                   ///< updates done
+  std::vector<Json> evaluations;       ///< rows of the log, in order
+  std::optional<int64_t> diverged_at;  ///< the step whose numbers were not finite
+  std::string message;                 ///< of failed and oom; the cause of diverged
+  std::string last_checkpoint = {};    ///< of diverged: the last good one, below the run's folder; may be empty
+  int64_t skipped_steps = 0;           ///< that left the weights alone
+  int64_t roll_backs = 0;
   double seconds = 0;                   ///< of training, over all sessions
   std::string started, finished;        ///< UTC
   std::vector<std::string> notes = {};  ///< what happened to the run: a checkpoint that was passed over

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include <fmt/format.h>
+
 #include "core/hash.h"
 #include "tensor/precision.h"
 #include "train/clipping.h"
@@ -25,14 +27,16 @@ Tensor logits_of(Transformer& model, const Tensor& inputs, const std::string& dt
     const ForwardPrecision precision(dtype, inputs.device().type());
     logits = model.forward(inputs).flatten(0, 1);
   }
-  // Sums over a vocabulary lose too much in bfloat16.
-  return logits.scalar_type() == at::kBFloat16 ? logits.to(at::kFloat) : logits;
+  // Sums over a vocabulary lose too much in 16 bits.
+  const bool short_type = logits.scalar_type() == at::kBFloat16 || logits.scalar_type() == at::kHalf;
+  return short_type ? logits.to(at::kFloat) : logits;
 }
 
 Stepper::Stepper(Transformer& model, const TrainOptions& options)
     : model_(model),
       options_(resolved(options)),
       dropout_(model.options().dropout > 0 || model.options().embedding_dropout.value_or(0) > 0),
+      loss_scale_(options_),
       optimizer_(make_optimizer(placed_parameters(model, options_), options_)) {
   if (options_.ema_decay > 0) average_.emplace(model_, options_.ema_decay);
   model_.train();
@@ -44,7 +48,8 @@ Tensor Stepper::pass(const Questions& questions, const Tensor& count) {
   const auto objective = training_objective(logits, questions.targets.reshape({-1}), options_, count);
   const auto auxiliary = model_.take_auxiliary_loss();
   const auto share = [&] { return options_.accumulate == 1 ? auxiliary : auxiliary / options_.accumulate; };
-  (auxiliary.defined() ? objective.minimised + share() : objective.minimised).backward();
+  const auto minimised = auxiliary.defined() ? objective.minimised + share() : objective.minimised;
+  (loss_scale_.value() == 1 ? minimised : minimised * loss_scale_.value()).backward();
   return objective.loss;
 }
 
@@ -63,6 +68,29 @@ Tensor Stepper::accumulate_gradients(const Questions& questions) {
   return loss;
 }
 
+void Stepper::unscale_gradients() {
+  if (loss_scale_.value() == 1) return;
+  std::vector<Tensor> gradients;
+  for (const auto& slot : optimizer_->slots())
+    if (slot.parameter.grad().defined()) gradients.push_back(slot.parameter.grad());
+  if (!gradients.empty()) at::_foreach_mul_(gradients, 1 / loss_scale_.value());
+}
+
+/// The first that is to blame: the loss, or a gradient, in the model's order.
+std::string Stepper::cause_of(double loss) const {
+  if (!std::isfinite(loss)) {
+    for (const auto& item : model_.named_parameters())
+      if (!item.value().isfinite().all().item<bool>())
+        return fmt::format("the loss is not finite, and neither is {}", item.key());
+    return "the loss is not finite, with weights that are: a forward pass overflowed";
+  }
+  for (const auto& item : model_.named_parameters())
+    if (const auto& gradient = item.value().grad(); gradient.defined() && !gradient.isfinite().all().item<bool>())
+      return fmt::format("the gradient of {} is not finite{}", item.key(),
+                         options_.dtype == "float16" ? ", at loss scale 1 too" : "");
+  return "the norm of the gradients is not finite, though each number is";
+}
+
 StepResult Stepper::step(const Questions& questions, int64_t step) {
   // Masks are a function of seed and step alone, so that a resumed run needs no saved generator.
   if (dropout_)
@@ -71,15 +99,22 @@ StepResult Stepper::step(const Questions& questions, int64_t step) {
       stream_seed(static_cast<uint64_t>(options_.seed), "stochastic_depth", static_cast<uint64_t>(step)));
   const auto device = at::Device(options_.device);
   const auto loss = accumulate_gradients({questions.inputs.to(device), questions.targets.to(device)});
+  unscale_gradients();
 
   // Both numbers come to the host at once; this is the only place where a step waits for the device.
   const auto numbers = at::stack({loss, gradient_norm(optimizer_->slots())}).to(at::kCPU, at::kDouble);
   StepResult result;
   result.loss = numbers.const_data_ptr<double>()[0];
   result.gradient_norm = numbers.const_data_ptr<double>()[1];
-  result.learning_rate = learning_rate_at(step, options_);
+  result.learning_rate = rate_factor_ * learning_rate_at(step, options_);
+  result.loss_scale = loss_scale_.value();
   result.finite = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
-  if (result.finite) {
+  if (!result.finite && std::isfinite(result.loss) && loss_scale_.overflowed()) {
+    result.overflow = result.finite = true;
+  } else if (!result.finite) {
+    result.cause = cause_of(result.loss);
+  } else {
+    loss_scale_.succeeded();
     clip_gradients(optimizer_->slots(), result.gradient_norm, options_);
     optimizer_->step(result.learning_rate);
     if (average_) average_->update();

@@ -2,6 +2,7 @@
 
 #include "model/transformer.h"
 #include "train/average.h"
+#include "train/loss_scale.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
 
@@ -13,7 +14,10 @@ struct StepResult {
   double loss = 0;           ///< cross entropy, mean over the batch before the update, nats per token
   double gradient_norm = 0;  ///< before clipping
   double learning_rate = 0;
-  bool finite = true;  ///< false: loss or gradient is NaN or infinite, and the weights were left alone
+  double loss_scale = 1;   ///< of this step
+  bool overflow = false;   ///< the gradients overflowed float16: the weights were left alone, and the scale was halved
+  bool finite = true;      ///< false: loss or gradient is NaN or infinite, and the weights were left alone
+  std::string cause = {};  ///< of what is not finite: `the gradient of blocks.0.mixer.qkv.weight is not finite`
 };
 
 /// @param inputs  int64 [R, T], on the model's device @return [R * N, V]; float32, or float64 in float64
@@ -34,6 +38,10 @@ class Stepper {
   StepResult step(const Questions& questions, int64_t step);
 
   Optimizer& optimizer() { return *optimizer_; }
+  LossScale& loss_scale() { return loss_scale_; }
+
+  /// What the schedule's rates are multiplied by from here on.
+  void set_rate_factor(double factor) { rate_factor_ = factor; }
 
   /// Of the weights; nothing if `ema_decay` is 0.
   WeightAverage* average() { return average_ ? &*average_ : nullptr; }
@@ -41,10 +49,14 @@ class Stepper {
  private:
   Tensor accumulate_gradients(const Questions& questions);
   Tensor pass(const Questions& questions, const Tensor& count);
+  void unscale_gradients();
+  std::string cause_of(double loss) const;
 
   Transformer& model_;
   TrainOptions options_;
   bool dropout_;
+  double rate_factor_ = 1;
+  LossScale loss_scale_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<WeightAverage> average_;
 };

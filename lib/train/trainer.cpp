@@ -53,10 +53,14 @@ class Run {
   Json train() {
     const auto& options = config_.train;
     write_config();
+    if (options.on_divergence == "roll_back" && saved_step_ < 0) save();
     while (step_ < options.steps) {
-      if (!advance()) return finish("diverged");
+      const auto due = [&] { return step_ == options.steps || step_ % options.eval_every == 0; };
+      if (!advance() || (due() && !evaluate())) {
+        if (!roll_back()) return finish("diverged");
+        continue;
+      }
       const bool last = step_ == options.steps;
-      if ((last || step_ % options.eval_every == 0) && !evaluate()) return finish("diverged");
       if (last) break;
       if (control_.stop && control_.stop()) {
         if (saved_step_ != step_) save();
@@ -81,6 +85,22 @@ class Run {
     write_file_atomically(control_.folder / "config.json", file.dump(2) + "\n");
   }
 
+  bool scaled() const { return config_.train.dtype == "float16"; }
+
+  /// Takes over weights, moments and position, but nothing of the history.
+  void take_over(const Checkpoint& checkpoint) {
+    copy_tensors(checkpoint.model, tensors_of(model_));
+    const auto updates = checkpoint.state.value("updates", checkpoint.step);
+    stepper_.optimizer().restore(checkpoint.optimizer, updates);
+    if (stepper_.average()) stepper_.average()->restore(checkpoint.average, updates);
+    if (scaled()) {
+      const auto& scale = checkpoint.state.at("loss_scale");
+      stepper_.loss_scale().restore(scale.at("value").get<double>(), scale.at("steps_since_change").get<int64_t>());
+    }
+    skipped_steps_ = checkpoint.state.value("skipped_steps", int64_t{0});
+    step_ = saved_step_ = checkpoint.step;
+  }
+
   /// Goes back to the newest good checkpoint. @return the log's lines at that point
   int64_t restore() {
     const auto checkpoint = read_checkpoint(checkpoints(), count_lines(control_.folder / "log.jsonl"));
@@ -96,10 +116,9 @@ class Run {
       throw DataError(fmt::format("{}: is of another run ({}, not {}); nothing was loaded\n  {}", where,
                                   checkpoint->config_id, id_, fmt::join(differences, "\n  ")));
     }
-    copy_tensors(checkpoint->model, tensors_of(model_));
-    stepper_.optimizer().restore(checkpoint->optimizer, checkpoint->step);
-    if (stepper_.average()) stepper_.average()->restore(checkpoint->average, checkpoint->step);
-    step_ = saved_step_ = checkpoint->step;
+    take_over(*checkpoint);
+    skips_ = checkpoint->state.value("skips", int64_t{0});
+    set_roll_backs(checkpoint->state.value("roll_backs", int64_t{0}));
     earlier_seconds_ = checkpoint->state.at("seconds").get<double>();
     started_ = checkpoint->state.at("started").get<std::string>();
     notes_ = checkpoint->state.value("notes", notes_);
@@ -114,16 +133,46 @@ class Run {
     else fmt::print(stderr, "{}\n", text);
   }
 
-  /// One step. @return false if its numbers were not finite
+  void set_roll_backs(int64_t count) {
+    roll_backs_ = count;
+    stepper_.set_rate_factor(std::pow(config_.train.roll_back_factor, static_cast<double>(count)));
+  }
+
+  /// After a divergence, if that is wanted: back to the last checkpoint, at a lower rate. What follows is a function of
+  /// the checkpoint alone, so that a run that is interrupted before the next one does the same again.
+  /// @return false if the run has to end
+  bool roll_back() {
+    const auto& options = config_.train;
+    if (options.on_divergence != "roll_back" || roll_backs_ >= *options.most_recoveries) return false;
+    log_.sync();
+    const auto checkpoint = read_checkpoint(checkpoints(), log_.lines());
+    if (!checkpoint) return false;
+    take_over(*checkpoint);
+    log_.truncate_to(checkpoint->log_lines);
+    set_roll_backs(roll_backs_ + 1);
+    note(fmt::format("step {}: {}; going on from step {} with {:.3g} of the learning rate", *diverged_at_, cause_,
+                     step_, std::pow(options.roll_back_factor, static_cast<double>(roll_backs_))));
+    diverged_at_.reset();
+    return true;
+  }
+
+  /// One step. @return false if its numbers were not finite and that ends the run
   bool advance() {
     const auto batch = source_->batch(Split::train, stream_seed(seed(), "data"), step_, config_.train.batch_size,
                                       config_.data.context);
     const auto result = stepper_.step(questions_of(batch, config_.model), step_ + 1);
-    if (!result.finite) {
+    const bool skip = config_.train.on_divergence == "skip" && skips_ < config_.train.most_recoveries.value_or(0);
+    if (!result.finite && !skip) {
       diverged_at_ = step_ + 1;
+      cause_ = result.cause;
       return false;
     }
-    log_.add_step(++step_, result);
+    if (!result.finite) {
+      ++skips_;
+      note(fmt::format("step {}: {}; left out", step_ + 1, result.cause));
+    }
+    if (result.overflow || !result.finite) ++skipped_steps_;
+    log_.add_step(++step_, result, scaled());
     report(result.loss);
     return true;
   }
@@ -135,6 +184,7 @@ class Run {
     if (stepper_.average()) stepper_.average()->exchange();
     if (!std::isfinite(evaluation.loss)) {
       diverged_at_ = step_;
+      cause_ = "the validation loss is not finite";
       return false;
     }
     const int64_t tokens = step_ * config_.train.batch_size * config_.data.context;
@@ -156,8 +206,15 @@ class Run {
                                 {"config", config_.to_json()},
                                 {"seconds", earlier_seconds_ + seconds_since(begin_)},
                                 {"started", started_},
-                                {"notes", notes_}}},
-                     saved_step_);
+                                {"notes", notes_},
+                                {"updates", stepper_.optimizer().steps_taken()},
+                                {"skipped_steps", skipped_steps_},
+                                {"skips", skips_},
+                                {"roll_backs", roll_backs_},
+                                {"loss_scale",
+                                 {{"value", stepper_.loss_scale().value()},
+                                  {"steps_since_change", stepper_.loss_scale().steps_since_change()}}}}},
+                     saved_step_ < 0 ? std::nullopt : std::optional(saved_step_));
     saved_step_ = step_;
   }
 
@@ -174,22 +231,29 @@ class Run {
 
   Json finish(const std::string& status) {
     log_.sync();
-    return result_row(config_, cost_,
-                      {.status = status,
-                       .steps = step_,
-                       .evaluations = log_.evaluations(),
-                       .diverged_at = diverged_at_,
-                       .message = "",
-                       .seconds = earlier_seconds_ + seconds_since(begin_),
-                       .started = started_,
-                       .finished = utc_now(),
-                       .notes = notes_});
+    return result_row(
+        config_, cost_,
+        {.status = status,
+         .steps = step_,
+         .evaluations = log_.evaluations(),
+         .diverged_at = diverged_at_,
+         .message = status == "diverged" ? cause_ : "",
+         .last_checkpoint =
+             status == "diverged" && saved_step_ >= 0 ? fmt::format("checkpoint/step-{}", saved_step_) : "",
+         .skipped_steps = skipped_steps_,
+         .roll_backs = roll_backs_,
+         .seconds = earlier_seconds_ + seconds_since(begin_),
+         .started = started_,
+         .finished = utc_now(),
+         .notes = notes_});
   }
 
   const RunConfig& config_;
   const RunControl& control_;
   // Before the log: restoring, which opens it at the right line, sets them.
   int64_t step_ = 0, saved_step_ = -1, steps_here_ = 0;
+  int64_t skipped_steps_ = 0, skips_ = 0, roll_backs_ = 0;
+  std::string cause_;
   double earlier_seconds_ = 0;
   std::string started_ = utc_now();
   std::vector<std::string> notes_;

@@ -30,8 +30,9 @@ struct RunControl {
 /// file is the same bits every time), `checkpoint/`, and last, atomically, `result.json`.
 ///
 /// A bad newest checkpoint makes the run go on from the one before, with a note that ends in `provenance.notes` too.
-/// @return the row of results.jsonl. Its `status` is `done`, or `diverged` with `diverged_at` when
-///         the loss or a gradient was not finite. `interrupted` (nothing in result.json) after a stop.
+/// @return the row of results.jsonl. Its `status` is `done`, or `diverged` with `diverged_at`, the cause as
+///         `message`, and `last_checkpoint`, when the loss or a gradient was not finite and `on_divergence` knew no
+///         more. `interrupted` (nothing in result.json) after a stop.
 /// @throws DataError (checkpoint of another model, no checkpoint that can be used, damaged result.json), IoError
 Json train_run(const RunConfig& config, const RunControl& control);
 

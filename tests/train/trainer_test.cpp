@@ -100,7 +100,7 @@ TEST_CASE("trainer: running out of memory is a status, and the next call tries a
 }
 
 TEST_CASE("trainer: a run stopped at steps 7 and 19 ends with the bits of an undisturbed one") {
-  for (const auto* dtype : {"float32", "bfloat16", "float64"}) {
+  for (const auto* dtype : {"float32", "bfloat16", "float16", "float64"}) {
     INFO(dtype);
     const ScratchFolder scratch;
     const auto config = small_run({{"train.dtype", dtype}});

@@ -22,8 +22,8 @@ struct InspectArguments {
 constexpr const char* columns_help =
     R"(Columns, each a mean over queries and windows, of absolute weights brought to a sum of 1 per query:
   entropy    nats; 0: one key, log t: all t keys alike
-  of limit   entropy as a share of log t
-  distance   mean number of positions back to the keys
+  of limit   entropy as a share of log t, t the keys that a query sees
+  distance   mean number of positions to the keys
   to itself, to first
              share of weight on the query's own position, and on the window's first
   negative   share of weight with a negative sign
@@ -40,7 +40,7 @@ std::vector<LayerMaps> maps_of(TrainedModel& trained, const InspectArguments& ar
   const auto& config = trained.config;
   const int64_t length = std::min(arguments.length, config.data.context);
   const auto batch = trained.source->batch(Split::validation, 0, 0, arguments.windows, config.data.context);
-  const auto tokens = questions_of(batch, config.model).inputs.narrow(1, 0, length);  // [R, T]
+  const auto tokens = questions_of(batch, config.model, 0).inputs.narrow(1, 0, length);  // [R, T]
   std::vector<LayerMaps> layers(static_cast<size_t>(config.model.depth));
   torch::manual_seed(0);  // of the probes
   for (int64_t row = 0; row < arguments.windows; ++row) {
@@ -55,9 +55,9 @@ std::vector<LayerMaps> maps_of(TrainedModel& trained, const InspectArguments& ar
 }
 
 /// Means over windows, by head.
-Json statistics_of(const LayerMaps& layer) {
+Json statistics_of(const LayerMaps& layer, bool causal) {
   std::vector<AttentionStatistics> all;
-  for (const auto& map : layer.maps.unbind(0)) all.push_back(attention_statistics(map));
+  for (const auto& map : layer.maps.unbind(0)) all.push_back(attention_statistics(map, causal));
   const auto mean = [&](std::vector<double> AttentionStatistics::*member) {
     std::vector<double> sums((all.front().*member).size(), 0.0);
     for (const auto& one : all)
@@ -101,7 +101,7 @@ ExitCode inspect(const InspectArguments& arguments) {
   for (size_t i = 0; i < layers.size(); ++i) {
     const bool owning = variant_named(layers[i].variant).traits.contains(Trait::owns_projections);
     Json layer = {{"layer", i}, {"variant", layers[i].variant}, {"kind", owning ? "influence" : "weights"}};
-    layer.update(statistics_of(layers[i]));
+    layer.update(statistics_of(layers[i], *trained.config.model.causal));
     document["layers"].push_back(std::move(layer));
     maps[fmt::format("layer.{}", i)] = layers[i].maps;
   }

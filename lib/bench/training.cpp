@@ -21,7 +21,8 @@ Timing time_training_steps(const RunConfig& config, int threads, int warmup, int
   return measure(
       [&] {
         const Batch batch = source->batch(Split::train, seed, step, config.train.batch_size, config.data.context);
-        stepper.step(questions_of(batch, config.model), ++step);
+        ++step;
+        stepper.step(training_questions(batch, config.model, seed, step), step);
       },
       warmup, repetitions);
 }

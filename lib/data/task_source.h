@@ -46,6 +46,9 @@ class TaskWindow {
 /// Streams are seeded as in GeneratedSource: training windows by (seed, index), validation by index alone.
 class TaskSource : public Source {
  public:
+  /// Hiding an input would hide what an answer follows from.
+  static std::vector<std::string> heads() { return {"next_token"}; }
+
   Batch batch(Split split, uint64_t seed, int64_t index, int64_t rows, int64_t context) const final;
 
   /// Zero at every target: what is asked for is determined, what is not does not count.
@@ -59,6 +62,9 @@ class TaskSource : public Source {
   /// Answers that are equally likely before anything is read.
   virtual int64_t num_answers() const = 0;
 };
+
+/// Heads of a task whose one question is its window's last token.
+inline std::vector<std::string> heads_of_one_answer() { return {"next_token", "classify"}; }
 
 /// `count` different numbers below `limit`, in random order (Fisher and Yates; O(count) expected).
 std::vector<int64_t> draw_distinct(Random& random, int64_t count, int64_t limit);

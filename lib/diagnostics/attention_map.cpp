@@ -71,15 +71,16 @@ Tensor implied_attention(Attention& attention, const Inputs& inputs, int64_t pro
   return at::stack(maps).detach();
 }
 
-AttentionStatistics attention_statistics(const Tensor& map) {
+AttentionStatistics attention_statistics(const Tensor& map, bool causal) {
   const auto exact = map.to(at::kCPU, at::kDouble);
   const int64_t length = exact.size(1);
   const auto positions = at::arange(length, exact.options());
+  const auto visible = causal ? positions + 1 : at::full_like(positions, length);
   AttentionStatistics statistics;
   for (const auto& head : exact.unbind(0)) {
     const auto weight = head.abs();
     const auto total = weight.sum(1, /*keepdim=*/true);
-    const auto counts = (total.squeeze(1) > 0).logical_and(positions > 0);
+    const auto counts = (total.squeeze(1) > 0).logical_and(visible > 1);
     const auto share = weight / total.clamp_min(1e-300);  // [T, T]
     const auto mean = [&](const Tensor& by_row) {
       const auto kept = by_row.masked_select(counts);
@@ -87,8 +88,8 @@ AttentionStatistics attention_statistics(const Tensor& map) {
     };
     const auto entropy = -(share * share.clamp_min(1e-300).log()).sum(1);
     statistics.entropy.push_back(mean(entropy));
-    statistics.share_of_limit.push_back(mean(entropy / (positions + 1).log().clamp_min(1e-300)));
-    statistics.distance.push_back(mean((share * (positions.unsqueeze(1) - positions)).sum(1)));
+    statistics.share_of_limit.push_back(mean(entropy / visible.log().clamp_min(1e-300)));
+    statistics.distance.push_back(mean((share * (positions.unsqueeze(1) - positions).abs()).sum(1)));
     statistics.to_itself.push_back(mean(share.diagonal()));
     statistics.to_first.push_back(mean(share.select(1, 0)));
     statistics.negative.push_back(mean((share * (head < 0)).sum(1)));

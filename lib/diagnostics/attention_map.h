@@ -23,11 +23,12 @@ namespace attnscale {
 /// Cost: H probes backward passes over T copies of the sequence.
 Tensor implied_attention(Attention& attention, const Inputs& inputs, int64_t probes = 1);
 
-/// What a map says, one number per head, means over the positions t >= 1 (the first has no choice).
+/// What a map says, one number per head, means over the positions; of a causal map over t >= 1 (the first has no
+/// choice).
 struct AttentionStatistics {
   std::vector<double> entropy;         ///< of the weights' absolute values as a distribution, nats
-  std::vector<double> share_of_limit;  ///< that entropy over ln(t + 1), the entropy of uniform attention: 0 to 1
-  std::vector<double> distance;        ///< mean of t - s under the same distribution, positions
+  std::vector<double> share_of_limit;  ///< that entropy over that of uniform attention, ln(t + 1), not causal ln T
+  std::vector<double> distance;        ///< mean of |t - s| under the same distribution, positions
   std::vector<double> to_itself;       ///< weight of s = t in it
   std::vector<double> to_first;        ///< weight of s = 0 in it
   std::vector<double> negative;        ///< share of the absolute weight that is negative
@@ -35,6 +36,6 @@ struct AttentionStatistics {
 };
 
 /// @param map  [H, T, T]; rows without weight are left out
-AttentionStatistics attention_statistics(const Tensor& map);
+AttentionStatistics attention_statistics(const Tensor& map, bool causal = true);
 
 }  // namespace attnscale

@@ -153,7 +153,7 @@ Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_
           .head_dim = head_dim,
           .value_dim = head_dim,
           .context = context,
-          .causal = true,
+          .causal = options.causal.value(),
           .layer = layer,
           .depth = options.depth,
           .model_dim = options.model_dim};

@@ -31,7 +31,7 @@ const AttentionChoice& at_layer(const AttentionChoice& attention, int64_t layer)
 /// The name that reports use: the variant's, or `sliding_window*3+softmax` for a hybrid.
 std::string label_of(const AttentionChoice& attention);
 
-/// The place of layer `layer`'s attention in a causal model. @param options  resolved, num_heads divides model_dim
+/// The place of layer `layer`'s attention. @param options  resolved, num_heads divides model_dim
 Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer);
 
 /// How many numbers of each of a head's parts rotary positions turn. @param parts  VariantInfo::rotary_parts

@@ -93,7 +93,8 @@ LayerSizes head_sizes(const ModelOptions& options) {
 
 struct Totals {
   ParameterLedger parameters;
-  double linear_flops = 0;  ///< one position forward, all layers and the head
+  double linear_flops = 0;  ///< one position forward, all layers
+  double head_flops = 0;    ///< one output forward
   Cost attention;           ///< one batch forward, all layers
   int64_t activations = 0, masks = 0;
   std::optional<int64_t> state_bytes = 0;  ///< all layers, or none as soon as one of them keeps no state
@@ -123,12 +124,12 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
   }
   const auto between = head_sizes(options);
   blocks += between.matrices + between.vectors;
-  totals.linear_flops += 2.0 * static_cast<double>(between.matrices);
   totals.activations += between.activations;
   // A factorised embedding is a matrix product on the way in, and one more on the way out.
   const bool factorised = E != M;
   const int64_t head = V * E + (factorised ? E * M : 0), embedding = head;
-  totals.linear_flops += 2.0 * static_cast<double>(head + (factorised ? E * M : 0));
+  totals.linear_flops += 2.0 * static_cast<double>(factorised ? E * M : 0);
+  totals.head_flops = 2.0 * static_cast<double>(head + between.matrices);
 
   const int64_t final_norm = *options.final_norm ? norm_size(options.norm, M, options.bias) : 0;
   const int64_t positions = options.position == "learned"    ? context * M
@@ -165,29 +166,35 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   cost.flops_per_token.six_n = 6.0 * static_cast<double>(totals.parameters.non_embedding);
   cost.flops_per_token.six_n_with_head = 6.0 * static_cast<double>(totals.parameters.without_input_embedding);
   const double tokens = static_cast<double>(positions);
-  cost.flops_per_token.algorithmic = 3 * (totals.linear_flops + totals.attention.algorithmic_flops / tokens);
-  cost.flops_per_token.executed = 3 * (totals.linear_flops + totals.attention.executed_flops / tokens);
+  const auto outputs = num_outputs(options, context);
+  const double products =
+      totals.linear_flops + totals.head_flops * static_cast<double>(outputs) / static_cast<double>(context);
+  cost.flops_per_token.algorithmic = 3 * (products + totals.attention.algorithmic_flops / tokens);
+  cost.flops_per_token.executed = 3 * (products + totals.attention.executed_flops / tokens);
 
   // Weights, gradients and two moments are 16 bytes a parameter. The most is held at the start of the backward pass:
   // all activations (the embedding's and the final norm's output beside the layers'), logits, log-probabilities and the
   // gradients of both.
   const int64_t embedding_norm = options.embedding_norm ? norm_kept(options.norm) * M : 0;
-  const int64_t numbers = totals.activations + 2 * M + embedding_norm + 4 * V;
+  const int64_t numbers = totals.activations + 2 * M + embedding_norm;
   const int64_t masks = totals.masks + (*options.embedding_dropout > 0 ? M : 0);
   cost.training_bytes =
       16 * totals.parameters.total + positions * (4 * numbers + masks) + totals.attention.activation_bytes;
+  cost.training_bytes += 4 * batch * outputs * 4 * V;
   if (has_logit_bias(options)) {
     // The masked bias of each layer, and for one that is trained the weights, which the fused kernel would not keep.
     const int64_t squares = options.position == "relative" ? batch + 1 : 1;
     cost.training_bytes += float_bytes * options.depth * options.num_heads * context * context * squares;
   }
-  cost.state_bytes = totals.state_bytes;
+  if (*options.causal) cost.state_bytes = totals.state_bytes;
   return cost;
 }
 
 double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
   const auto totals = totals_of(options, attention, context, batch);
-  return totals.linear_flops * static_cast<double>(batch * context) + totals.attention.executed_flops;
+  return totals.linear_flops * static_cast<double>(batch * context) +
+         totals.head_flops * static_cast<double>(batch * num_outputs(options, context)) +
+         totals.attention.executed_flops;
 }
 
 }  // namespace attnscale

@@ -38,11 +38,25 @@ std::vector<Problem> idle_options(const ModelOptions& options) {
          fmt::format("\"{}\" with a rotary_factor of {} would change nothing; give a scaling and a factor "
                      "above 1, or neither",
                      options.rotary_scaling, options.rotary_factor)});
-  if (options.position == "relative" && options.relative_distance <= options.relative_buckets / 2)
-    problems.push_back(
-        {"model.relative_distance",
-         fmt::format("{} is within the single distances, {} of relative_buckets {}; take a larger one",
-                     options.relative_distance, options.relative_buckets / 2, options.relative_buckets)});
+  if (options.head == "next_token" && !*options.causal)
+    problems.push_back({"model.causal",
+                        "false would show each position the token that it is asked for; leave it out, or take "
+                        "model.head \"masked_token\" or \"classify\""});
+  if (options.head == "classify" && options.pooling == "first" && *options.causal)
+    problems.push_back({"model.pooling",
+                        "the first position of a causal model has seen one token; take \"last\" or \"mean\", or leave "
+                        "model.causal out"});
+  if (options.position == "relative" && !*options.causal &&
+      (options.relative_buckets < 4 || options.relative_buckets % 2 != 0))
+    problems.push_back({"model.relative_buckets",
+                        fmt::format("received {}; without model.causal half of them are for what lies ahead: take an "
+                                    "even number, at least 4",
+                                    options.relative_buckets)});
+  const int64_t single = options.relative_buckets / (*options.causal ? 2 : 4);
+  if (options.position == "relative" && options.relative_distance <= single)
+    problems.push_back({"model.relative_distance",
+                        fmt::format("{} is within the single distances, {} of relative_buckets {}; take a larger one",
+                                    options.relative_distance, single, options.relative_buckets)});
   return problems;
 }
 

@@ -20,13 +20,27 @@ const Fields& ModelOptions::fields() {
       field(&ModelOptions::num_kv_heads, "num_kv_heads",
             "key-value heads, a divisor of num_heads (1: multi-query); left out: num_heads")
           .between(1, 1024),
-      field(&ModelOptions::vocab_size, "vocab_size", "tokens the model knows; left out: the source's vocabulary")
+      field(&ModelOptions::vocab_size, "vocab_size",
+            "tokens the model knows; left out: the source's vocabulary, with head masked_token and the mask")
           .between(2, 16777216),
       field(&ModelOptions::head, "head",
-            "what the model is asked for: the token after each position, or every input again from the state at the "
-            "last position, by two layers of width model_dim and sinusoids (Poli et al. 2024); the source says which "
-            "it serves")
-          .one_of({"next_token", "reconstruct"}),
+            "what the model is asked for: the token after each position; every input again from the state at the last "
+            "position, by two layers of width model_dim and sinusoids (Poli et al. 2024); some inputs that were hidden "
+            "(Devlin et al. 2018), of which no source knows the Bayes loss; or one answer about the window. The source "
+            "says which it serves")
+          .one_of({"next_token", "reconstruct", "masked_token", "classify"}),
+      field(&ModelOptions::mask_probability, "mask_probability",
+            "share of each window's inputs that is asked for, at least one: 8 in 10 hidden by the mask, 1 replaced by "
+            "a random token, 1 as it is (Devlin et al. 2018)")
+          .between(0, 1)
+          .above(0)
+          .only_with<ModelOptions>("head masked_token", [](const ModelOptions& o) { return o.head == "masked_token"; }),
+      field(&ModelOptions::pooling, "pooling", "of the positions whose state answers for the window")
+          .one_of({"mean", "first", "last"})
+          .only_with<ModelOptions>("head classify", [](const ModelOptions& o) { return o.head == "classify"; }),
+      field(&ModelOptions::causal, "causal",
+            "whether a position sees none after it; left out: true for heads next_token and reconstruct, false for "
+            "masked_token and classify"),
       field(&ModelOptions::ffn_dim, "ffn_dim",
             "width inside the feed-forward network; left out: 4 model_dim, for gated ones 8/3 model_dim rounded up to "
             "a multiple of 8")
@@ -175,8 +189,9 @@ bool is_gated(const std::string& feed_forward) {
 
 ModelOptions resolved(ModelOptions options, int64_t source_vocab, std::optional<int64_t> context) {
   if (!options.num_kv_heads) options.num_kv_heads = options.num_heads;
-  if (!options.vocab_size) options.vocab_size = source_vocab;
+  if (!options.vocab_size) options.vocab_size = source_vocab + (options.head == "masked_token" ? 1 : 0);
   if (!options.ffn_dim && options.ffn_multiple) options.ffn_dim = multiple_of(options);
+  if (!options.causal) options.causal = options.head == "next_token" || options.head == "reconstruct";
   if (!options.ffn_dim) {
     // Gated networks have three matrices where others have two: 8/3 keeps the count (Shazeer 2020, arXiv:2002.05202,
     // section 3).
@@ -199,6 +214,8 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab, std::optional<
   if (context && is_yarn(options)) options.rotary_trained_context = trained_context(options, *context);
   return options;
 }
+
+int64_t num_outputs(const ModelOptions& options, int64_t context) { return options.head == "classify" ? 1 : context; }
 
 double width_multiple(const ModelOptions& options) {
   if (!options.mup_base_dim) return 1;

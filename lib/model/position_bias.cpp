@@ -28,14 +28,15 @@ int64_t relative_bucket(int64_t back, int64_t buckets, int64_t distance) {
   return std::min(buckets - 1, single + static_cast<int64_t>(ratio * static_cast<double>(buckets - single)));
 }
 
-PositionBias::PositionBias(const ModelOptions& options, int64_t context) {
+PositionBias::PositionBias(const ModelOptions& options, int64_t context) : causal_(options.causal.value()) {
   if (options.position == "alibi") {
     slopes_ = torch::tensor(alibi_slopes(options.num_heads), torch::kFloat64);
     return;
   }
+  const int64_t count = causal_ ? options.relative_buckets : options.relative_buckets / 2;
   std::vector<int64_t> buckets;
-  for (int64_t back = 0; back < context; ++back)
-    buckets.push_back(relative_bucket(back, options.relative_buckets, options.relative_distance));
+  for (int64_t distance = 0; distance < context; ++distance)
+    buckets.push_back(relative_bucket(distance, count, options.relative_distance));
   buckets_ = torch::tensor(buckets, torch::kInt64);
   weight_ = register_parameter("weight", torch::empty({options.relative_buckets, options.num_heads}));
 }
@@ -43,10 +44,12 @@ PositionBias::PositionBias(const ModelOptions& options, int64_t context) {
 Tensor PositionBias::forward(int64_t queries, int64_t keys, const Tensor& like) const {
   const auto type = like.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
   const auto positions = torch::arange(keys, torch::dtype(torch::kInt64).device(like.device()));
-  const auto back = (positions.narrow(0, keys - queries, queries).unsqueeze(1) - positions).clamp_min(0);  // [T, S]
-  if (slopes_.defined()) return (-slopes_.to(like.device()).view({-1, 1, 1}) * back).to(type).unsqueeze(0);
-  const auto bucket = buckets_.to(like.device()).index_select(0, back.flatten());
-  const auto rows = at::embedding(weight_, bucket.view({queries, keys}));  // [T, S, H]
+  const auto back = positions.narrow(0, keys - queries, queries).unsqueeze(1) - positions;  // [T, S]
+  const auto distance = causal_ ? back.clamp_min(0) : back.abs();
+  if (slopes_.defined()) return (-slopes_.to(like.device()).view({-1, 1, 1}) * distance).to(type).unsqueeze(0);
+  auto bucket = buckets_.to(like.device()).index_select(0, distance.flatten()).view({queries, keys});
+  if (!causal_) bucket = bucket + back.lt(0) * (weight_.size(0) / 2);
+  const auto rows = at::embedding(weight_, bucket);  // [T, S, H]
   return rows.permute({2, 0, 1}).unsqueeze(0).to(type);
 }
 

@@ -20,17 +20,20 @@ std::vector<double> alibi_slopes(int64_t num_heads);
 int64_t relative_bucket(int64_t back, int64_t buckets, int64_t distance);
 
 /// Positions as a bias on each head's logits.
-///   alibi:     -m_h (t - s)
-///   relative:  weight[bucket(t - s), h], the same for all layers; holds `weight` [relative_buckets, H]
+///   alibi:     -m_h |t - s|
+///   relative:  weight[bucket(t - s), h], the same for all layers; holds `weight` [relative_buckets, H]. Without
+///              `causal` the first half of the buckets is for what lies behind, the second for what lies ahead (its
+///              first, of distance 0, is without use, as in T5).
 class PositionBias : public torch::nn::Module {
  public:
   PositionBias(const ModelOptions& options, int64_t context);
 
-  /// @return [1, H, T, S], the newest query at the newest key; float64 for float64 `like`, otherwise float32. What
-  ///   lies ahead of a query has the bias of its own position.
+  /// @return [1, H, T, S], the newest query at the newest key; float64 for float64 `like`, otherwise float32. In a
+  ///   causal model what lies ahead of a query has the bias of its own position.
   Tensor forward(int64_t queries, int64_t keys, const Tensor& like) const;
 
  private:
+  bool causal_;
   Tensor slopes_, buckets_;  // alibi: float64 [H]; relative: int64 [context], of each distance
   Tensor weight_;
 };

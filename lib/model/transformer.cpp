@@ -34,6 +34,12 @@ struct Transformer::Parts {
   Tensor bias(int64_t offset, int64_t count) const {
     return position_bias ? position_bias->forward(count, offset + count, embedding->token()) : Tensor();
   }
+  /// Of the final norm's output, what the head reads. @param x  [B, T, M]
+  Tensor pooled(const Tensor& x) const {
+    if (options.head != "classify") return x;
+    if (options.pooling == "mean") return x.mean(1, /*keepdim=*/true);
+    return x.narrow(1, options.pooling == "first" ? 0 : x.size(1) - 1, 1);  // [B, 1, M]
+  }
   Tensor logits(const Tensor& tokens, int64_t offset, std::vector<State>* states, bool training);
 };
 
@@ -100,7 +106,7 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
     x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr, on_logits);
   if (reconstruction) x = reconstruction->forward(x);
   if (final_norm) x = final_norm->forward(x);
-  x = scaled(x, 1 / width_multiple(options));
+  x = scaled(pooled(x), 1 / width_multiple(options));
   if (head_down) x = head_down->forward(x);               // [B, T, E]
   return head ? head->forward(x) : embedding->logits(x);  // [B, T, V]
 }

@@ -18,7 +18,8 @@ struct ModelState {
   int64_t bytes() const;
 };
 
-/// Causal transformer; with the options' defaults, GPT-2 (Radford et al. 2019, section 2.3).
+/// Transformer of one stack of blocks, causal or not; with the options' defaults, GPT-2 (Radford et al. 2019, section
+/// 2.3), with head masked_token and norms after the sublayers BERT (Devlin et al. 2018, section 3).
 ///
 /// Parameter names, which checkpoints rely on (M model width, V vocabulary; `bias` beside `weight` where biases are
 /// on):
@@ -40,7 +41,8 @@ class Transformer : public torch::nn::Module {
   ~Transformer() override;
 
   /// @param tokens  int64 [B, T], T <= context
-  /// @return        logits [B, T, V]: of the token after each position; head reconstruct: of the token at it
+  /// @return        logits [B, T, V]: of the token after each position; heads reconstruct and masked_token: of the
+  ///                token at it; classify: [B, 1, V], of the window's answer
   /// @throws ShapeError if there are more positions than the context
   Tensor forward(const Tensor& tokens);
 

@@ -61,11 +61,11 @@ Coordinates coordinates_of(const RunConfig& config, int64_t steps) {
   Transformer model(config.model, config.attention, context, stream_seed(seed, "init"));
   Stepper stepper(model, config.train);
   const auto fixed = source->batch(Split::validation, 0, 0, rows, context);
-  const auto tokens = questions_of(fixed, config.model).inputs.to(at::Device(config.train.device));
+  const auto tokens = questions_of(fixed, config.model, 0).inputs.to(at::Device(config.train.device));
   const auto before = snapshot_of(model, tokens);
   for (int64_t step = 1; step <= steps; ++step) {
     const auto batch = source->batch(Split::train, stream_seed(seed, "data"), step - 1, rows, context);
-    if (!stepper.step(questions_of(batch, config.model), step).finite)
+    if (!stepper.step(training_questions(batch, config.model, seed, step), step).finite)
       throw NumericsError(fmt::format("model_dim {}: step {} is not finite; take a smaller train.learning_rate",
                                       config.model.model_dim, step));
   }

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "core/hash.h"
 #include "train/stepper.h"
 
 namespace attnscale {
@@ -59,12 +60,13 @@ ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t toke
   double sum = 0;
   for (int64_t index = 0; index * rows < windows; ++index) {
     batches_.push_back(source.batch(Split::validation, validation_seed, index, rows, context));
-    auto scores = source.bayes_log_probabilities(batches_.back());
+    auto scores =
+        bayes_predictor_answers(model.head) ? source.bayes_log_probabilities(batches_.back()) : std::vector<double>();
     sum = std::accumulate(scores.begin(), scores.end(), sum);
     if (!scores.empty()) scores_.push_back(std::move(scores));
   }
   for (const auto& batch : batches_) {
-    questions_.push_back(questions_of(batch, model));
+    questions_.push_back(questions_of(batch, model, stream_seed(validation_seed, "mask", questions_.size())));
     num_asked_ += questions_.back().targets.ne(not_asked).sum().item<int64_t>();
   }
   if (scores_.size() == batches_.size())
@@ -107,6 +109,7 @@ Evaluation ValidationSet::evaluate(Transformer& model, const std::string& dtype)
   Evaluation evaluation{
       .bayes_loss = bayes_loss_, .bayes_loss_error = bayes_loss_error_, .positions = bins_by_position()};
   const int64_t context = batches_.front().context, width = evaluation.positions.front().last;
+  const int64_t outputs = questions_.front().targets.size(1);
   for (size_t i = 0; i < batches_.size(); ++i) {
     const auto& batch = batches_[i];
     const auto logits = logits_of(model, questions_[i].inputs.to(device), dtype);
@@ -115,9 +118,11 @@ Evaluation ValidationSet::evaluate(Transformer& model, const std::string& dtype)
     const auto losses =
         at::cross_entropy_loss(logits, targets, {}, at::Reduction::None, not_asked).to(at::kCPU, at::kDouble);
     const auto hits = logits.argmax(-1).eq(targets).to(at::kCPU);
-    for (int64_t at = 0; at < losses.numel(); ++at) {
-      if (asked.const_data_ptr<int64_t>()[at] == not_asked) continue;
-      const double loss = losses.const_data_ptr<double>()[at], hit = hits.const_data_ptr<bool>()[at];
+    for (int64_t output = 0; output < losses.numel(); ++output) {
+      if (asked.const_data_ptr<int64_t>()[output] == not_asked) continue;
+      const double loss = losses.const_data_ptr<double>()[output], hit = hits.const_data_ptr<bool>()[output];
+      // What the batch says of its targets: a window's outputs are the last of its T.
+      const int64_t at = output / outputs * context + context - outputs + output % outputs;
       const double bayes_loss = scores_.empty() ? 0 : -scores_[i][at];
       const auto add_to = [&](Bin& bin) {
         bin.count += 1, bin.loss += loss, bin.accuracy += hit, bin.bayes_loss += bayes_loss;
@@ -170,6 +175,8 @@ std::shared_ptr<const ValidationSet> validation_set(const RunConfig& config) {
                                   {"fingerprint", source->fingerprint()},
                                   {"context", config.data.context},
                                   {"head", config.model.head},
+                                  {"mask_probability", config.model.mask_probability},
+                                  {"vocab_size", *config.model.vocab_size},
                                   {"tokens", config.train.eval_tokens}});
   const std::lock_guard guard(mutex);
   if (key != latest_key) {

@@ -129,10 +129,12 @@ std::string gigabytes(double bytes) { return fmt::format("{:.1f} GB", bytes / 1e
 
 /// Sizes that need the vocabulary, so the source is open by now.
 void check_sizes(const RunConfig& config, int64_t source_vocab, std::vector<Problem>& problems) {
-  if (*config.model.vocab_size < source_vocab) {
+  const bool masks = config.model.head == "masked_token";
+  if (const int64_t least = source_vocab + (masks ? 1 : 0); *config.model.vocab_size < least) {
     problems.push_back(
-        {"model.vocab_size", fmt::format("{} is less than the {} tokens of {}; leave it out or take at least {}",
-                                         *config.model.vocab_size, source_vocab, config.data.source, source_vocab)});
+        {"model.vocab_size",
+         fmt::format("{} is less than the {} tokens of {}{}; leave it out or take at least {}",
+                     *config.model.vocab_size, source_vocab, config.data.source, masks ? " and the mask" : "", least)});
     return;
   }
   const auto cost = cost_of(config);

@@ -6,6 +6,7 @@
 
 #include "model/attention_choice.h"
 #include "train/provenance.h"
+#include "train/questions.h"
 #include "train/run_flags.h"
 
 namespace attnscale {
@@ -28,6 +29,7 @@ void add_losses(Json& row, const std::vector<Json>& evaluations) {
 }
 
 void add_truth(Json& row, const RunConfig& config) {
+  if (!bayes_predictor_answers(config.model.head)) return;
   const auto truth = config.open_source()->truth(config.data.context);
   if (!truth) return;
   row["truth"] = {{"entropy_rate", truth->entropy_rate},

@@ -160,7 +160,7 @@ class Run {
   bool advance() {
     const auto batch = source_->batch(Split::train, stream_seed(seed(), "data"), step_, config_.train.batch_size,
                                       config_.data.context);
-    const auto result = stepper_.step(questions_of(batch, config_.model), step_ + 1);
+    const auto result = stepper_.step(training_questions(batch, config_.model, seed(), step_ + 1), step_ + 1);
     const bool skip = config_.train.on_divergence == "skip" && skips_ < config_.train.most_recoveries.value_or(0);
     if (!result.finite && !skip) {
       diverged_at_ = step_ + 1;

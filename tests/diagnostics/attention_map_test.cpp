@@ -85,3 +85,11 @@ TEST_CASE("attention statistics: uniform and diagonal maps have known numbers") 
   CHECK(statistics.negative[1] == 0);
   CHECK(statistics.negative[2] == 1);
 }
+
+TEST_CASE("attention map: without causality every row counts, and distances go both ways") {
+  const auto uniform = at::full({1, 4, 4}, 0.25, torch::kFloat64);
+  const auto statistics = attention_statistics(uniform, /*causal=*/false);
+  CHECK(std::abs(statistics.share_of_limit[0] - 1) < 1e-12);
+  CHECK(std::abs(statistics.entropy[0] - std::log(4.0)) < 1e-12);
+  CHECK(std::abs(statistics.distance[0] - (6 + 4 + 4 + 6) / 16.0) < 1e-12);  // 0 + 1 + 2 + 3, 1 + 0 + 1 + 2, ..
+}

@@ -14,7 +14,8 @@ using namespace attnscale;
 
 namespace {
 
-/// Registered variants that can stand in a causal model, with every option of the model that changes a count.
+/// Registered variants, in every model that they can stand in of some with every option of the model that changes a
+/// count.
 std::vector<std::pair<ModelOptions, AttentionChoice>> combinations() {
   std::vector<std::pair<ModelOptions, AttentionChoice>> list;
   std::vector<ModelOptions> options = {
@@ -23,6 +24,7 @@ std::vector<std::pair<ModelOptions, AttentionChoice>> combinations() {
           {.position = "rotary", .norm = "rms_norm", .feed_forward = "swiglu", .bias = false, .tie_embeddings = false}),
       small_options({.num_kv_heads = 1, .position = "sinusoidal", .bias = false}),
       small_options({.position = "none", .norm = "rms_norm", .dropout = 0.1}),
+      small_options({.vocab_size = 11, .head = "masked_token", .position = "none"}),
   };
   for (const auto& variant : all_variants())
     for (const auto& model : options) {
@@ -139,7 +141,8 @@ TEST_CASE("cost: estimated training memory is within a quarter of the allocator'
         resolved({.depth = 2, .model_dim = 128, .dropout = 0.1}, 65),
         resolved({.depth = 4, .norm = "rms_norm", .norm_placement = "both", .feed_forward = "relu_squared"}, 65),
         resolved({.depth = 4, .norm = "dynamic_tanh", .qk_norm = "rms_norm", .residual = "layer_scale"}, 65),
-        resolved({.depth = 2, .head = "reconstruct"}, 65), resolved({.depth = 4, .position = "alibi"}, 65),
+        resolved({.depth = 2, .head = "reconstruct"}, 65), resolved({.depth = 2, .head = "masked_token"}, 65),
+        resolved({.depth = 1, .head = "classify"}, 2000), resolved({.depth = 4, .position = "alibi"}, 65),
         resolved({.depth = 4, .position = "relative"}, 65),
         resolved({.depth = 4, .norm_placement = "parallel", .feed_forward = "relu", .embedding_dim = 16}, 65)}) {
     const int64_t context = 64, batch = 8;
@@ -151,7 +154,8 @@ TEST_CASE("cost: estimated training memory is within a quarter of the allocator'
       const c10::DebugInfoGuard measuring(c10::DebugInfoKind::PROFILER_STATE, meter);
       Transformer model(options, {}, context, 0);
       const auto logits = model.forward(tokens).flatten(0, 1);
-      const auto loss = -at::log_softmax(logits, -1).gather(1, tokens.flatten().unsqueeze(1)).mean();
+      const auto targets = tokens.narrow(1, 0, num_outputs(options, context)).flatten();
+      const auto loss = -at::log_softmax(logits, -1).gather(1, targets.unsqueeze(1)).mean();
       loss.backward();
       for (const auto& parameter : model.parameters()) moments += 2 * parameter.numel() * 4;
     }

@@ -20,6 +20,11 @@ TEST_CASE("model options: what is left out is derived") {
   CHECK(resolved({.model_dim = 60, .feed_forward = "reglu"}, 65).ffn_dim == 160);
   CHECK(resolved({.model_dim = 60, .ffn_multiple = 2.51}, 65).ffn_dim == 151);  // 150.6
   CHECK(gelu.embedding_dim == 60);
+  CHECK(gelu.causal == true);
+  const auto masked = resolved({.head = "masked_token"}, 65);
+  CHECK(masked.vocab_size == 66);  // and the mask
+  CHECK(masked.causal == false);
+  CHECK(resolved({.head = "classify"}, 65).causal == false);
   CHECK(gelu.final_norm == true);
   CHECK(resolved({.norm_placement = "after"}, 65).final_norm == false);
   CHECK(resolved({.norm = "none"}, 65).final_norm == false);
@@ -58,6 +63,7 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
                          .num_heads = 6,
                          .num_kv_heads = 3,
                          .vocab_size = 17,
+                         .causal = true,
                          .ffn_dim = 50,
                          .ffn_multiple = 1.5,
                          .position = "rotary",
@@ -87,13 +93,19 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
                          .rotary_factor = 3,
                          .rotary_trained_context = 77};
   auto other = odd;  // what cannot act beside these
+  other.head = "masked_token";
+  other.mask_probability = 0.2;
   other.position = "relative";
   other.relative_buckets = 8;
   other.relative_distance = 99;
   other.norm = "dynamic_tanh";
   other.dynamic_tanh_alpha = 0.7;
+  auto third = odd;
+  third.head = "classify";
+  third.pooling = "last";
+  third.causal = true;
   std::set<std::string> written;
-  for (const auto& options : {odd, other}) {
+  for (const auto& options : {odd, other, third}) {
     const auto json = write_options(options);
     for (const auto& [name, value] : json.items()) written.insert(name);
     ModelOptions read;
@@ -123,6 +135,8 @@ TEST_CASE("model options: one that has no effect beside the others is refused, e
   refused({{"position", "rotary"}, {"rotary_scaling", "ntk"}, {"rotary_factor", 2}, {"rotary_trained_context", 9}},
           "rotary_trained_context", "position rotary and rotary_scaling yarn");
   refused({{"mup_base_heads", 2}}, "mup_base_heads", "mup_base_dim");
+  refused({{"mask_probability", 0.15}}, "mask_probability", "head masked_token");
+  refused({{"pooling", "mean"}}, "pooling", "head classify");
   refused({{"relative_buckets", 8}}, "relative_buckets", "position relative");
   refused({{"relative_distance", 64}}, "relative_distance", "position relative");
   refused({{"norm", "dynamic_tanh"}, {"norm_epsilon", 1e-6}}, "norm_epsilon", "norm or qk_norm");
@@ -142,6 +156,9 @@ TEST_CASE("model options: each bound is enforced") {
                       {"num_kv_heads", 0},
                       {"vocab_size", 1},
                       {"head", "class"},
+                      {"mask_probability", 0},
+                      {"pooling", "max"},
+                      {"causal", "no"},
                       {"ffn_dim", 0},
                       {"ffn_multiple", 0},
                       {"position", "rotory"},

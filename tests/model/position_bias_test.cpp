@@ -44,6 +44,27 @@ TEST_CASE("position bias: the newest query stands at the newest key") {
   CHECK(at::equal(looked_up[0][1][0], torch::tensor({7.F, 7.F, 7.F, 5.F, 3.F, 1.F})));
 }
 
+TEST_CASE("position bias: in both directions ALiBi is symmetric, and T5 has other buckets for what lies ahead") {
+  const PositionBias alibi(resolved({.num_heads = 2, .head = "masked_token", .position = "alibi"}, 9), 8);
+  const auto bias = alibi.forward(4, 4, torch::empty({0}, torch::kFloat64));
+  for (int64_t t = 0; t < 4; ++t)
+    for (int64_t s = 0; s < 4; ++s)
+      CHECK(bias[0][1][t][s].item<double>() == -std::exp2(-8.0) * static_cast<double>(std::abs(t - s)));
+
+  // 8 buckets, 4 each way up to 8: distances 0 and 1 alone, then 2 + floor(2 ln(n / 2) / ln 4): 2 and 3, 4 and more.
+  PositionBias relative(resolved({.num_heads = 2,
+                                  .head = "masked_token",
+                                  .position = "relative",
+                                  .relative_buckets = 8,
+                                  .relative_distance = 8},
+                                 9),
+                        8);
+  const torch::NoGradGuard guard;
+  relative.parameters()[0].copy_(torch::arange(16).view({8, 2}));
+  const auto row = relative.forward(7, 7, torch::empty({0}))[0][0][3];  // 3, 2, 1 behind, itself, 1, 2, 3 ahead
+  CHECK(at::equal(row, 2 * torch::tensor({2.F, 2.F, 1.F, 0.F, 5.F, 6.F, 6.F})));
+}
+
 TEST_CASE("rotary scaling: linear divides every frequency, ntk the lowest alone, yarn those of long waves") {
   const auto plain = rotary_frequencies(16, 10000, {});
   CHECK(at::allclose(rotary_frequencies(16, 10000, {.kind = "linear", .factor = 4}), plain / 4, 1e-14, 0));

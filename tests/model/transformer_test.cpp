@@ -30,7 +30,9 @@ struct Named {
 
 /// Every architecture, around softmax, and a gate; @param head  those with this one, or all
 std::vector<Named> cases(const std::string& head = "") {
-  std::vector<Named> list = {{"gated", small_options({.position = "rotary"}), gated_sum()}};
+  std::vector<Named> list;
+  if (head.empty() || head == "next_token")
+    list.push_back({"gated", small_options({.position = "rotary"}), gated_sum()});
   for (const auto& architecture : architectures())
     if (head.empty() || architecture.options.head == head)
       list.push_back({architecture.name, architecture.options, {}});
@@ -153,6 +155,41 @@ TEST_CASE("transformer: logits depend on earlier tokens only, and on each of the
   }
 }
 
+TEST_CASE("transformer: without causality every output depends on every token") {
+  for (const auto& c : cases("masked_token")) {
+    CAPTURE(c.name);
+    const auto model = random_model(c);
+    const auto tokens = some_tokens(1, 6);
+    const auto logits = model->forward(tokens);
+    for (int64_t changed = 0; changed < 6; ++changed) {
+      auto other = tokens.clone();
+      other[0][changed] = (tokens[0][changed].item<int64_t>() + 1) % 11;
+      CHECK((model->forward(other) - logits).abs().amax(-1).min().item<double>() > 1e-6);
+    }
+  }
+}
+
+TEST_CASE("transformer: a classifier's logits are the head's product with the mean, the first or the last state") {
+  const torch::NoGradGuard guard;
+  const auto tokens = some_tokens(2, 7);
+  for (const bool causal : {false, true}) {
+    // The same weights; the head is linear, so that the logits of the mean are the mean of logits.
+    const auto options = small_options({.vocab_size = 11, .head = "masked_token", .causal = causal});
+    const auto by_position = random_model({"", options, {}})->forward(tokens);  // [2, 7, 11]
+    for (const std::string pooling : {"mean", "first", "last"}) {
+      if (causal && pooling == "first") continue;
+      const auto model =
+          random_model({"", small_options({.head = "classify", .pooling = pooling, .causal = causal}), {}});
+      const auto expected = pooling == "mean"    ? by_position.mean(1)
+                            : pooling == "first" ? by_position.select(1, 0)
+                                                 : by_position.select(1, 6);
+      const auto logits = model->forward(tokens);
+      CHECK(logits.sizes() == at::IntArrayRef{2, 1, 11});
+      CHECK(largest_magnitude(logits.select(1, 0) - expected) < 1e-12);
+    }
+  }
+}
+
 TEST_CASE("transformer: gradients reach every parameter") {
   const WithGatedSum scratch;
   const auto c = GENERATE(from_range(cases()));
@@ -170,7 +207,9 @@ TEST_CASE("transformer: gradients reach every parameter") {
       gradient = torch::cat({gradient.narrow(0, 0, 12), gradient.narrow(0, gradient.size(0) - 4, 4)});
     }
     if (item.key().find("qkv") != std::string::npos && c.attention.variant == "gated_sum")
-      gradient = gradient.narrow(0, 24, 12);  // the scratch variant reads values only
+      gradient = gradient.narrow(0, 24, 12);                         // the scratch variant reads values only
+    if (item.key() == "position_bias.weight" && !*c.options.causal)  // no distance of 0 lies ahead
+      gradient = torch::cat({gradient.narrow(0, 0, 3), gradient.narrow(0, 4, 2)});
     const auto rows = gradient.dim() > 1 ? gradient.flatten(1).abs().amax(-1) : gradient.abs();
     const bool may_be_silent = c.options.feed_forward.find("relu") != std::string::npos ||
                                c.options.feed_forward == "reglu";  // a unit below zero at all 18 positions

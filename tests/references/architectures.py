@@ -9,6 +9,8 @@ phi             parallel blocks                     qwen3              norms of 
 opt             ReLU, factorised embedding          nemotron           squared ReLU, part of a head turned
 bloom           ALiBi, embedding norm               t5                 relative positions, ReLU, no biases
 llama_linear, llama_ntk, llama_yarn                 rotary positions for longer contexts
+bert            both ways, norm after, embedding norm      t5_encoder  relative positions both ways
+gpt2_classifier one answer from the last state
 """
 
 import torch
@@ -271,5 +273,81 @@ def nemotron():
     return model, ours, options, {}
 
 
+class EncoderLogits(torch.nn.Module):
+    """The products of an encoder's states with a matrix [V, M]: a tied head without the layer that BERT has before it."""
+
+    def __init__(self, encoder, matrix):
+        super().__init__()
+        self.encoder, self.matrix = encoder, matrix
+
+    def forward(self, tokens):
+        return self.encoder(tokens).last_hidden_state @ self.matrix.T
+
+
+def bert():
+    model = randomise(transformers.BertModel(transformers.BertConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, hidden_size=60, intermediate_size=112,
+        num_hidden_layers=LAYERS, num_attention_heads=5, layer_norm_eps=1e-5, attn_implementation="eager"),
+        add_pooling_layer=False))
+    source = model.state_dict()
+    token = source["embeddings.word_embeddings.weight"]
+    ours = {"embedding.token": token,
+            "embedding.position": source["embeddings.position_embeddings.weight"] +
+            source["embeddings.token_type_embeddings.weight"][0]}  # every token is of their first type
+    named(source, ours, {"embedding.norm": "embeddings.LayerNorm"})
+    translated(source, "encoder.layer", ours, {
+        "norm1": "attention.output.LayerNorm",
+        "mixer.qkv": "attention.self.query attention.self.key attention.self.value",
+        "mixer.output": "attention.output.dense", "norm2": "output.LayerNorm",
+        "feed_forward.up": "intermediate.dense", "feed_forward.down": "output.dense"})
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "head": "masked_token",
+               "ffn_dim": 112, "norm_placement": "after", "embedding_norm": True}
+    return EncoderLogits(model, token), ours, options, {}
+
+
+def t5_encoder():
+    model = randomise(transformers.T5EncoderModel(transformers.T5Config(
+        vocab_size=VOCABULARY, d_model=60, d_kv=12, d_ff=112, num_layers=LAYERS, num_heads=5,
+        relative_attention_num_buckets=16, relative_attention_max_distance=20, feed_forward_proj="gated-gelu",
+        dropout_rate=0.0)))
+    with torch.no_grad():
+        for block in model.encoder.block:
+            block.layer[0].SelfAttention.q.weight.mul_(0.3)
+    source = model.state_dict()
+    token = model.encoder.embed_tokens.weight.detach()
+    first = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    ours = {"embedding.token": token, "position_bias.weight": source[first]}
+    attention, network = "layer.0.SelfAttention", "layer.1.DenseReluDense"
+    translated(source, "encoder.block", ours, {
+        "norm1": "layer.0.layer_norm", "mixer.qkv": f"{attention}.q {attention}.k {attention}.v",
+        "mixer.output": f"{attention}.o", "norm2": "layer.1.layer_norm",
+        "feed_forward.gate_up": f"{network}.wi_0 {network}.wi_1", "feed_forward.down": f"{network}.wo"})
+    named(source, ours, {"final_norm": "encoder.final_layer_norm"})
+    for name, value in ours.items():
+        if ".qkv." in name:  # theirs does not divide logits by sqrt(12)
+            ours[name] = torch.cat([value[:60] * 12 ** 0.5, value[60:]])
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "head": "masked_token",
+               "ffn_dim": 112, "position": "relative", "norm": "rms_norm", "feed_forward": "geglu_tanh", "bias": False,
+               "norm_epsilon": 1e-6, "relative_buckets": 16, "relative_distance": 20}
+    return EncoderLogits(model, token), ours, options, {}
+
+
+def gpt2_classifier():
+    model = randomise(transformers.GPT2ForSequenceClassification(transformers.GPT2Config(
+        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=60, n_layer=LAYERS, n_head=5, activation_function="gelu_new",
+        num_labels=VOCABULARY, pad_token_id=VOCABULARY, attn_implementation="eager")))  # no token is the padding
+    source = from_conv1d(model.state_dict())
+    ours = {"embedding.token": source["transformer.wte.weight"], "embedding.position": source["transformer.wpe.weight"],
+            "head.weight": source["score.weight"]}
+    translated(source, "transformer.h", ours, {
+        "norm1": "ln_1", "mixer.qkv": "attn.c_attn", "mixer.output": "attn.c_proj", "norm2": "ln_2",
+        "feed_forward.up": "mlp.c_fc", "feed_forward.down": "mlp.c_proj"})
+    named(source, ours, {"final_norm": "transformer.ln_f"})
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "feed_forward": "gelu_tanh",
+               "head": "classify", "pooling": "last", "causal": True, "tie_embeddings": False}
+    return model, ours, options, {}
+
+
 MODELS = {function.__name__: function for function in (
-    gpt2, llama, llama_tied, llama_linear, llama_ntk, llama_yarn, gpt1, gemma2, phi, qwen3, opt, nemotron, bloom, t5)}
+    gpt2, llama, llama_tied, llama_linear, llama_ntk, llama_yarn, gpt1, gemma2, phi, qwen3, opt, nemotron, bloom, t5,
+    bert, t5_encoder, gpt2_classifier)}

@@ -58,7 +58,9 @@ void run(const std::string& config_file, const std::string& weights_file, const 
   model.eval();
   const torch::NoGradGuard guard;
   const auto tokens = tokens_of(document.value.at("tokens"));
-  write_safetensors(output_file, {{"logits", model.forward(tokens)}, {"decoded", decoded(model, tokens)}});
+  TensorMap results = {{"logits", model.forward(tokens)}};
+  if (options.head == "next_token") results["decoded"] = decoded(model, tokens);
+  write_safetensors(output_file, results);
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ TEST_CASE("evaluation: only asked targets count, in the loss, the accuracy and e
   const auto batch = source->batch(Split::validation, 0, 0, 20, context);
   const torch::NoGradGuard no_gradients;
   model.eval();
-  const auto logits = model.forward(questions_of(batch, {}).inputs).select(1, context - 1).to(torch::kFloat64);
+  const auto logits = model.forward(questions_of(batch, {}, 0).inputs).select(1, context - 1).to(torch::kFloat64);
   for (int64_t row = 0; row < 20; ++row) {
     const int64_t answer = batch.tokens[row * (context + 1) + context];
     loss -= at::log_softmax(logits[row], 0)[answer].item<double>() / 20;
@@ -85,10 +85,11 @@ TEST_CASE("training: a target that is not asked for has no gradient") {
   const auto source = made("induction", {{"alphabet", 5}});
   auto model = small_model(source->vocab_size());
   auto batch = source->batch(Split::train, 1, 0, 4, context);
-  const auto inputs = questions_of(batch, {}).inputs.clone();
+  const auto inputs = questions_of(batch, {}, 0).inputs.clone();
   const auto loss_with = [&](const Batch& targets_from) {
-    return at::cross_entropy_loss(logits_of(model, inputs, "float32"), questions_of(targets_from, {}).targets.flatten(),
-                                  {}, at::Reduction::Mean, not_asked);
+    return at::cross_entropy_loss(logits_of(model, inputs, "float32"),
+                                  questions_of(targets_from, {}, 0).targets.flatten(), {}, at::Reduction::Mean,
+                                  not_asked);
   };
   auto changed = batch;
   for (int64_t row = 0; row < 4; ++row)  // every target but the last
@@ -117,8 +118,31 @@ TEST_CASE("evaluation: of a reconstruction every symbol counts, by its place and
   const torch::NoGradGuard no_gradients;
   model.eval();
   const auto batch = source->batch(Split::validation, 0, 0, 10, context);
-  const auto inputs = questions_of(batch, options).inputs;
+  const auto inputs = questions_of(batch, options, 0).inputs;
   const auto log_probabilities = at::log_softmax(model.forward(inputs).select(1, 0).to(torch::kFloat64), -1);
   const auto loss = -log_probabilities.gather(1, inputs.narrow(1, 0, 1)).mean().item<double>();
   CHECK(evaluation.positions.front().loss == Catch::Approx(loss).epsilon(1e-5));  // float32 log-softmax there
+}
+
+TEST_CASE("evaluation: a masked token's loss stands beside no Bayes loss, a classifier's beside the source's") {
+  const auto with = [](const char* name, const char* head, const Json& data) {
+    const auto source = made(name, data);
+    ModelOptions options;
+    options.depth = 1;
+    options.model_dim = 16;
+    options.head = head;
+    options = resolved(options, source->vocab_size());
+    Transformer model(options, {}, context, 1);
+    return ValidationSet(*source, context, 400, options).evaluate(model, "float32");
+  };
+  const auto masked = with("dirichlet", "masked_token", Json::object());
+  CHECK_FALSE(masked.bayes_loss);
+  int64_t count = 0;
+  for (const auto& bin : masked.positions) count += bin.count;
+  CHECK(count == 20 * 3);  // 15 % of 20 in each of 20 windows
+  const auto classified = with("majority", "classify", {{"alphabet", 3}});
+  CHECK(classified.bayes_loss == 0.0);
+  REQUIRE(classified.positions.size() == 1);
+  CHECK(classified.positions[0].last == context);
+  CHECK(classified.positions[0].count == 20);
 }

@@ -4,11 +4,13 @@
 
 #include <ATen/Context.h>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "core/files.h"
 #include "scratch_folder.h"
 
 using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
@@ -222,4 +224,23 @@ TEST_CASE("run_config: a head that the source does not serve is refused with tho
         "\"next_token\" cannot be asked of compression, which serves reconstruct");
   CHECK(problem("copy", "reconstruct").find("copy, which serves next_token") != std::string::npos);
   CHECK(problems_of({{"model", {{"head", "reconstruct"}}}, {"data", {{"source", "compression"}}}}).empty());
+}
+
+TEST_CASE("run_config: what cannot be asked without causality, or with it, is refused") {
+  const auto only = [](const Json& model, const Json& attention, const Json& data) {
+    const auto problems = problems_of({{"model", model}, {"attention", attention}, {"data", data}});
+    REQUIRE(problems.size() == 1);
+    return problems[0].path + ": " + problems[0].message;
+  };
+  const Json text = {{"source", "dirichlet"}}, task = {{"source", "majority"}}, softmax = {{"variant", "softmax"}};
+  CHECK_THAT(only({{"causal", false}}, softmax, text), ContainsSubstring("model.causal: false would show"));
+  CHECK_THAT(only({{"head", "masked_token"}}, {{"variant", "delta"}}, text), ContainsSubstring("delta is causal only"));
+  CHECK_THAT(only({{"head", "classify"}, {"pooling", "first"}, {"causal", true}}, softmax, task),
+             ContainsSubstring("model.pooling: the first position"));
+  CHECK_THAT(only({{"head", "masked_token"}, {"position", "relative"}, {"relative_buckets", 5}}, softmax, text),
+             ContainsSubstring("model.relative_buckets: received 5"));
+  CHECK_THAT(only({{"head", "masked_token"}, {"vocab_size", 8}}, softmax, text),
+             ContainsSubstring("8 tokens of dirichlet and the mask; leave it out or take at least 9"));
+  CHECK(problems_of({{"model", {{"head", "classify"}}}, {"attention", {{"variant", "nystrom"}}}, {"data", task}})
+            .empty());
 }

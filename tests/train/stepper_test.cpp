@@ -29,7 +29,7 @@ Trained trained(TrainOptions options, bool some_asked = false) {
     at::manual_seed(step);
     auto asked = at::rand({options.batch_size, step_context}) < 0.33;
     asked[0].fill_(false);
-    auto questions = questions_of(batch, model_options);
+    auto questions = questions_of(batch, model_options, 0);
     if (some_asked) questions.targets = questions.targets.masked_fill(asked.logical_not(), not_asked);
     const auto numbers = stepper.step(questions, step);
     REQUIRE(numbers.finite);

@@ -25,6 +25,8 @@ class Induction final : public TaskSource {
 
   explicit Induction(const Options& options) : options_(options) {}
 
+  static std::vector<std::string> heads() { return heads_of_one_answer(); }
+
   static std::vector<std::string> refusals(const Options&, int64_t context) {
     if (context >= 3) return {};
     return {fmt::format("trigger, symbol and trigger need a context of 3, received {}", context)};

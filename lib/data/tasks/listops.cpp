@@ -36,6 +36,8 @@ class ListOps final : public TaskSource {
 
   explicit ListOps(const Options& options) : options_(options) {}
 
+  static std::vector<std::string> heads() { return heads_of_one_answer(); }
+
   static std::vector<std::string> refusals(const Options&, int64_t context) {
     if (context >= shortest + 1) return {};
     return {fmt::format("the shortest expression and the equals sign need a context of {}, received {}", shortest + 1,

@@ -27,6 +27,8 @@ class Majority final : public TaskSource {
 
   explicit Majority(const Options& options) : options_(options) {}
 
+  static std::vector<std::string> heads() { return heads_of_one_answer(); }
+
   static std::vector<std::string> refusals(const Options&, int64_t context) {
     if (context >= 2) return {};
     return {fmt::format("a symbol and the equals sign need a context of 2, received {}", context)};

@@ -25,6 +25,8 @@ class Parity final : public TaskSource {
 
   explicit Parity(const Options& options) : options_(options) {}
 
+  static std::vector<std::string> heads() { return heads_of_one_answer(); }
+
   static std::vector<std::string> refusals(const Options&, int64_t context) {
     if (context >= 2) return {};
     return {fmt::format("a bit and the equals sign need a context of 2, received {}", context)};

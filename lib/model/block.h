@@ -4,6 +4,7 @@
 
 #include "model/feed_forward.h"
 #include "model/mixer.h"
+#include "model/mixture_of_experts.h"
 #include "model/residual.h"
 
 // B batch, T positions, M model width
@@ -27,11 +28,16 @@ class Block : public torch::nn::Module {
   Mixer& mixer() { return *mixer_; }
   const Mixer& mixer() const { return *mixer_; }
 
+  /// What the latest training-mode `forward` adds to the training loss, a scalar; undefined: nothing. Forgotten once
+  /// taken.
+  Tensor take_auxiliary_loss();
+
  private:
   bool parallel_;
   Residual first_, second_;
   std::shared_ptr<Mixer> mixer_;
-  std::shared_ptr<FeedForward> feed_forward_;
+  std::shared_ptr<FeedForward> feed_forward_;  // null where there are experts
+  std::shared_ptr<MixtureOfExperts> experts_;  // null where there are none
 };
 
 }  // namespace attnscale

@@ -27,6 +27,7 @@ struct LayerSizes {
   int64_t matrices = 0;     ///< weights of linear layers: each is one multiply-add per position
   int64_t vectors = 0;      ///< biases, norms and factors of residuals
   int64_t variant = 0;      ///< the variant's own parameters
+  int64_t idle = 0;         ///< parameters of the experts that a position does not use
   int64_t activations = 0;  ///< float32 numbers kept per position for the backward pass, without the variant's own
   int64_t masks = 0;        ///< bytes per position: dropout masks
 };
@@ -51,10 +52,24 @@ void add_residuals(const ModelOptions& options, LayerSizes& sizes) {
   if (options.dropout > 0) sizes.masks = 2 * M;
 }
 
+/// The network, or the router and the experts that a position uses.
+void add_feed_forward(const ModelOptions& options, LayerSizes& sizes) {
+  const int64_t M = options.model_dim, F = options.ffn_dim.value(), E = options.experts;
+  const int64_t inner = is_gated(options.feed_forward) ? 2 * F : F, K = E > 1 ? options.experts_per_token : 1;
+  const int64_t matrices = M * inner + F * M, vectors = options.bias ? inner + M : 0;
+  sizes.matrices += K * matrices;
+  sizes.vectors += K * vectors;
+  sizes.activations += K * (inner + M + activated(options.feed_forward) * F);
+  if (E == 1) return;
+  sizes.matrices += M * E;
+  sizes.activations += 3 * E + K * 2 * M;  // logits, probabilities and a copy; what an expert reads, and its share
+  sizes.idle = (E - K) * (matrices + vectors);
+}
+
 LayerSizes layer_sizes(const ModelOptions& options, const VariantInfo& variant, const Json& variant_options,
                        const Geometry& geometry) {
   const int64_t M = options.model_dim, H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
-  const int64_t F = options.ffn_dim.value(), bias = options.bias ? 1 : 0;
+  const int64_t bias = options.bias ? 1 : 0;
   LayerSizes sizes;
   const auto linear = [&](int64_t in, int64_t out) {
     sizes.matrices += in * out;
@@ -72,9 +87,7 @@ LayerSizes layer_sizes(const ModelOptions& options, const VariantInfo& variant, 
   } else {
     sizes.activations += M;  // what it returns
   }
-  linear(M, is_gated(options.feed_forward) ? 2 * F : F);
-  linear(F, M);
-  sizes.activations += activated(options.feed_forward) * F;
+  add_feed_forward(options, sizes);
   sizes.variant = variant.parameter_count(variant_options, geometry);
   add_residuals(options, sizes);
   return sizes;
@@ -97,6 +110,7 @@ struct Totals {
   double head_flops = 0;    ///< one output forward
   Cost attention;           ///< one batch forward, all layers
   int64_t activations = 0, masks = 0;
+  int64_t idle = 0;                        ///< parameters that a position does not use
   std::optional<int64_t> state_bytes = 0;  ///< all layers, or none as soon as one of them keeps no state
 };
 
@@ -109,7 +123,8 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
     const auto& variant = variant_named(choice.variant);
     const auto geometry = attention_geometry(options, context, layer);
     const auto sizes = layer_sizes(options, variant, choice.options, geometry);
-    blocks += sizes.matrices + sizes.vectors + sizes.variant;
+    blocks += sizes.matrices + sizes.vectors + sizes.variant + sizes.idle;
+    totals.idle += sizes.idle;
     totals.linear_flops += 2.0 * static_cast<double>(sizes.matrices);
     totals.activations += sizes.activations;
     totals.masks += sizes.masks;
@@ -141,6 +156,7 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
   parameters.without_input_embedding = parameters.non_embedding + head;
   parameters.total =
       parameters.non_embedding + embedding + positions + embedding_norm + (options.tie_embeddings ? 0 : head);
+  parameters.active = parameters.total - totals.idle;
   parameters.standard_block = 12 * options.depth * M * M;
   return totals;
 }
@@ -149,6 +165,7 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
 
 Json ParameterLedger::to_json() const {
   return {{"total", total},
+          {"active", active},
           {"non_embedding", non_embedding},
           {"without_input_embedding", without_input_embedding},
           {"standard_block", standard_block}};
@@ -163,8 +180,9 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   const int64_t M = options.model_dim, V = options.vocab_size.value(), positions = batch * context;
   ModelCost cost;
   cost.parameters = totals.parameters;
-  cost.flops_per_token.six_n = 6.0 * static_cast<double>(totals.parameters.non_embedding);
-  cost.flops_per_token.six_n_with_head = 6.0 * static_cast<double>(totals.parameters.without_input_embedding);
+  cost.flops_per_token.six_n = 6.0 * static_cast<double>(totals.parameters.non_embedding - totals.idle);
+  cost.flops_per_token.six_n_with_head =
+      6.0 * static_cast<double>(totals.parameters.without_input_embedding - totals.idle);
   const double tokens = static_cast<double>(positions);
   const auto outputs = num_outputs(options, context);
   const double products =

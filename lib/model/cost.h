@@ -10,6 +10,7 @@ namespace attnscale {
 /// Parameters counted four ways; papers differ, so each is kept.
 struct ParameterLedger {
   int64_t total = 0;          ///< every number that is trained, a tied embedding once
+  int64_t active = 0;         ///< total less the experts that a position does not use
   int64_t non_embedding = 0;  ///< total less embedding (its norm too), positions and untied head (Kaplan et al. 2020)
   int64_t without_input_embedding = 0;  ///< non_embedding plus the head, tied or not (Porian et al. 2024)
   int64_t standard_block = 0;           ///< 12 depth model_dim^2
@@ -18,8 +19,8 @@ struct ParameterLedger {
 
 /// FLOPs of one training token (forward and backward, backward counted as twice the forward).
 struct FlopLedger {
-  double six_n = 0;            ///< 6 x non_embedding
-  double six_n_with_head = 0;  ///< 6 x without_input_embedding
+  double six_n = 0;            ///< 6 x non_embedding, of experts those that a position uses
+  double six_n_with_head = 0;  ///< 6 x without_input_embedding, likewise
   double algorithmic = 0;      ///< every matrix product, attention as its definition needs
   double executed = 0;         ///< every matrix product, attention as implemented (a masked square counts whole)
   Json to_json() const;

@@ -28,6 +28,13 @@ std::vector<Problem> idle_options(const ModelOptions& options) {
         {"model.ffn_multiple",
          fmt::format("ffn_dim {} is not {} times model_dim {}; leave one of ffn_dim and ffn_multiple out",
                      *options.ffn_dim, *options.ffn_multiple, options.model_dim)});
+  if (options.experts > 1 && options.experts_per_token > options.experts)
+    problems.push_back({"model.experts_per_token", fmt::format("{} of {} experts; take at most as many as there are",
+                                                               options.experts_per_token, options.experts)});
+  if (options.mup_base_dim && options.experts > 1)
+    problems.push_back({"model.mup_base_dim",
+                        "a router has no maximal update parametrisation here; leave one of mup_base_dim and experts "
+                        "out"});
   if (options.mup_base_dim && *options.embedding_dim != options.model_dim)
     problems.push_back({"model.mup_base_dim",
                         "a factorised embedding has no maximal update parametrisation here; leave one of "

@@ -22,7 +22,7 @@ std::vector<int64_t> stacked_rows(const std::string& name, const ModelOptions& o
     const int64_t D = options.model_dim / options.num_heads, G = options.num_kv_heads.value();
     return {options.num_heads * D, G * D, G * D};
   }
-  if (name.ends_with("feed_forward.gate_up.weight")) return {rows / 2, rows / 2};
+  if (name.ends_with(".gate_up.weight")) return {rows / 2, rows / 2};
   return {rows};
 }
 
@@ -69,7 +69,7 @@ void initialise_matrix(const std::string& name, torch::Tensor& parameter, const 
   if (name == "embedding.up.weight" || name == "head_down.weight")
     return normal(1 / std::sqrt(static_cast<double>(parameter.size(1))));
   if (scheme == "small") return normal(m * std::sqrt(2 / (5 * static_cast<double>(options.model_dim))));
-  const bool into_stream = name.ends_with("mixer.output.weight") || name.ends_with("feed_forward.down.weight");
+  const bool into_stream = name.ends_with("mixer.output.weight") || name.ends_with(".down.weight");
   if (scheme == "gpt2") return normal(gpt2_std * std::sqrt(m) * (into_stream ? 1 / std::sqrt(2.0 * depth) : 1));
 
   const auto rows = stacked_rows(name, options, parameter.size(0));

@@ -7,7 +7,7 @@
 namespace attnscale {
 
 /// Sets a model's parameters. Matrices of the blocks, by `initialisation`:
-///   gpt2        N(0, 0.02^2); those that write into the stream (`mixer.output`, `feed_forward.down`) narrower by
+///   gpt2        N(0, 0.02^2); those that write into the stream (`mixer.output`, `down`) narrower by
 ///               1 / sqrt(2 depth)                                   (Radford et al. 2019, section 2.3)
 ///   xavier      uniform within sqrt(6 / (in + out))                 (Glorot and Bengio 2010, equation 16)
 ///   kaiming     N(0, 2 / in)                                        (He et al. 2015, arXiv:1502.01852, equation 10)

@@ -7,6 +7,8 @@ namespace attnscale {
 
 namespace {
 
+bool is_mixture(const ModelOptions& o) { return o.experts > 1; }
+
 bool is_yarn(const ModelOptions& o) { return o.position == "rotary" && o.rotary_scaling == "yarn"; }
 
 }  // namespace
@@ -97,6 +99,24 @@ const Fields& ModelOptions::fields() {
             "activation: exact GELU, its tanh form (GPT-2), ReLU, its square (So et al. 2021), SiLU; or gated by SiLU, "
             "GELU, its tanh form or ReLU (Shazeer 2020)")
           .one_of({"gelu", "gelu_tanh", "relu", "relu_squared", "silu", "swiglu", "geglu", "geglu_tanh", "reglu"}),
+      field(
+          &ModelOptions::experts, "experts",
+          "feed-forward networks of each block, of which a router picks some for each position (Shazeer et al. 2017); "
+          "1: one, without a router")
+          .between(1, 4096),
+      field(&ModelOptions::experts_per_token, "experts_per_token",
+            "experts that a position uses, at most `experts`, weighted by a softmax over them; of 1 by the router's "
+            "probability (Fedus et al. 2022)")
+          .between(1, 4096)
+          .only_with<ModelOptions>("experts above 1", is_mixture),
+      field(&ModelOptions::balance_loss, "balance_loss",
+            "weight in the training loss of experts x sum of share of choices x mean probability (Fedus et al. 2022)")
+          .between(0, 100)
+          .only_with<ModelOptions>("experts above 1", is_mixture),
+      field(&ModelOptions::router_z_loss, "router_z_loss",
+            "weight in the training loss of the mean square of the router's log-sum-exp (Zoph et al. 2022)")
+          .between(0, 100)
+          .only_with<ModelOptions>("experts above 1", is_mixture),
       field(&ModelOptions::bias, "bias",
             "biases of linear layers, LayerNorm and dynamic tanh; RMSNorm, qk_norm, a factorised embedding and the "
             "head have none"),

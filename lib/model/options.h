@@ -33,6 +33,10 @@ struct ModelOptions {
   double layer_scale = 1e-4;                  ///< where layer_scale's factors start
   double stochastic_depth = 0;                ///< probability that a row skips a sublayer of the last block
   std::string feed_forward = "gelu";          ///< gelu, gelu_tanh, relu, relu_squared, silu, and gated ones
+  int64_t experts = 1;                        ///< feed-forward networks of a block
+  int64_t experts_per_token = 2;              ///< of them for each position
+  double balance_loss = 0.01;                 ///< weight of the experts' load balance in the training loss
+  double router_z_loss = 0;                   ///< of the router's squared log-sum
   bool bias = true;                           ///< biases of linear layers, LayerNorm and dynamic tanh
   bool tie_embeddings = true;                 ///< the head uses the embedding's weights
   std::optional<int64_t> embedding_dim = {};  ///< model_dim: not factorised

@@ -131,7 +131,7 @@ void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t
 Tensor Transformer::take_auxiliary_loss() {
   Tensor total;
   for (const auto& block : parts_->blocks) {
-    const auto loss = block->mixer().attention().take_auxiliary_loss();
+    const auto loss = block->take_auxiliary_loss();
     if (loss.defined()) total = total.defined() ? total + loss : loss;
   }
   return total;

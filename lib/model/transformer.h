@@ -26,7 +26,7 @@ struct ModelState {
 ///   embedding.token [V, M], embedding.position [context, M] (learned positions only),
 ///   blocks.<i>.norm1.weight, blocks.<i>.mixer.{qkv,output}.weight, blocks.<i>.mixer.gates.<name>.weight,
 ///   blocks.<i>.mixer.attention.* (the variant's own), blocks.<i>.norm2.weight,
-///   blocks.<i>.feed_forward.{up,down}.weight (gated: gate_up instead of up),
+///   blocks.<i>.feed_forward.{up,down}.weight (gated: gate_up instead of up; MixtureOfExperts tells its own),
 ///   final_norm.weight, head.weight [V, M] (untied only).
 /// Options add more, each told by its class (Embedding, PositionBias, Norm, Residual, Mixer; `reconstruction.*` by
 /// Reconstruction); an untied head on a
@@ -60,8 +60,8 @@ class Transformer : public torch::nn::Module {
   /// @param look  (layer, variant, inputs), in order of the layers; may run the variant itself
   void observe(const Tensor& tokens, const std::function<void(int64_t, Attention&, const Inputs&)>& look);
 
-  /// The sum of what the layers' variants add to the training loss of the latest `forward` (a scalar);
-  /// undefined when none adds anything. Forgotten once taken.
+  /// The sum of what the layers' variants and routers of experts add to the training loss of the latest `forward` (a
+  /// scalar); undefined when none adds anything. Forgotten once taken.
   Tensor take_auxiliary_loss();
 
   const ModelOptions& options() const;

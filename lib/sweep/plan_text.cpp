@@ -53,7 +53,11 @@ std::string plan_text(const Plan& plan, size_t width) {
     if (i >= most_rows) continue;
     std::vector<std::string> row = {run.id.substr(0, 8)};
     for (const auto& path : paths) row.push_back(shown(run.settings[path]));
-    row.push_back(count_text(static_cast<double>(run.cost.parameters.total)));
+    const auto& parameters = run.cost.parameters;
+    auto cell = count_text(static_cast<double>(parameters.total));
+    if (parameters.active != parameters.total)
+      cell += fmt::format(" ({} active)", count_text(static_cast<double>(parameters.active)));
+    row.push_back(cell);
     row.push_back(count_text(run.tokens()));
     row.push_back(count_text(run.training_flops()));
     row.push_back(bytes_text(static_cast<int64_t>(run.memory())));

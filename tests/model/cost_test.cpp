@@ -66,6 +66,10 @@ TEST_CASE("cost: the parameter ledger equals the numbers of a built model") {
     }
     const auto ledger = model_cost(options, attention, 8, 2).parameters;
     CHECK(ledger.total == total);
+    int64_t expert = 0;  // one of each block
+    for (const auto& item : model.named_parameters())
+      if (item.key().find(".experts.0.") != std::string::npos) expert += item.value().numel();
+    CHECK(ledger.active == total - (options.experts - options.experts_per_token) * expert);
     CHECK(ledger.non_embedding == total - embedding - head);
     const int64_t E = *options.embedding_dim;
     CHECK(ledger.without_input_embedding == total - embedding - head + 11 * E + (E == 12 ? 0 : E * 12));
@@ -142,8 +146,9 @@ TEST_CASE("cost: estimated training memory is within a quarter of the allocator'
         resolved({.depth = 4, .norm = "rms_norm", .norm_placement = "both", .feed_forward = "relu_squared"}, 65),
         resolved({.depth = 4, .norm = "dynamic_tanh", .qk_norm = "rms_norm", .residual = "layer_scale"}, 65),
         resolved({.depth = 2, .head = "reconstruct"}, 65), resolved({.depth = 2, .head = "masked_token"}, 65),
-        resolved({.depth = 1, .head = "classify"}, 2000), resolved({.depth = 4, .position = "alibi"}, 65),
-        resolved({.depth = 4, .position = "relative"}, 65),
+        resolved({.depth = 1, .head = "classify"}, 2000),
+        resolved({.depth = 3, .feed_forward = "swiglu", .experts = 8}, 65),
+        resolved({.depth = 4, .position = "alibi"}, 65), resolved({.depth = 4, .position = "relative"}, 65),
         resolved({.depth = 4, .norm_placement = "parallel", .feed_forward = "relu", .embedding_dim = 16}, 65)}) {
     const int64_t context = 64, batch = 8;
     CAPTURE(write_options(options).dump());

@@ -75,6 +75,10 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
                          .layer_scale = 0.1,
                          .stochastic_depth = 0.3,
                          .feed_forward = "swiglu",
+                         .experts = 6,
+                         .experts_per_token = 3,
+                         .balance_loss = 0.5,
+                         .router_z_loss = 0.25,
                          .bias = false,
                          .tie_embeddings = false,
                          .embedding_dim = 24,
@@ -136,6 +140,9 @@ TEST_CASE("model options: one that has no effect beside the others is refused, e
           "rotary_trained_context", "position rotary and rotary_scaling yarn");
   refused({{"mup_base_heads", 2}}, "mup_base_heads", "mup_base_dim");
   refused({{"mask_probability", 0.15}}, "mask_probability", "head masked_token");
+  refused({{"experts_per_token", 1}}, "experts_per_token", "experts above 1");
+  refused({{"balance_loss", 0.01}}, "balance_loss", "experts above 1");
+  refused({{"router_z_loss", 0}}, "router_z_loss", "experts above 1");
   refused({{"pooling", "mean"}}, "pooling", "head classify");
   refused({{"relative_buckets", 8}}, "relative_buckets", "position relative");
   refused({{"relative_distance", 64}}, "relative_distance", "position relative");
@@ -171,6 +178,10 @@ TEST_CASE("model options: each bound is enforced") {
                       {"layer_scale", 0},
                       {"stochastic_depth", 1.0},
                       {"feed_forward", "relu6"},
+                      {"experts", 0},
+                      {"experts_per_token", 0},
+                      {"balance_loss", -1},
+                      {"router_z_loss", -1},
                       {"embedding_dim", 0},
                       {"embedding_scale", 2},
                       {"embedding_norm", "layer_norm"},

@@ -10,7 +10,7 @@ opt             ReLU, factorised embedding          nemotron           squared R
 bloom           ALiBi, embedding norm               t5                 relative positions, ReLU, no biases
 llama_linear, llama_ntk, llama_yarn                 rotary positions for longer contexts
 bert            both ways, norm after, embedding norm      t5_encoder  relative positions both ways
-gpt2_classifier one answer from the last state
+gpt2_classifier one answer from the last state             mixtral     two of five experts
 """
 
 import torch
@@ -273,6 +273,36 @@ def nemotron():
     return model, ours, options, {}
 
 
+def mixtral_weights(model):
+    source = model.state_dict()
+    ours = llama_weights(model, {name: theirs for name, theirs in GATED_BLOCK.items() if "feed" not in name})
+    for layer in range(LAYERS):
+        below = f"blocks.{layer}.feed_forward"
+        ours[f"{below}.router.weight"] = source[f"model.layers.{layer}.mlp.gate.weight"]
+        for expert in range(5):
+            for our, theirs in (("gate_up", "gate_up_proj"), ("down", "down_proj")):
+                ours[f"{below}.experts.{expert}.{our}.weight"] = \
+                    source[f"model.layers.{layer}.mlp.experts.{theirs}"][expert]
+    return ours
+
+
+def mixtral_balance(model, tokens):
+    """The loss of their routers, layer by layer; theirs counts a position once for each of its experts, ours once."""
+    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+    logits = model(tokens, output_router_logits=True).router_logits
+    return sum(0.01 * load_balancing_loss_func((layer,), 5, 2) / 2 for layer in logits)
+
+
+def mixtral():
+    model = randomise(transformers.MixtralForCausalLM(transformers.MixtralConfig(
+        **THEIR_LLAMA, num_local_experts=5, num_experts_per_tok=2, sliding_window=None, tie_word_embeddings=False,
+        experts_implementation="eager")))
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.mlp.gate.weight.mul_(3)  # so that the experts of a position are clear
+    return model, mixtral_weights(model), LLAMA | {"tie_embeddings": False, "experts": 5}, {}
+
+
 class EncoderLogits(torch.nn.Module):
     """The products of an encoder's states with a matrix [V, M]: a tied head without the layer that BERT has before it."""
 
@@ -350,4 +380,7 @@ def gpt2_classifier():
 
 MODELS = {function.__name__: function for function in (
     gpt2, llama, llama_tied, llama_linear, llama_ntk, llama_yarn, gpt1, gemma2, phi, qwen3, opt, nemotron, bloom, t5,
-    bert, t5_encoder, gpt2_classifier)}
+    bert, t5_encoder, gpt2_classifier, mixtral)}
+
+# Models of which gradients are compared too: our weights of theirs, and what they add to a training loss.
+GRADIENTS = {"mixtral": (mixtral_weights, mixtral_balance)}

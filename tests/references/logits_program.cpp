@@ -55,10 +55,16 @@ void run(const std::string& config_file, const std::string& weights_file, const 
 
   Transformer model(resolved(options, 0), attention, document.value.at("context").get<int64_t>(), 0);
   load(model, read_safetensors(weights_file));
+  const auto tokens = tokens_of(document.value.at("tokens"));
+  TensorMap results;
+  if (document.value.value("gradients", false)) {  // of the mean square of the logits, and what routers add to a loss
+    model.forward(tokens).square().mean().backward();
+    for (const auto& item : model.named_parameters()) results["gradient." + item.key()] = item.value().grad();
+    if (const auto loss = model.take_auxiliary_loss(); loss.defined()) results["auxiliary"] = loss.detach();
+  }
   model.eval();
   const torch::NoGradGuard guard;
-  const auto tokens = tokens_of(document.value.at("tokens"));
-  TensorMap results = {{"logits", model.forward(tokens)}};
+  results["logits"] = model.forward(tokens);
   if (options.head == "next_token") results["decoded"] = decoded(model, tokens);
   write_safetensors(output_file, results);
 }

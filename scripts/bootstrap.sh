@@ -17,7 +17,8 @@ torch_version=2.13.0
 torch_minimum=2.11
 reference_packages=(transformers==5.24.0 numpy==2.4.6 einops==0.8.2 fla-core==0.6.0 linformer==0.2.3
   local-attention==1.11.2 memory-compressed-attention==0.0.7 infini-transformer-pytorch==0.2.1 nystrom-attention==0.0.14
-  performer-pytorch==1.1.4 sinkhorn-transformer==0.11.4 x-transformers==2.31.10)
+  performer-pytorch==1.1.4 sinkhorn-transformer==0.11.4 x-transformers==2.31.10 pandas==2.3.3 pyarrow==26.0.1
+  tensorboard==2.21.0 matplotlib==3.11.2)
 # A virtual environment holds absolute paths: after a move it is made anew.
 torch_key=$(echo "torch $torch_version $venv" | digest)
 references_key=$(echo "${reference_packages[*]} $torch_key" | digest)
@@ -72,7 +73,7 @@ missing_packages() {
   have ccache || echo ccache
   find_python >/dev/null || printf '%s\n' python3 python3-venv
   local package
-  for package in ca-certificates libcli11-dev nlohmann-json3-dev libfmt-dev libssl-dev libeigen3-dev; do
+  for package in ca-certificates libcli11-dev nlohmann-json3-dev libfmt-dev libssl-dev libeigen3-dev libsimdjson-dev; do
     is_installed "$package" || echo "$package"
   done
 }
@@ -187,7 +188,7 @@ require_tools() {
   fi
   if ((${#lacking[@]} == 0)); then return 0; fi
   local commands=("" "On Debian or Ubuntu, as root:" "  apt-get install g++ cmake ninja-build libssl-dev python3 python3-venv ccache"
-    "  apt-get install libcli11-dev nlohmann-json3-dev libfmt-dev libeigen3-dev catch2")
+    "  apt-get install libcli11-dev nlohmann-json3-dev libfmt-dev libeigen3-dev libsimdjson-dev catch2")
   die 2 "please install, then run this again (no root here, or not a Debian system, so this script cannot):" \
     "${lacking[@]}" "${commands[@]}" \
     "The second line is optional: CMake downloads pinned releases of what is missing there."

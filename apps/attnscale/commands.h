@@ -28,6 +28,9 @@ void add_train(CLI::App& app, Action& action);
 void add_sweep(CLI::App& app, Action& action);
 void add_fit(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
+void add_runs(CLI::App& app, Action& action);
+void add_diff(CLI::App& app, Action& action);
+void add_why(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
@@ -63,6 +66,10 @@ class JobsArgument {
 
 /// Where a plan's results go: `out`, or results/NAME.
 std::filesystem::path folder_for(const std::string& out, const Plan& plan);
+
+/// A run's folder: as named, or DIR/ID and DIR/runs/ID with the first letters of the id, or DIR if it holds one run.
+/// @throws DataError (no such run, with those that are there; several), IoError
+std::filesystem::path run_argument(const std::string& text);
 
 /// @throws Error with ExitCode::usage and the nearest name, for an argument that names no variant
 const VariantInfo& variant_argument(const std::string& name);

@@ -66,6 +66,9 @@ int run(int argc, char** argv) {
   add_train(app, action);
   add_fit(app, action);
   add_compare(app, action);
+  add_runs(app, action);
+  add_diff(app, action);
+  add_why(app, action);
   add_report(app, action);
   add_export(app, action);
   add_list(app, action);

@@ -8,6 +8,7 @@
 #include "core/table.h"
 #include "core/units.h"
 #include "sweep/store.h"
+#include "sweep/why.h"
 
 namespace attnscale {
 namespace {
@@ -18,6 +19,36 @@ std::string done_text(const Plan& planned, const std::filesystem::path& folder) 
   if (rows.empty()) return "";
   return fmt::format("{} of {} runs are done already in {}\n", rows.size(), planned.runs.size(), folder.string()) +
          other_builds_text(rows, planned.runs.size());
+}
+
+/// A line per run: what the next sweep would do with it.
+std::string why_text(const std::vector<RunReason>& reasons) {
+  Table table;
+  for (const auto* title : {"run", "state", "why"}) table.add_column(title);
+  std::map<std::string, int64_t> counts;
+  for (const auto& reason : reasons) {
+    table.add_row({reason.id.substr(0, 8), reason.state, reason.reason});
+    ++counts[reason.state];
+  }
+  std::string text;
+  for (const auto& [state, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, state);
+  return table.text(::isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : 1000) + text + "\n";
+}
+
+ExitCode plan_why(const SpecArguments& arguments, const std::string& out, bool json) {
+  const Plan planned = make_plan(read_spec(arguments.spec, arguments.set));
+  const auto reasons = explain(folder_for(out, planned), planned.to_json());
+  if (!json) {
+    print(why_text(reasons));
+    return ExitCode::done;
+  }
+  Json list = Json::array();
+  for (const auto& reason : reasons) {
+    list.push_back({{"id", reason.id}, {"state", reason.state}, {"reason", reason.reason}});
+    if (!reason.before.empty()) list.back()["before"] = reason.before;
+  }
+  print_json(list);
+  return ExitCode::done;
 }
 
 ExitCode plan(const SpecArguments& arguments, const std::string& out, const JobsArgument& wanted_jobs, bool timing,
@@ -56,13 +87,20 @@ void add_plan(CLI::App& app, Action& action) {
   auto skip_timing = std::make_shared<bool>(false);
   auto jobs = std::make_shared<JobsArgument>();
   auto out = std::make_shared<std::string>();
+  auto reasons = std::make_shared<bool>(false);
   arguments->add_to(*command);
   jobs->add_to(*command);
   command->add_option("--out", *out, "folder whose finished runs are counted (default results/NAME)");
   command->add_flag("--no-timing", *skip_timing, "do not measure this machine for the expected time");
+  command->add_flag("--why", *reasons,
+                    "instead: what a sweep would do with each run, and why (new, done, changed, failed)");
   command->add_flag("--json", *json, "one JSON document on standard output");
   command->footer("Example: attnscale plan experiments/quickstart/spec.json");
-  command->callback([=, &action] { action = [=] { return plan(*arguments, *out, *jobs, !*skip_timing, *json); }; });
+  command->callback([=, &action] {
+    action = [=] {
+      return *reasons ? plan_why(*arguments, *out, *json) : plan(*arguments, *out, *jobs, !*skip_timing, *json);
+    };
+  });
 }
 
 }  // namespace attnscale

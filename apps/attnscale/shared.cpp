@@ -59,6 +59,48 @@ std::filesystem::path folder_for(const std::string& out, const Plan& plan) {
   return out.empty() ? std::filesystem::path("results") / plan.name : std::filesystem::path(out);
 }
 
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_run(const fs::path& folder) { return fs::exists(folder / "config.json") || fs::exists(folder / "result.json"); }
+
+/// Names of the runs in DIR/runs that begin with these letters, sorted.
+std::vector<std::string> runs_beginning(const fs::path& runs, const std::string& letters) {
+  std::vector<std::string> names;
+  if (fs::is_directory(runs))
+    for (const auto& entry : fs::directory_iterator(runs))
+      if (const auto name = entry.path().filename().string(); name.starts_with(letters) && is_run(entry.path()))
+        names.push_back(name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+fs::path run_argument(const std::string& text) {
+  auto path = fs::path(text).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // a slash at the end
+  if (is_run(path)) return path;
+  const bool is_sweep = fs::is_directory(path / "runs");
+  const auto sweep = is_sweep                                  ? path
+                     : path.parent_path().filename() == "runs" ? path.parent_path().parent_path()
+                                                               : path.parent_path();
+  const auto runs = (sweep.empty() ? fs::path(".") : sweep) / "runs";
+  const auto letters = is_sweep ? std::string() : path.filename().string();
+  if (!fs::is_directory(runs))
+    throw IoError(fmt::format("{}: no such run; expected a run's folder, or DIR/ID in a sweep's folder", text));
+  const auto found = runs_beginning(runs, letters);
+  if (found.size() == 1) return runs / found.front();
+  const auto all = runs_beginning(runs, "");
+  if (found.empty() && all.empty()) throw DataError(fmt::format("{}: no run has begun here", text));
+  if (found.empty())
+    throw DataError(fmt::format("{}: no run here begins with {}; there are {}, such as {}", text, letters, all.size(),
+                                all.front()));
+  throw DataError(
+      fmt::format("{}: {} runs begin so, such as {} and {}; name one of them", text, found.size(), found[0], found[1]));
+}
+
 const VariantInfo& variant_argument(const std::string& name) {
   try {
     return variant_named(name);

@@ -22,10 +22,10 @@ ReportFiles write_report(const std::filesystem::path& sweep_folder);
 /// Columns: those of a result row, then config.* (without that prefix), parameters.*, flops_ledger.*,
 /// truth.*, timing.*, provenance.*, each group in alphabetical order; learning curves are left out. Numbers are
 /// the shortest text that reads back to the same double.
-/// @param format  `csv` (RFC 4180 quoting, lines end in \n, a text that a spreadsheet would take for a formula gets
-///                a leading apostrophe) or `jsonl`
+/// @param format  `csv`, `jsonl`, `parquet` or `npy`, as export_table.h says
+/// @param curves  a row for each evaluation on the way instead
 /// @throws ConfigError for another format; DataError, IoError as `write_report`
-std::string export_rows(const std::filesystem::path& sweep_folder, const std::string& format);
+std::string export_rows(const std::filesystem::path& sweep_folder, const std::string& format, bool curves = false);
 
 /// Mean loss of each size as plain text for a terminal, with what did not finish. Lines have at most 80
 /// columns: the least telling columns go first.

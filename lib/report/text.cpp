@@ -89,7 +89,8 @@ std::string base64(std::string_view bytes) {
 std::string loss_text(std::optional<double> loss) { return loss ? fmt::format("{:.4f}", *loss) : "–"; }
 
 std::string exact_text(double value) {
-  if (std::abs(value) < 9007199254740992.0 && value == std::floor(value)) {
+  const bool minus_zero = value == 0 && std::signbit(value);
+  if (std::abs(value) < 9007199254740992.0 && value == std::floor(value) && !minus_zero) {
     return fmt::format("{}", static_cast<int64_t>(value));
   }
   char digits[32];

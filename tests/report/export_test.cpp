@@ -3,6 +3,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "report/export_table.h"
 #include "report/report.h"
 #include "report/text.h"
 #include "sample_sweep.h"
@@ -104,6 +105,38 @@ TEST_CASE("export: jsonl rows are flat and equal the results") {
   }
   CHECK(count == 54);
   CHECK_THROWS_AS(export_rows(folder.path, "xlsx"), ConfigError);
+}
+
+TEST_CASE("export: typed columns take the narrowest type that all their cells have") {
+  const ExportTable table{
+      {"b", "i", "x", "t", "mixed", "none", "large"},
+      {{true, 1, 0.5, "a", 1, nullptr, 18446744073709551615U}, {nullptr, -2, 3, "é", "x", nullptr, 1}}};
+  const ColumnKind expected[] = {ColumnKind::boolean, ColumnKind::whole, ColumnKind::number, ColumnKind::text,
+                                 ColumnKind::text,    ColumnKind::text,  ColumnKind::number};
+  for (size_t i = 0; i < table.columns.size(); ++i) CHECK(kind_of(table, i) == expected[i]);
+  CHECK(text_of(Json("a\xff")) == "a\xef\xbf\xbd");
+  CHECK(text_of(Json::array({1, "a"})) == "[1,\"a\"]");
+}
+
+TEST_CASE("export: an npy file is its header at a multiple of 64 bytes, then the records") {
+  const auto file = npy_of({{"n", "it's"}, {{1, "é"}, {2, ""}}});
+  const std::string head = "{'descr': [('n', '<i8'), ('it\\'s', '<U1'), ], 'fortran_order': False, 'shape': (2,), }";
+  CHECK(file.substr(10, head.size()) == head);
+  CHECK(file.size() == 128 + 2 * (8 + 4));
+  CHECK(file[127] == '\n');
+  CHECK(file.substr(128) == std::string("\1\0\0\0\0\0\0\0\xE9\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0", 24));
+}
+
+TEST_CASE("export: minus zero keeps its sign") { CHECK(exact_text(-0.0) == "-0"); }
+
+TEST_CASE("export: curves have a row for each evaluation") {
+  ScratchFolder folder;
+  const auto rows = sample::rows({.depths = {1}, .widths = {16}, .seeds = {1}, .one_diverged_one_failed = false});
+  sample::write_rows(folder.path, rows);
+  const auto table = curves_table(folder.path);
+  REQUIRE(table.rows.size() == 40);
+  CHECK(table.rows[1][3] == 50);
+  CHECK(table.rows[1][6] == rows[0]["curve"]["loss"][1]);
 }
 
 TEST_CASE("results_table: every line fits 80 columns, however long the names") {

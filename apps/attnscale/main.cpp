@@ -61,6 +61,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::simple);
   Action action;
+  add_init(app, action);
   add_sweep(app, action);
   add_plan(app, action);
   add_train(app, action);
@@ -69,6 +70,8 @@ int run(int argc, char** argv) {
   add_runs(app, action);
   add_diff(app, action);
   add_why(app, action);
+  add_fsck(app, action);
+  add_rerun(app, action);
   add_report(app, action);
   add_export(app, action);
   add_list(app, action);
@@ -82,6 +85,7 @@ int run(int argc, char** argv) {
   add_schema(app, action);
   add_docs(app, action);
   add_doctor(app, action);
+  add_completions(app, action);
   add_worker(app, action);
   if (argc < 2) {
     std::cerr << app.help();

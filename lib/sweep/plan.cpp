@@ -8,6 +8,8 @@
 
 #include "core/options.h"
 #include "core/version.h"
+#include "sweep/derived.h"
+#include "sweep/exclusion.h"
 
 namespace attnscale {
 namespace {
@@ -77,6 +79,7 @@ void check_replaced_values(const Spec& spec, std::vector<Problem>& problems) {
       const bool given =
           spec.base.contains(section) && spec.base[section].is_object() && spec.base[section].contains(field.name);
       if (!replaced || !given) continue;
+      if (is_derived(spec.base[section][field.name])) continue;
       if (auto problem = field.problem_with(spec.base[section][field.name]); !problem.empty())
         problems.push_back({"base." + path, std::move(problem)});
     }
@@ -106,6 +109,7 @@ Plan make_plan(const Spec& spec) {
   check_replaced_values(spec, problems);
   std::optional<Matcher> matcher;
   if (spec.match) matcher.emplace(*spec.match);
+  Exclusion exclusion(spec.exclude);
   Odometer at(spec.axes);
   do {
     Json config = spec.base;
@@ -126,7 +130,10 @@ Plan make_plan(const Spec& spec) {
     }
     std::vector<Problem> found;
     PlannedRun run;
-    if (matcher) {
+    derive_values(config, found);
+    for (auto& [path, value] : settings.items())
+      if (is_derived(value)) value = config.at(pointer_to(path));
+    if (matcher && found.empty()) {
       std::vector<Problem> unmatched;  // places of the spec, not of the config
       run.matched = matcher->solve(config, unmatched);
       if (const auto solved = pointer_to(spec.match->by); run.matched && config.contains(solved))
@@ -138,13 +145,17 @@ Plan make_plan(const Spec& spec) {
         if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
       }
     }
-    run.config = RunConfig::from_json(config, found);
+    if (found.empty()) run.config = RunConfig::from_json(config, found);
     for (auto& problem : found) {
       problem.path = origin.spec_path(problem.path);
       if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
     }
     if (problems.size() >= most_problems) break;
     if (!problems.empty()) continue;
+    if (exclusion.holds(run.config)) {
+      ++plan.excluded;
+      continue;
+    }
     run.id = run.config.id();
     if (!ids.insert(run.id).second) {
       ++plan.repeated;
@@ -154,6 +165,9 @@ Plan make_plan(const Spec& spec) {
     run.settings = std::move(settings);
     plan.runs.push_back(std::move(run));
   } while (at.next());
+  if (problems.empty()) exclusion.report(problems);
+  if (problems.empty() && plan.runs.empty())
+    problems.push_back({"exclude", fmt::format("leaves out all {} runs; expected some to remain", plan.excluded)});
   spec.document.refuse(problems);
   return plan;
 }
@@ -201,8 +215,8 @@ Json Plan::to_json() const {
                                 {"quantity", run.matched->quantity}, {"target", run.matched->target},
                                 {"reached", run.matched->reached},   {"residual", run.matched->residual()}};
   }
-  return {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},
-          {"num_runs", runs.size()},      {"repeated", repeated}, {"runs", std::move(list)}};
+  return {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},           {"num_runs", runs.size()},
+          {"repeated", repeated},         {"excluded", excluded}, {"runs", std::move(list)}};
 }
 
 }  // namespace attnscale

@@ -28,6 +28,7 @@ struct Plan {
   std::string name;
   std::vector<PlannedRun> runs;  ///< in the order of the axes, seeds innermost; equal configs once
   int64_t repeated = 0;          ///< points whose resolved config another point had already
+  int64_t excluded = 0;          ///< points that `exclude` left out
 
   Json to_json() const;  ///< plan.json
 };

@@ -70,6 +70,7 @@ std::string plan_text(const Plan& plan, size_t width) {
                       count_text(flops), bytes_text(memory));
   if (const auto worst = worst_match(plan))
     text += fmt::format("{} matched within {:.2g} %\n", worst->quantity, 100 * std::abs(worst->residual()));
+  if (plan.excluded > 0) text += fmt::format("{} points are excluded\n", plan.excluded);
   if (plan.repeated > 0) text += fmt::format("{} points repeat a config and run once\n", plan.repeated);
   return text;
 }

@@ -12,6 +12,16 @@
 namespace attnscale {
 namespace {
 
+/// Options may be derived: a text such as "= 4 * model_dim" in place of a number.
+void allow_derived(Json& options) {
+  for (auto& [key, property] : options["properties"].items()) {
+    if (!property.contains("type") || property["type"] == "string") continue;
+    Json description = property["description"];
+    property.erase("description");
+    property = {{"description", description}, {"anyOf", {property, {{"type", "string"}, {"pattern", "^="}}}}};
+  }
+}
+
 /// A section whose other keys depend on the name under `selector`.
 template <class Infos>
 Json tagged_union(const std::string& selector, const Infos& infos, const Json& shared_properties) {
@@ -19,6 +29,7 @@ Json tagged_union(const std::string& selector, const Infos& infos, const Json& s
   Json names = Json::array();
   for (const auto& info : infos) {
     Json schema = schema_of(info.fields);
+    allow_derived(schema);
     schema["properties"][selector] = {{"const", info.name}};
     for (const auto& [key, value] : shared_properties.items()) schema["properties"][key] = value;
     schema["description"] = info.summary;
@@ -55,10 +66,14 @@ Json axes_schema(const char* doc) {
 }  // namespace
 
 Json spec_schema() {
-  const Json context = schema_of(
+  Json train = schema_of(TrainOptions::fields());
+  Json context = schema_of(
       {field(&DataChoice::context, "context", "positions of a window: inputs per sequence").between(1, 1 << 20)});
+  allow_derived(context);
+  allow_derived(train);
   const auto attention = tagged_union("variant", all_variants(), Json::object());
   Json model = schema_of(ModelOptions::fields());
+  allow_derived(model);
   model["properties"]["layers"] = {
       {"type", "array"},
       {"minItems", 1},
@@ -70,7 +85,7 @@ Json spec_schema() {
                       {{"model", model},
                        {"attention", attention},
                        {"data", tagged_union("source", all_sources(), context["properties"])},
-                       {"train", schema_of(TrainOptions::fields())}}},
+                       {"train", train}}},
                      {"additionalProperties", false}};
   const Json zip = axes_schema("lists that are walked together");
   const Json random_range = {{"type", "object"},
@@ -102,6 +117,10 @@ Json spec_schema() {
               {"required", {"samples", "axes"}},
               {"additionalProperties", false}}},
             {"match", Match::schema()},
+            {"exclude",
+             {{"description",
+               "runs for which a condition over their config holds are left out: \"depth > 4 and model_dim < 64\""},
+              {"oneOf", {{{"type", "string"}}, {{"type", "array"}, {"items", {{"type", "string"}}}}}}}},
             {"seeds",
              {{"description", "how many seeds, or which"},
               {"oneOf",

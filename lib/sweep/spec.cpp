@@ -13,8 +13,8 @@ namespace attnscale {
 namespace {
 
 const std::vector<std::string> sections = {"model", "attention", "data", "train"};
-const std::vector<std::string> spec_keys = {"$schema", "name",   "description", "base", "grid",
-                                            "zip",     "random", "seeds",       "match"};
+const std::vector<std::string> spec_keys = {"$schema", "name",   "description", "base",  "grid",
+                                            "zip",     "random", "seeds",       "match", "exclude"};
 
 bool one_of(const std::string& word, const std::vector<std::string>& list) {
   return std::find(list.begin(), list.end(), word) != list.end();
@@ -44,6 +44,7 @@ class SpecReader {
     if (top.contains("random")) read_random(top["random"]);
     if (top.contains("seeds")) read_seeds(top["seeds"]);
     if (top.contains("match")) read_match(top["match"]);
+    if (top.contains("exclude")) read_exclude(top["exclude"]);
     refuse_repeated_paths();
     spec_.document.refuse(problems_);
     return std::move(spec_);
@@ -230,6 +231,22 @@ class SpecReader {
                                           describe_value(seeds)));
     }
     spec_.axes.push_back(std::move(axis));
+  }
+
+  /// A condition, or a list of them.
+  void read_exclude(const Json& exclude) {
+    const auto read_one = [&](const Json& condition, const std::string& where) {
+      if (!condition.is_string())
+        return problem(where, fmt::format("received {}, expected a condition such as \"depth > 4 and model_dim < 64\"",
+                                          describe_value(condition)));
+      try {
+        spec_.exclude.emplace_back(where, Expression::parse(condition.get<std::string>()));
+      } catch (const ConfigError& error) {
+        problem(where, error.what());
+      }
+    };
+    if (!exclude.is_array()) return read_one(exclude, "exclude");
+    for (size_t i = 0; i < exclude.size(); ++i) read_one(exclude[i], fmt::format("exclude[{}]", i));
   }
 
   /// What is solved for must not be given by an axis too.

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/expression.h"
 #include "core/json.h"
 #include "sweep/match.h"
 
@@ -23,12 +24,14 @@ struct Axis {
 ///
 /// `base` holds the sections model, attention, data, train. `grid` multiplies its axes, `zip`
 /// walks its lists in step, `random` draws samples, `seeds` repeats everything; `match` brings the runs to one size.
+/// Values may be derived (sweep/derived.h); `exclude` leaves out runs for which a condition over their config holds.
 struct Spec {
   JsonDocument document;  ///< as read, for places in messages
   std::string name;       ///< names the default output folder
   Json base = Json::object();
-  std::vector<Axis> axes;      ///< outermost first; seeds last
-  std::optional<Match> match;  ///< solved for each run after its axes are set
+  std::vector<Axis> axes;                                   ///< outermost first; seeds last
+  std::optional<Match> match;                               ///< solved for each run after its axes are set
+  std::vector<std::pair<std::string, Expression>> exclude;  ///< place in the spec, and what leaves a run out
 
   /// Runs that the axes multiply to; a double, since a spec may ask for 10^12.
   double num_runs() const;

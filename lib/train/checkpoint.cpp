@@ -188,6 +188,8 @@ std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_li
                               folder.string(), fmt::join(reasons, "\n  ")));
 }
 
+Json check_checkpoint(const fs::path& folder) { return verified_manifest(folder); }
+
 void keep_only_checkpoint(const fs::path& folder, int64_t step) { remove_all_but(folder, step, std::nullopt); }
 
 TensorMap tensors_of(const torch::nn::Module& model) {

@@ -23,6 +23,11 @@ struct Checkpoint {
   std::vector<std::string> passed_over = {};  ///< set by reading: why newer ones were not used
 };
 
+/// Whether a checkpoint is whole: its manifest, and every file's SHA-256. Nothing is loaded.
+/// @param folder  checkpoint/step-<n>  @return its manifest
+/// @throws DataError naming the damaged file, ConfigError (JSON), IoError
+Json check_checkpoint(const std::filesystem::path& folder);
+
 /// Writes `folder/step-<n>/{model.safetensors, optimizer.safetensors, state.json, manifest.json}`, and
 /// `average.safetensors` where an average is kept: into a temporary folder, each file synced, then renamed. When the
 /// new one has been read back and its hashes hold, all but it and the one before are removed, so that damage found

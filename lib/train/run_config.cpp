@@ -248,10 +248,10 @@ std::shared_ptr<const Source> RunConfig::open_source() const {
   return source;
 }
 
-std::string RunConfig::id() const {
-  Json identity = to_json();
+std::string RunConfig::id() const { return run_id(to_json(), open_source()->fingerprint()); }
+
+std::string run_id(Json identity, const Json& fingerprint) {
   identity["train"].erase("device");
-  const auto fingerprint = open_source()->fingerprint();
   if (fingerprint.contains("sha256")) identity["data"].erase("path");
   return sha256(canonical(identity) + canonical(fingerprint)).substr(0, 16);
 }

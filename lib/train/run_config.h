@@ -41,6 +41,9 @@ struct RunConfig {
   std::string id() const;
 };
 
+/// `RunConfig::id` of a configuration as JSON and its source's fingerprint.
+std::string run_id(Json config, const Json& fingerprint);
+
 /// What the run's model costs, with the windows of one pass as the batch.
 ModelCost cost_of(const RunConfig& config);
 

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "core/hash.h"
 #include "model/attention_choice.h"
 #include "train/provenance.h"
 #include "train/questions.h"
@@ -91,6 +92,17 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   return row;
 }
 
+namespace {
+
+std::string hash_of(Json row) {
+  row["provenance"].erase("sha256");
+  return sha256(canonical(row));
+}
+
+}  // namespace
+
+void seal(Json& row) { row["provenance"]["sha256"] = hash_of(row); }
+
 bool decides(const Json& row) { return row.at("status") == "done" || row.at("status") == "diverged"; }
 
 Json read_row(const std::filesystem::path& file) {
@@ -105,6 +117,10 @@ Json read_row(const std::filesystem::path& file) {
   const auto has = [&](const char* field, auto is) { return row.contains(field) && (row[field].*is)(); };
   expect("", row.is_object(), "a row of results");
   for (const auto* field : {"id", "status"}) expect(field, has(field, &Json::is_string), "a text");
+  if (const auto provenance = row.find("provenance"); provenance != row.end() && provenance->is_object() &&
+                                                      provenance->contains("sha256") &&
+                                                      (*provenance)["sha256"] != hash_of(row))
+    throw DataError(fmt::format("{}: its SHA-256 does not hold; the file is damaged, or was edited", file.string()));
   if (!decides(row)) return row;
   for (const auto* field : {"steps", "params", "tokens", "seed"})
     expect(field, has(field, &Json::is_number_integer), "a whole number");

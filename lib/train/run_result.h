@@ -30,8 +30,13 @@ struct RunOutcome {
 /// empty or not (`run_flags`).
 Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome& outcome);
 
-/// Reads a `result.json`. @throws DataError with file, line, field and what was expected; ConfigError (JSON), IoError
+/// Reads a `result.json`.
+/// @throws DataError with file, line, field and what was expected, or if its seal does not hold; ConfigError (JSON),
+/// IoError
 Json read_row(const std::filesystem::path& file);
+
+/// Adds `provenance.sha256`, a hash over the rest of the row, by which `read_row` notices a changed bit.
+void seal(Json& row);
 
 /// Whether a row decides its run: `done` or `diverged`. What failed or ran out of memory is tried again.
 bool decides(const Json& row);

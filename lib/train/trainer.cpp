@@ -310,8 +310,12 @@ std::optional<Json> earlier_result(const RunConfig& config, const std::filesyste
 Json train_run(const RunConfig& config, const RunControl& control) {
   make_folder(control.folder);
   if (auto row = earlier_result(config, control.folder / "result.json")) return *row;
-  const auto row = train_or_run_out(config, control);
-  if (row["status"] != "interrupted") write_file_atomically(control.folder / "result.json", row.dump(2) + "\n");
+  auto row = train_or_run_out(config, control);
+  if (row["status"] == "interrupted") return row;
+  if (const auto log = control.folder / "log.jsonl"; std::filesystem::exists(log))
+    row["provenance"]["log_sha256"] = sha256_of_file(log);
+  seal(row);
+  write_file_atomically(control.folder / "result.json", row.dump(2) + "\n");
   return row;
 }
 

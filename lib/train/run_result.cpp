@@ -105,6 +105,18 @@ void seal(Json& row) { row["provenance"]["sha256"] = hash_of(row); }
 
 bool decides(const Json& row) { return row.at("status") == "done" || row.at("status") == "diverged"; }
 
+namespace {
+
+/// @throws DataError if the row has a seal that does not hold
+void check_seal(const Json& row, const std::filesystem::path& file) {
+  const auto provenance = row.find("provenance");
+  if (provenance == row.end() || !provenance->is_object() || !provenance->contains("sha256")) return;
+  if ((*provenance)["sha256"] != hash_of(row))
+    throw DataError(fmt::format("{}: its SHA-256 does not hold; the file is damaged, or was edited", file.string()));
+}
+
+}  // namespace
+
 Json read_row(const std::filesystem::path& file) {
   const auto document = read_json(file);
   const Json& row = document.value;
@@ -117,11 +129,10 @@ Json read_row(const std::filesystem::path& file) {
   const auto has = [&](const char* field, auto is) { return row.contains(field) && (row[field].*is)(); };
   expect("", row.is_object(), "a row of results");
   for (const auto* field : {"id", "status"}) expect(field, has(field, &Json::is_string), "a text");
-  if (const auto provenance = row.find("provenance"); provenance != row.end() && provenance->is_object() &&
-                                                      provenance->contains("sha256") &&
-                                                      (*provenance)["sha256"] != hash_of(row))
-    throw DataError(fmt::format("{}: its SHA-256 does not hold; the file is damaged, or was edited", file.string()));
-  if (!decides(row)) return row;
+  if (!decides(row)) {
+    check_seal(row, file);
+    return row;
+  }
   for (const auto* field : {"steps", "params", "tokens", "seed"})
     expect(field, has(field, &Json::is_number_integer), "a whole number");
   expect("flops", has("flops", &Json::is_number), "a number");
@@ -132,6 +143,7 @@ Json read_row(const std::filesystem::path& file) {
            "a list of texts");
   if (row["status"] == "done")
     for (const auto* field : {"loss", "best_loss"}) expect(field, has(field, &Json::is_number), "a number");
+  check_seal(row, file);
   return row;
 }
 

@@ -11,6 +11,7 @@ Each rule is a function that yields one line per fault: place, what is wrong, ho
   places          no paths of one machine and no hosts of package registries
   tree            README's tree (the block after <!-- tree -->) names what exists, and all of it
   generated       sections between <!-- generated: attnscale ARGUMENTS --> and <!-- end --> are what that prints
+  proofs          every option names what it is compared with and a test that exists (proofs.py)
   tests           every lib/x/y.cpp with public functions has tests/x/y_test.cpp, or a test in tests/x includes its
                   header, or covered_elsewhere.txt says where it is tested (a note; a fault with --strict)
 What this does not do: formatting (.clang-format) and code analysis (.clang-tidy).
@@ -23,6 +24,8 @@ import pathlib
 import re
 import subprocess
 import sys
+
+import proofs
 
 # What each module may include besides itself. Mirrors the diagram in lib/CMakeLists.txt; apps and tests see all.
 ALLOWED = {
@@ -218,6 +221,7 @@ def check_generated(tree, program):
 
 
 def write_generated(tree, program):
+    proofs.write(tree)
     for path in {path for path, _ in generated_sections(tree)}:
         text = tree.read(path)
         new = GENERATED.sub(lambda m: f"{m[1]}{printed_by(program, m['arguments'])}\n{m['end']}", text)
@@ -274,6 +278,7 @@ def main():
         faults += check(tree)
     if options.program:
         faults += check_generated(tree, options.program)
+        faults += proofs.check(tree, options.program)
     untested = list(check_tests(tree))
     if options.strict:
         faults += untested

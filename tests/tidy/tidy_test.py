@@ -161,6 +161,33 @@ class Planted(unittest.TestCase):
         self.write("options.md", section.replace("options", "nonsense").format(""))
         self.finds("options.md:1: cannot be generated: attnscale docs nonsense ended with status 2", *program)
 
+    def test_proofs_of_options(self):
+        schema = '{"properties": {"base": {"properties": {"model": {"properties": {"depth": {}, "layers": {}}}, ' \
+                 '"train": {"properties": {"steps": {}}}}}}}'
+        self.write("program", f"#!/bin/sh\n[ \"$*\" = schema ] || exit 2\necho '{schema}'\n")
+        (self.root / "program").chmod(0o755)
+        program = ("--program", str(self.root / "program"))
+        self.write("README.md", README.replace("tests/  ", "docs/            pages\ntests/  "))
+        self.write("tests/core/b_test.cpp", 'TEST_CASE("depth: three blocks") {}\n')
+        self.write("tests/references/CMakeLists.txt",
+                   'foreach(model one two)\n  reference_test("logits of ${model}" x.py)\nendforeach()\n')
+        good = "model.depth | by hand | depth: three blocks\ntrain.steps | theirs | references: logits of two\n"
+        self.write("tests/tidy/proofs.txt", "# a note\n" + good)
+        self.passes("--write", *program)
+        self.passes(*program)
+        for line, expected in (("model.depth | by hand | depth: four blocks\n", "proofs.txt:4: no test under tests/"),
+                               ("train.step | by hand | depth: three blocks\n", "proofs.txt:4: there is no option train.step"),
+                               ("train.steps by hand\n", "proofs.txt:4: expected `option |")):
+            self.write("tests/tidy/proofs.txt", "# a note\n" + good + line)
+            self.tidy("--write", *program)
+            self.finds(expected, *program)
+        self.write("tests/tidy/proofs.txt", good.split("\n")[0] + "\n")
+        self.tidy("--write", *program)
+        self.finds("proofs.txt:1: train.steps has no line", *program)
+        self.write("docs/reference/proofs.md", "old\n")
+        self.write("tests/tidy/proofs.txt", good)
+        self.finds("docs/reference/proofs.md:1: is not what", *program)
+
 
 if __name__ == "__main__":
     unittest.main()

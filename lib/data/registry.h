@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,7 +17,10 @@ struct SourceInfo {
   std::string source;  ///< authors, year, arXiv number, section; or "a file"
   // Filled by RegisterSource.
   Fields fields = {};
-  std::vector<std::string> heads = {};            ///< values of `model.head` that it serves
+  std::vector<std::string> heads = {};  ///< values of `model.head` that it serves
+  /// Tokens of a window before the first answer; of a source without answers half of them.
+  std::function<int64_t(const Json&, int64_t context)> input_length = {};
+  bool has_answers = false;                       ///< at places of its own, which `input_length` lies before
   std::function<Json(const Json&)> resolve = {};  ///< given options -> all options
   /// @throws DataError, IoError
   std::function<std::shared_ptr<const Source>(const Json&)> make = {};
@@ -40,7 +44,8 @@ void unregister_source(const std::string& name);
 
 /// `const RegisterSource<ZipfMemory> register_zipf_memory{{.name = "zipf_memory", ...}};` at the end of a
 /// source's file. The class has `struct Options` with `fields()`, a constructor from Options, and
-/// optionally the static `refusals(options, context)`.
+/// optionally the statics `refusals(options, context)` and `input_length(options, context)`, the tokens before the
+/// first answer.
 template <class Class>
 struct RegisterSource {
   explicit RegisterSource(SourceInfo info) {
@@ -54,6 +59,12 @@ struct RegisterSource {
     };
     info.fields = Options::fields();
     info.heads = Class::heads();
+    info.has_answers = requires { Class::input_length(Options{}, int64_t{}); };
+    info.input_length = [typed](const Json& json, int64_t context) -> int64_t {
+      if constexpr (requires { Class::input_length(Options{}, context); })
+        return Class::input_length(typed(json), context);
+      return std::max<int64_t>(1, context / 2);
+    };
     info.resolve = [typed](const Json& json) { return write_options(typed(json)); };
     info.make = [typed](const Json& json) -> std::shared_ptr<const Source> {
       return std::make_shared<const Class>(typed(json));

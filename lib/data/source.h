@@ -45,7 +45,7 @@ class Source {
   virtual ~Source() = default;
 
   /// What a model can be asked for on these windows: values of `model.head`. A derived class may say otherwise.
-  static std::vector<std::string> heads() { return {"next_token", "masked_token"}; }
+  static std::vector<std::string> heads() { return {"next_token", "masked_token", "encoder_decoder"}; }
 
   virtual int64_t vocab_size() const = 0;
 

@@ -146,16 +146,25 @@ std::string label_of(const AttentionChoice& attention) {
   return label;
 }
 
-Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer) {
+Sizes attention_sizes(const ModelOptions& options, int64_t context, int64_t batch, StackPlace place) {
+  if (options.head != "encoder_decoder") return {.batch = batch, .queries = context, .keys = context};
+  const int64_t read = options.input_length.value(), written = num_outputs(options, context);
+  return {.batch = batch,
+          .queries = place == StackPlace::encoder ? read : written,
+          .keys = place == StackPlace::main ? written : read};
+}
+
+Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer, StackPlace place) {
   const int64_t head_dim = options.model_dim / options.num_heads;
+  const auto sizes = attention_sizes(options, context, 1, place);
   return {.num_heads = options.num_heads,
           .num_kv_heads = options.num_kv_heads.value(),
           .head_dim = head_dim,
           .value_dim = head_dim,
-          .context = context,
-          .causal = options.causal.value(),
+          .context = std::max(sizes.queries, sizes.keys),
+          .causal = place == StackPlace::main && options.causal.value(),
           .layer = layer,
-          .depth = options.depth,
+          .depth = place == StackPlace::encoder ? options.encoder_depth.value() : options.depth,
           .model_dim = options.model_dim};
 }
 
@@ -216,10 +225,10 @@ std::string own_matrix(const VariantInfo& variant, const Json& options, Geometry
   return "";
 }
 
-std::vector<std::string> with_logit_bias() {
+std::vector<std::string> names_with(Trait trait) {
   std::vector<std::string> names;
   for (const auto& variant : all_variants())
-    if (variant.traits.contains(Trait::logit_bias)) names.push_back(variant.name);
+    if (variant.traits.contains(trait)) names.push_back(variant.name);
   return names;
 }
 
@@ -248,6 +257,13 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
         {"model.num_kv_heads", fmt::format("num_kv_heads {} does not divide num_heads {}; take one of its "
                                            "divisors",
                                            num_kv_heads, options.num_heads)});
+  const bool crossed = options.head == "encoder_decoder";
+  if (crossed && (!options.input_length || *options.input_length > context))
+    problems.push_back({"model.input_length",
+                        options.input_length
+                            ? fmt::format("{} tokens leave none of a context of {} to the decoder; take at most {}",
+                                          *options.input_length, context, context)
+                            : std::string("is needed by head encoder_decoder; give it")});
   const auto length = std::ssize(attention.layers);
   if (length > options.depth)
     problems.push_back(
@@ -281,7 +297,7 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
       tell("model.position",
            fmt::format("{} has no logits that {} positions could be added to; variants that have: {}; or set "
                        "model.position to \"none\", \"learned\" or \"sinusoidal\"",
-                       variant->name, options.position, fmt::join(with_logit_bias(), ", ")));
+                       variant->name, options.position, fmt::join(names_with(Trait::logit_bias), ", ")));
     if (options.mup_base_dim && variant->traits.contains(Trait::owns_projections))
       tell(
           "model.mup_base_dim",
@@ -300,7 +316,22 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
                        variant->name));
     for (const auto& reason : refusals(*variant, choice.options, attention_geometry(options, context, layer)))
       tell(path, reason);
+    if (!crossed) continue;
+    if (!variant->traits.contains(Trait::cross))
+      tell(path,
+           fmt::format("{} has no form for queries of another sequence, which head encoder_decoder needs; variants "
+                       "that have: {}",
+                       variant->name, fmt::join(names_with(Trait::cross), ", ")));
+    else
+      for (const auto& reason :
+           refusals(*variant, choice.options, attention_geometry(options, context, layer, StackPlace::cross)))
+        tell(path, reason);
   }
+  for (int64_t layer = 0; crossed && layer < *options.encoder_depth; ++layer)
+    if (const auto* variant = find_variant(at_layer(attention, layer).variant))
+      for (const auto& reason : refusals(*variant, at_layer(attention, layer).options,
+                                         attention_geometry(options, context, layer, StackPlace::encoder)))
+        tell(path, reason);
   return problems;
 }
 

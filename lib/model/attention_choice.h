@@ -31,8 +31,17 @@ const AttentionChoice& at_layer(const AttentionChoice& attention, int64_t layer)
 /// The name that reports use: the variant's, or `sliding_window*3+softmax` for a hybrid.
 std::string label_of(const AttentionChoice& attention);
 
+/// Which attention of a layer: that of the stack that makes the logits, or with head encoder_decoder that of the
+/// encoder or the one from the decoder to it.
+enum class StackPlace { main, encoder, cross };
+
 /// The place of layer `layer`'s attention. @param options  resolved, num_heads divides model_dim
-Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer);
+/// @param context  of the window; the encoder's positions are the first of it, the decoder's the last
+Geometry attention_geometry(const ModelOptions& options, int64_t context, int64_t layer,
+                            StackPlace place = StackPlace::main);
+
+/// Positions of a window that ask, and those that they look at.
+Sizes attention_sizes(const ModelOptions& options, int64_t context, int64_t batch, StackPlace place = StackPlace::main);
 
 /// How many numbers of each of a head's parts rotary positions turn. @param parts  VariantInfo::rotary_parts
 int64_t rotary_width(const ModelOptions& options, int64_t parts);

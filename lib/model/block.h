@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "model/feed_forward.h"
 #include "model/mixer.h"
@@ -11,16 +12,20 @@
 
 namespace attnscale {
 
-/// The mixer, then the feed-forward network, each joined to the residual stream as `Residual` says; in parallel blocks
-/// both read the same norm of the stream: x + s mixer(norm1(x)) + s feed_forward(norm1(x)).
-/// Source: Radford et al. 2019 (GPT-2), section 2.3; parallel: Wang and Komatsuzaki 2021 (GPT-J).
+/// The mixer, cross-attention where the head has an encoder, then the feed-forward network, each joined to the residual
+/// stream as `Residual` says; in parallel blocks both read the same norm of the stream: x + s mixer(norm1(x)) + s
+/// feed_forward(norm1(x)). Source: Radford et al. 2019 (GPT-2), section 2.3; parallel: Wang and Komatsuzaki 2021
+/// (GPT-J).
 class Block : public torch::nn::Module {
  public:
   /// @param drops  the model's, which stochastic depth draws from
-  Block(const ModelOptions& options, int64_t layer, std::shared_ptr<Mixer> mixer, std::shared_ptr<RowDrops> drops);
+  /// @param cross  with `norm3` and `residual3` around it, `cross`; null: none
+  Block(const ModelOptions& options, int64_t layer, std::shared_ptr<Mixer> mixer, std::shared_ptr<RowDrops> drops,
+        std::shared_ptr<Mixer> cross = nullptr);
 
-  /// @param x  [B, T, M] @param offset, state, bias  as in Mixer::forward @return [B, T, M]
-  Tensor forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias = {});
+  /// @param x  [B, T, M] @param offset, state, bias  as in Mixer::forward @param memory  what `cross` looks at
+  /// @return   [B, T, M]
+  Tensor forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias = {}, const Tensor& memory = {});
 
   /// What the variant receives when the block gets x [B, T, M] from position 0 on.
   Inputs attention_inputs(const Tensor& x, const Tensor& bias = {}) { return mixer_->inputs(first_.read(x), bias); }
@@ -35,7 +40,8 @@ class Block : public torch::nn::Module {
  private:
   bool parallel_;
   Residual first_, second_;
-  std::shared_ptr<Mixer> mixer_;
+  std::optional<Residual> third_;
+  std::shared_ptr<Mixer> mixer_, cross_;
   std::shared_ptr<FeedForward> feed_forward_;  // null where there are experts
   std::shared_ptr<MixtureOfExperts> experts_;  // null where there are none
 };

@@ -38,18 +38,18 @@ int64_t activated(const std::string& kind) {
   return kind == "relu" ? 0 : 1;  // ReLU's output says what its input was
 }
 
-/// Norms and factors around the sublayers.
-void add_residuals(const ModelOptions& options, LayerSizes& sizes) {
+/// Norms and factors around so many sublayers.
+void add_residuals(const ModelOptions& options, int64_t sublayers, LayerSizes& sizes) {
   const int64_t M = options.model_dim;
   const auto& placement = options.norm_placement;
-  const int64_t norms = placement == "both" ? 4 : placement == "parallel" ? 1 : 2;
+  const int64_t norms = placement == "both" ? 2 * sublayers : placement == "parallel" ? 1 : sublayers;
   sizes.vectors += norms * norm_size(options.norm, M, options.bias);
   sizes.activations += norms * norm_kept(options.norm) * M;
-  if (placement == "both") sizes.activations += 2 * M;  // the stream beside what the sublayers put out
-  if (options.residual == "rezero") sizes.vectors += 2;
-  if (options.residual == "layer_scale") sizes.vectors += 2 * M;
-  if (options.residual == "rezero" || options.residual == "layer_scale") sizes.activations += 2 * M;
-  if (options.dropout > 0) sizes.masks = 2 * M;
+  if (placement == "both") sizes.activations += sublayers * M;  // the stream beside what the sublayers put out
+  if (options.residual == "rezero") sizes.vectors += sublayers;
+  if (options.residual == "layer_scale") sizes.vectors += sublayers * M;
+  if (options.residual == "rezero" || options.residual == "layer_scale") sizes.activations += sublayers * M;
+  if (options.dropout > 0) sizes.masks = sublayers * M;
 }
 
 /// The network, or the router and the experts that a position uses.
@@ -66,31 +66,30 @@ void add_feed_forward(const ModelOptions& options, LayerSizes& sizes) {
   sizes.idle = (E - K) * (matrices + vectors);
 }
 
-LayerSizes layer_sizes(const ModelOptions& options, const VariantInfo& variant, const Json& variant_options,
-                       const Geometry& geometry) {
+/// One mixer: the projections to keys and values apart from all else, as they may be of other positions.
+/// @param queries, keys  added to
+void add_mixer(const ModelOptions& options, const VariantInfo& variant, const Json& variant_options,
+               const Geometry& geometry, bool rotary, LayerSizes& queries, LayerSizes& keys) {
   const int64_t M = options.model_dim, H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
   const int64_t bias = options.bias ? 1 : 0;
-  LayerSizes sizes;
-  const auto linear = [&](int64_t in, int64_t out) {
+  const auto linear = [&](LayerSizes& sizes, int64_t in, int64_t out) {
     sizes.matrices += in * out;
     sizes.vectors += bias * out;
     sizes.activations += out;
   };
-  if (!variant.traits.contains(Trait::owns_projections)) {
-    linear(M, (H + 2 * G) * D);
-    for (const auto& gate : variant.gates(variant_options, geometry)) linear(M, H * gate.width);
-    linear(H * D, M);
-    sizes.activations += H * D;  // the mixed values
-    if (options.position == "rotary") sizes.activations += (H + G) * D;
-    sizes.vectors += 2 * norm_size(options.qk_norm, D, false);
-    sizes.activations += norm_kept(options.qk_norm) * (H + G) * D;
-  } else {
-    sizes.activations += M;  // what it returns
+  queries.variant += variant.parameter_count(variant_options, geometry);
+  if (variant.traits.contains(Trait::owns_projections)) {
+    queries.activations += M;  // what it returns
+    return;
   }
-  add_feed_forward(options, sizes);
-  sizes.variant = variant.parameter_count(variant_options, geometry);
-  add_residuals(options, sizes);
-  return sizes;
+  linear(queries, M, H * D);
+  linear(keys, M, 2 * G * D);
+  for (const auto& gate : variant.gates(variant_options, geometry)) linear(queries, M, H * gate.width);
+  linear(queries, H * D, M);
+  queries.activations += H * D;  // the mixed values
+  queries.vectors += 2 * norm_size(options.qk_norm, D, false);
+  queries.activations += (rotary ? H * D : 0) + norm_kept(options.qk_norm) * H * D;
+  keys.activations += (rotary ? G * D : 0) + norm_kept(options.qk_norm) * G * D;
 }
 
 /// What `model.head` puts between the blocks and the head's matrix.
@@ -106,53 +105,84 @@ LayerSizes head_sizes(const ModelOptions& options) {
 
 struct Totals {
   ParameterLedger parameters;
-  double linear_flops = 0;  ///< one position forward, all layers
-  double head_flops = 0;    ///< one output forward
-  Cost attention;           ///< one batch forward, all layers
-  int64_t activations = 0, masks = 0;
+  double linear_flops = 0;                 ///< one window forward, all layers
+  double head_flops = 0;                   ///< one output forward
+  Cost attention;                          ///< one batch forward, all layers
+  int64_t blocks = 0;                      ///< parameters of the layers
+  int64_t activations = 0, masks = 0;      ///< one window: float32 numbers, bytes
   int64_t idle = 0;                        ///< parameters that a position does not use
   std::optional<int64_t> state_bytes = 0;  ///< all layers, or none as soon as one of them keeps no state
 };
 
+void add_sizes(const LayerSizes& sizes, int64_t positions, Totals& totals) {
+  totals.blocks += sizes.matrices + sizes.vectors + sizes.variant + sizes.idle;
+  totals.idle += sizes.idle;
+  totals.linear_flops += 2.0 * static_cast<double>(sizes.matrices) * static_cast<double>(positions);
+  totals.activations += sizes.activations * positions;
+  totals.masks += sizes.masks * positions;
+}
+
+/// One mixer of a layer, with what its variant does.
+void add_attention(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
+                   int64_t layer, StackPlace place, Totals& totals) {
+  const auto& choice = at_layer(attention, layer);
+  const auto& variant = variant_named(choice.variant);
+  const auto geometry = attention_geometry(options, context, layer, place);
+  const auto sizes = attention_sizes(options, context, batch, place);
+  LayerSizes queries, keys;
+  add_mixer(options, variant, choice.options, geometry, options.position == "rotary" && place != StackPlace::cross,
+            queries, keys);
+  add_sizes(queries, sizes.queries, totals);
+  add_sizes(keys, sizes.keys, totals);
+  const auto cost = variant.cost(choice.options, geometry, sizes);
+  totals.attention.algorithmic_flops += cost.algorithmic_flops;
+  totals.attention.executed_flops += cost.executed_flops;
+  totals.attention.activation_bytes += cost.activation_bytes;
+  if (!variant.traits.contains(Trait::incremental)) totals.state_bytes.reset();
+  else if (totals.state_bytes)
+    *totals.state_bytes +=
+        variant.cost(choice.options, geometry, {.batch = 1, .queries = sizes.queries, .keys = sizes.keys}).state_bytes;
+}
+
+/// The blocks of one stack.
+void add_stack(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
+               StackPlace place, Totals& totals) {
+  const bool crossed = options.head == "encoder_decoder" && place == StackPlace::main;
+  const int64_t depth = place == StackPlace::encoder ? *options.encoder_depth : options.depth;
+  LayerSizes rest;
+  add_feed_forward(options, rest);
+  add_residuals(options, crossed ? 3 : 2, rest);
+  for (int64_t layer = 0; layer < depth; ++layer) {
+    add_attention(options, attention, context, batch, layer, place, totals);
+    if (crossed) add_attention(options, attention, context, batch, layer, StackPlace::cross, totals);
+    add_sizes(rest, attention_sizes(options, context, batch, place).queries, totals);
+  }
+}
+
 Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
   const int64_t M = options.model_dim, V = options.vocab_size.value(), E = options.embedding_dim.value();
+  const bool encodes = options.head == "encoder_decoder";
   Totals totals;
-  int64_t blocks = 0;
-  for (int64_t layer = 0; layer < options.depth; ++layer) {
-    const auto& choice = at_layer(attention, layer);
-    const auto& variant = variant_named(choice.variant);
-    const auto geometry = attention_geometry(options, context, layer);
-    const auto sizes = layer_sizes(options, variant, choice.options, geometry);
-    blocks += sizes.matrices + sizes.vectors + sizes.variant + sizes.idle;
-    totals.idle += sizes.idle;
-    totals.linear_flops += 2.0 * static_cast<double>(sizes.matrices);
-    totals.activations += sizes.activations;
-    totals.masks += sizes.masks;
-    const auto cost = variant.cost(choice.options, geometry, {.batch = batch, .queries = context, .keys = context});
-    totals.attention.algorithmic_flops += cost.algorithmic_flops;
-    totals.attention.executed_flops += cost.executed_flops;
-    totals.attention.activation_bytes += cost.activation_bytes;
-    if (!variant.traits.contains(Trait::incremental)) totals.state_bytes.reset();
-    else if (totals.state_bytes)
-      *totals.state_bytes +=
-          variant.cost(choice.options, geometry, {.batch = 1, .queries = context, .keys = context}).state_bytes;
-  }
+  add_stack(options, attention, context, batch, StackPlace::main, totals);
+  if (encodes) add_stack(options, attention, context, batch, StackPlace::encoder, totals);
   const auto between = head_sizes(options);
-  blocks += between.matrices + between.vectors;
-  totals.activations += between.activations;
+  totals.blocks += between.matrices + between.vectors;
+  totals.activations += between.activations * context;
   // A factorised embedding is a matrix product on the way in, and one more on the way out.
   const bool factorised = E != M;
   const int64_t head = V * E + (factorised ? E * M : 0), embedding = head;
-  totals.linear_flops += 2.0 * static_cast<double>(factorised ? E * M : 0);
+  const int64_t embedded = context + (encodes ? 1 : 0);  // the last input token is the decoder's first, too
+  totals.linear_flops += 2.0 * static_cast<double>((factorised ? E * M : 0) * embedded);
   totals.head_flops = 2.0 * static_cast<double>(head + between.matrices);
 
-  const int64_t final_norm = *options.final_norm ? norm_size(options.norm, M, options.bias) : 0;
+  const int64_t stacks = encodes ? 2 : 1;
+  const int64_t final_norm = *options.final_norm ? stacks * norm_size(options.norm, M, options.bias) : 0;
   const int64_t positions = options.position == "learned"    ? context * M
-                            : options.position == "relative" ? options.relative_buckets * options.num_heads
+                            : options.position == "relative" ? stacks * options.relative_buckets * options.num_heads
                                                              : 0;
   const int64_t embedding_norm = options.embedding_norm ? norm_size(options.norm, M, options.bias) : 0;
   auto& parameters = totals.parameters;
-  parameters.non_embedding = blocks + final_norm;
+  parameters.non_embedding = totals.blocks + final_norm;
   parameters.without_input_embedding = parameters.non_embedding + head;
   parameters.total =
       parameters.non_embedding + embedding + positions + embedding_norm + (options.tie_embeddings ? 0 : head);
@@ -186,7 +216,7 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   const double tokens = static_cast<double>(positions);
   const auto outputs = num_outputs(options, context);
   const double products =
-      totals.linear_flops + totals.head_flops * static_cast<double>(outputs) / static_cast<double>(context);
+      (totals.linear_flops + totals.head_flops * static_cast<double>(outputs)) / static_cast<double>(context);
   cost.flops_per_token.algorithmic = 3 * (products + totals.attention.algorithmic_flops / tokens);
   cost.flops_per_token.executed = 3 * (products + totals.attention.executed_flops / tokens);
 
@@ -194,23 +224,23 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   // all activations (the embedding's and the final norm's output beside the layers'), logits, log-probabilities and the
   // gradients of both.
   const int64_t embedding_norm = options.embedding_norm ? norm_kept(options.norm) * M : 0;
-  const int64_t numbers = totals.activations + 2 * M + embedding_norm;
-  const int64_t masks = totals.masks + (*options.embedding_dropout > 0 ? M : 0);
+  const int64_t numbers = 2 * M + embedding_norm;
+  const int64_t masks = *options.embedding_dropout > 0 ? M : 0;
   cost.training_bytes =
       16 * totals.parameters.total + positions * (4 * numbers + masks) + totals.attention.activation_bytes;
-  cost.training_bytes += 4 * batch * outputs * 4 * V;
+  cost.training_bytes += batch * (4 * totals.activations + totals.masks + 4 * outputs * 4 * V);
   if (has_logit_bias(options)) {
     // The masked bias of each layer, and for one that is trained the weights, which the fused kernel would not keep.
     const int64_t squares = options.position == "relative" ? batch + 1 : 1;
     cost.training_bytes += float_bytes * options.depth * options.num_heads * context * context * squares;
   }
-  if (*options.causal) cost.state_bytes = totals.state_bytes;
+  if (*options.causal && options.head != "encoder_decoder") cost.state_bytes = totals.state_bytes;
   return cost;
 }
 
 double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
   const auto totals = totals_of(options, attention, context, batch);
-  return totals.linear_flops * static_cast<double>(batch * context) +
+  return totals.linear_flops * static_cast<double>(batch) +
          totals.head_flops * static_cast<double>(batch * num_outputs(options, context)) +
          totals.attention.executed_flops;
 }

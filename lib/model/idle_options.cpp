@@ -45,7 +45,14 @@ std::vector<Problem> idle_options(const ModelOptions& options) {
          fmt::format("\"{}\" with a rotary_factor of {} would change nothing; give a scaling and a factor "
                      "above 1, or neither",
                      options.rotary_scaling, options.rotary_factor)});
-  if (options.head == "next_token" && !*options.causal)
+  if (options.head == "encoder_decoder" && options.norm_placement == "parallel")
+    problems.push_back({"model.norm_placement",
+                        "parallel blocks have no place for cross-attention between their sublayers; take another"});
+  if (options.head == "encoder_decoder" &&
+      (options.norm_placement == "deep_norm" || options.initialisation == "deep_norm"))
+    problems.push_back({options.norm_placement == "deep_norm" ? "model.norm_placement" : "model.initialisation",
+                        "DeepNorm has other constants for an encoder and a decoder, which are not here; take another"});
+  if ((options.head == "next_token" || options.head == "encoder_decoder") && !*options.causal)
     problems.push_back({"model.causal",
                         "false would show each position the token that it is asked for; leave it out, or take "
                         "model.head \"masked_token\" or \"classify\""});
@@ -53,12 +60,14 @@ std::vector<Problem> idle_options(const ModelOptions& options) {
     problems.push_back({"model.pooling",
                         "the first position of a causal model has seen one token; take \"last\" or \"mean\", or leave "
                         "model.causal out"});
-  if (options.position == "relative" && !*options.causal &&
+  const bool both_ways = !*options.causal || options.head == "encoder_decoder";
+  if (options.position == "relative" && both_ways &&
       (options.relative_buckets < 4 || options.relative_buckets % 2 != 0))
-    problems.push_back({"model.relative_buckets",
-                        fmt::format("received {}; without model.causal half of them are for what lies ahead: take an "
-                                    "even number, at least 4",
-                                    options.relative_buckets)});
+    problems.push_back(
+        {"model.relative_buckets",
+         fmt::format("received {}; where positions see both ways half of them are for what lies ahead: take an "
+                     "even number, at least 4",
+                     options.relative_buckets)});
   const int64_t single = options.relative_buckets / (*options.causal ? 2 : 4);
   if (options.position == "relative" && options.relative_distance <= single)
     problems.push_back({"model.relative_distance",

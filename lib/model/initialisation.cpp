@@ -18,7 +18,7 @@ constexpr double gpt2_std = 0.02;
 
 /// The rows of each matrix that a parameter stacks.
 std::vector<int64_t> stacked_rows(const std::string& name, const ModelOptions& options, int64_t rows) {
-  if (name.ends_with("mixer.qkv.weight")) {
+  if (name.ends_with(".qkv.weight")) {
     const int64_t D = options.model_dim / options.num_heads, G = options.num_kv_heads.value();
     return {options.num_heads * D, G * D, G * D};
   }
@@ -51,8 +51,7 @@ void draw(torch::Tensor matrix, const std::string& scheme, double gain, const at
 double first_value(const std::string& name, const ModelOptions& options) {
   if (name.ends_with(".bias")) return 0;
   if (name.ends_with(".alpha")) return options.dynamic_tanh_alpha;
-  if (name.ends_with(".residual1") || name.ends_with(".residual2"))
-    return options.residual == "rezero" ? 0 : options.layer_scale;
+  if (name.find(".residual") != std::string::npos) return options.residual == "rezero" ? 0 : options.layer_scale;
   return 1;  // a norm's weight
 }
 
@@ -61,15 +60,17 @@ void initialise_matrix(const std::string& name, torch::Tensor& parameter, const 
   const auto generator = at::make_generator<at::CPUGeneratorImpl>(stream_seed(init_seed, name));
   const auto normal = [&](double std) { parameter.normal_(0, std, generator); };
   const double m = width_multiple(options);
-  const double depth = static_cast<double>(options.depth);
+  const double depth =
+      static_cast<double>(name.starts_with("encoder.") ? options.encoder_depth.value() : options.depth);
   const auto& scheme = options.initialisation.value();
-  if (name == "embedding.token" || name == "embedding.position" || name == "position_bias.weight" ||
+  if (name == "embedding.token" || name == "embedding.position" || name.ends_with("position_bias.weight") ||
       name == "head.weight")
     return normal(options.embedding_std);
   if (name == "embedding.up.weight" || name == "head_down.weight")
     return normal(1 / std::sqrt(static_cast<double>(parameter.size(1))));
   if (scheme == "small") return normal(m * std::sqrt(2 / (5 * static_cast<double>(options.model_dim))));
-  const bool into_stream = name.ends_with("mixer.output.weight") || name.ends_with(".down.weight");
+  const bool into_stream =
+      name.ends_with("mixer.output.weight") || name.ends_with("cross.output.weight") || name.ends_with(".down.weight");
   if (scheme == "gpt2") return normal(gpt2_std * std::sqrt(m) * (into_stream ? 1 / std::sqrt(2.0 * depth) : 1));
 
   const auto rows = stacked_rows(name, options, parameter.size(0));
@@ -87,7 +88,9 @@ void initialise_matrix(const std::string& name, torch::Tensor& parameter, const 
 void initialise(torch::nn::Module& model, const ModelOptions& options, uint64_t init_seed) {
   const torch::NoGradGuard no_gradients;
   for (auto& item : model.named_parameters()) {
-    if (item.key().find(".mixer.attention.") != std::string::npos) continue;
+    if (item.key().find(".mixer.attention.") != std::string::npos ||
+        item.key().find(".cross.attention.") != std::string::npos)
+      continue;
     if (item.value().dim() == 1) item.value().fill_(first_value(item.key(), options));
     else initialise_matrix(item.key(), item.value(), options, init_seed);
   }

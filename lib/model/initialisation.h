@@ -7,7 +7,7 @@
 namespace attnscale {
 
 /// Sets a model's parameters. Matrices of the blocks, by `initialisation`:
-///   gpt2        N(0, 0.02^2); those that write into the stream (`mixer.output`, `down`) narrower by
+///   gpt2        N(0, 0.02^2); those that write into the stream (`output`, `down`) narrower by
 ///               1 / sqrt(2 depth)                                   (Radford et al. 2019, section 2.3)
 ///   xavier      uniform within sqrt(6 / (in + out))                 (Glorot and Bengio 2010, equation 16)
 ///   kaiming     N(0, 2 / in)                                        (He et al. 2015, arXiv:1502.01852, equation 10)
@@ -20,8 +20,8 @@ namespace attnscale {
 /// head are from N(0, embedding_std^2), a factorised embedding's two maps keep lengths on average (N(0, 1 / in)),
 /// biases are 0, norms' weights 1, and the factors of residuals and dynamic tanh start where their options say. With
 /// mup_base_dim the blocks' matrices are m times as wide (`width_multiple`), gpt2's sqrt(m) times, as its deviation
-/// does not fall with the width by itself. What a variant owns (below `mixer.attention`) stays as its constructor made
-/// it.
+/// does not fall with the width by itself. What a variant owns (below `mixer.attention`, `cross.attention`) stays as
+/// its constructor made it.
 ///
 /// Each parameter draws from a stream of its own, named by the seed and the parameter's name, so that another layer or
 /// another variant leaves all other draws as they were.

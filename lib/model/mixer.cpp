@@ -56,18 +56,26 @@ Tensor Mixer::turned(const Tensor& heads, int64_t offset) const {
   return at::cat({rotary_->turn(pieces[0], offset), pieces[1]}, 3).view(heads.sizes());
 }
 
-Inputs Mixer::project(const Tensor& stream, int64_t offset, const Tensor& bias) const {
+Inputs Mixer::project(const Tensor& stream, int64_t offset, const Tensor& bias, const Tensor& memory) const {
   const auto x = scaled(stream, input_scale_);
   const int64_t H = geometry_.num_heads, G = geometry_.num_kv_heads, D = geometry_.head_dim;
-  const auto projected = qkv_->forward(x).view({x.size(0), x.size(1), H + 2 * G, D});
+  const auto normed = [&](const Norm& norm, const Tensor& heads) {  // in the stream's dtype
+    const auto unit = norm.forward(heads.to(x.scalar_type())).to(heads.scalar_type());
+    return rotary_ ? turned(unit, offset) : unit;
+  };
+  const auto by_width = [D](const Tensor& rows) { return rows.view({rows.size(0), rows.size(1), -1, D}); };
   // Splits, not slices: their gradients are joined by one concatenation.
   Inputs inputs;
-  if (query_norm_) {
+  const auto projected = memory.defined() ? Tensor() : by_width(qkv_->forward(x));
+  if (memory.defined()) {
+    const auto parts = by_width(qkv_->rows(scaled(memory, input_scale_), H * D, 2 * G * D)).split_with_sizes({G, G}, 2);
+    inputs = {.query = by_width(qkv_->rows(x, 0, H * D)), .key = parts[0], .value = parts[1]};
+    if (query_norm_) {
+      inputs.query = normed(*query_norm_, inputs.query);
+      inputs.key = normed(*key_norm_, inputs.key);
+    }
+  } else if (query_norm_) {
     const auto parts = projected.split_with_sizes({H, G, G}, 2);
-    const auto normed = [&](const Norm& norm, const Tensor& heads) {  // in the stream's dtype
-      const auto unit = norm.forward(heads.to(x.scalar_type())).to(heads.scalar_type());
-      return rotary_ ? turned(unit, offset) : unit;
-    };
     inputs = {.query = normed(*query_norm_, parts[0]), .key = normed(*key_norm_, parts[1]), .value = parts[2]};
   } else if (rotary_) {
     const auto parts = projected.split_with_sizes({H + G, G}, 2);
@@ -86,12 +94,12 @@ Inputs Mixer::project(const Tensor& stream, int64_t offset, const Tensor& bias) 
   return inputs;
 }
 
-Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias) {
+Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias, const Tensor& memory) {
   if (!qkv_) {
     const Inputs inputs{.hidden = x.unsqueeze(1)};
     return (state ? attention_->decode(inputs, *state) : attention_->forward(inputs)).squeeze(1);
   }
-  const auto inputs = project(x, offset, bias);
+  const auto inputs = project(x, offset, bias, memory);
   const auto mixed = state ? attention_->decode(inputs, *state) : attention_->forward(inputs);  // [B, H, T, D]
   return output_->forward(scaled(mixed.transpose(1, 2).flatten(2), input_scale_));
 }

@@ -31,19 +31,20 @@ class Mixer : public torch::nn::Module {
   /// @param offset  position of the first row
   /// @param state   null for all positions at once; otherwise the T positions are appended to it
   /// @param bias    on the logits, [1, H, T, offset + T]; undefined: none
+  /// @param memory  what keys and values are made of, [B, S, M], without a state and rotary positions; undefined: x
   /// @return        [B, T, M]
-  Tensor forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias = {});
+  Tensor forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias = {}, const Tensor& memory = {});
 
   /// What the variant would receive for x [B, T, M] from position 0 on.
   Inputs inputs(const Tensor& x, const Tensor& bias = {}) const {
-    return qkv_ ? project(x, 0, bias) : Inputs{.hidden = x.unsqueeze(1)};
+    return qkv_ ? project(x, 0, bias, {}) : Inputs{.hidden = x.unsqueeze(1)};
   }
 
   Attention& attention() { return *attention_; }
   const Attention& attention() const { return *attention_; }
 
  private:
-  Inputs project(const Tensor& stream, int64_t offset, const Tensor& bias) const;
+  Inputs project(const Tensor& stream, int64_t offset, const Tensor& bias, const Tensor& memory) const;
   Tensor turned(const Tensor& heads, int64_t offset) const;
 
   Geometry geometry_;

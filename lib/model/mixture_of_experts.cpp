@@ -41,7 +41,7 @@ Tensor MixtureOfExperts::auxiliary_loss(const Tensor& logits, const Tensor& prob
   if (balance_ > 0) {
     const auto counts = at::bincount(chosen.flatten(), {}, experts).to(probabilities.scalar_type());
     const auto share = counts / static_cast<double>(chosen.numel());  // [E]
-    loss = balance_ * static_cast<double>(experts) * at::dot(share, probabilities.mean(0));
+    loss = balance_ * static_cast<double>(experts) * (share * probabilities.mean(0)).sum();
   }
   if (z_ > 0) {
     const auto squares = z_ * at::logsumexp(logits, -1).square().mean();

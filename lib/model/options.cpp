@@ -7,6 +7,8 @@ namespace attnscale {
 
 namespace {
 
+bool has_encoder(const ModelOptions& o) { return o.head == "encoder_decoder"; }
+
 bool is_mixture(const ModelOptions& o) { return o.experts > 1; }
 
 bool is_yarn(const ModelOptions& o) { return o.position == "rotary" && o.rotary_scaling == "yarn"; }
@@ -28,9 +30,10 @@ const Fields& ModelOptions::fields() {
       field(&ModelOptions::head, "head",
             "what the model is asked for: the token after each position; every input again from the state at the last "
             "position, by two layers of width model_dim and sinusoids (Poli et al. 2024); some inputs that were hidden "
-            "(Devlin et al. 2018), of which no source knows the Bayes loss; or one answer about the window. The source "
-            "says which it serves")
-          .one_of({"next_token", "reconstruct", "masked_token", "classify"}),
+            "(Devlin et al. 2018), of which no source knows the Bayes loss; one answer about the window; or the token "
+            "after each position of the window's second part, by a decoder that also looks at an encoder's states of "
+            "the first (Vaswani et al. 2017). The source says which it serves")
+          .one_of({"next_token", "reconstruct", "masked_token", "classify", "encoder_decoder"}),
       field(&ModelOptions::mask_probability, "mask_probability",
             "share of each window's inputs that is asked for, at least one: 8 in 10 hidden by the mask, 1 replaced by "
             "a random token, 1 as it is (Devlin et al. 2018)")
@@ -41,8 +44,17 @@ const Fields& ModelOptions::fields() {
           .one_of({"mean", "first", "last"})
           .only_with<ModelOptions>("head classify", [](const ModelOptions& o) { return o.head == "classify"; }),
       field(&ModelOptions::causal, "causal",
-            "whether a position sees none after it; left out: true for heads next_token and reconstruct, false for "
-            "masked_token and classify"),
+            "whether a position sees none after it; left out: false for heads masked_token and classify, otherwise "
+            "true; an encoder sees both ways"),
+      field(&ModelOptions::input_length, "input_length",
+            "tokens of a window that the encoder reads; the decoder starts from the last of them. Left out: as the "
+            "source says, otherwise half of the context")
+          .between(1, 1 << 20)
+          .in("tokens")
+          .only_with<ModelOptions>("head encoder_decoder", has_encoder),
+      field(&ModelOptions::encoder_depth, "encoder_depth", "blocks of the encoder; left out: depth")
+          .between(1, 1024)
+          .only_with<ModelOptions>("head encoder_decoder", has_encoder),
       field(&ModelOptions::ffn_dim, "ffn_dim",
             "width inside the feed-forward network; left out: 4 model_dim, for gated ones 8/3 model_dim rounded up to "
             "a multiple of 8")
@@ -211,7 +223,8 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab, std::optional<
   if (!options.num_kv_heads) options.num_kv_heads = options.num_heads;
   if (!options.vocab_size) options.vocab_size = source_vocab + (options.head == "masked_token" ? 1 : 0);
   if (!options.ffn_dim && options.ffn_multiple) options.ffn_dim = multiple_of(options);
-  if (!options.causal) options.causal = options.head == "next_token" || options.head == "reconstruct";
+  if (!options.causal) options.causal = options.head != "masked_token" && options.head != "classify";
+  if (has_encoder(options) && !options.encoder_depth) options.encoder_depth = options.depth;
   if (!options.ffn_dim) {
     // Gated networks have three matrices where others have two: 8/3 keeps the count (Shazeer 2020, arXiv:2002.05202,
     // section 3).
@@ -235,7 +248,10 @@ ModelOptions resolved(ModelOptions options, int64_t source_vocab, std::optional<
   return options;
 }
 
-int64_t num_outputs(const ModelOptions& options, int64_t context) { return options.head == "classify" ? 1 : context; }
+int64_t num_outputs(const ModelOptions& options, int64_t context) {
+  if (options.head == "encoder_decoder") return context + 1 - options.input_length.value();
+  return options.head == "classify" ? 1 : context;
+}
 
 double width_multiple(const ModelOptions& options) {
   if (!options.mup_base_dim) return 1;

@@ -17,10 +17,12 @@ struct ModelOptions {
   int64_t num_heads = 4;
   std::optional<int64_t> num_kv_heads = {};   ///< num_heads
   std::optional<int64_t> vocab_size = {};     ///< the source's; masked_token: one more, the mask, which comes last
-  std::string head = "next_token";            ///< next_token, reconstruct, masked_token, classify
+  std::string head = "next_token";            ///< next_token, reconstruct, masked_token, classify, encoder_decoder
   double mask_probability = 0.15;             ///< masked_token: share of the inputs that is asked for
   std::string pooling = "mean";               ///< classify: mean, first, last
-  std::optional<bool> causal = {};            ///< of next_token and reconstruct
+  std::optional<bool> causal = {};            ///< of next_token, reconstruct and encoder_decoder
+  std::optional<int64_t> input_length = {};   ///< encoder_decoder: tokens that the encoder reads; the source's
+  std::optional<int64_t> encoder_depth = {};  ///< encoder_decoder: depth
   std::optional<int64_t> ffn_dim = {};        ///< 4 model_dim; gated: 8/3 model_dim rounded up to a multiple of 8
   std::optional<double> ffn_multiple = {};    ///< gives ffn_dim as a multiple of model_dim, rounded
   std::string position = "learned";           ///< learned, sinusoidal, rotary, alibi, relative, none
@@ -67,7 +69,7 @@ bool is_gated(const std::string& feed_forward);
 /// The ffn_dim that ffn_multiple, which must be set, gives.
 int64_t multiple_of(const ModelOptions& options);
 
-/// Positions of a window that the head makes logits for: classify 1, others all.
+/// Positions of a window that the head makes logits for: classify 1, encoder_decoder those after the input, others all.
 int64_t num_outputs(const ModelOptions& options, int64_t context);
 
 /// model_dim / mup_base_dim, the m of the maximal update parametrisation; 1 under the standard one.

@@ -1,18 +1,13 @@
 #include "model/transformer.h"
 
-#include <map>
-
 #include <fmt/format.h>
 
-#include "attention/registry.h"
-#include "core/hash.h"
-#include "model/attention_choice.h"
-#include "model/block.h"
+#include "core/error.h"
 #include "model/embedding.h"
 #include "model/initialisation.h"
-#include "model/position_bias.h"
 #include "model/reconstruction.h"
 #include "model/scaled.h"
+#include "model/stack.h"
 #include "tensor/shapes.h"
 
 // B batch, T positions, M model width, V vocabulary
@@ -23,17 +18,17 @@ struct Transformer::Parts {
   ModelOptions options;
   int64_t context;
   std::shared_ptr<Embedding> embedding;
-  std::shared_ptr<PositionBias> position_bias;  // null unless positions are a bias on the logits
-  std::vector<std::shared_ptr<Block>> blocks;
+  std::shared_ptr<Encoder> encoder;  // null unless the head has one
+  std::unique_ptr<Stack> stack;
   std::shared_ptr<Reconstruction> reconstruction;  // null unless the head reconstructs
   std::shared_ptr<Norm> final_norm;
   std::shared_ptr<Linear> head, head_down;  // null where the embedding's weights are used, and unless factorised
   std::shared_ptr<RowDrops> drops = std::make_shared<RowDrops>();
 
-  /// Of `count` positions after `offset` others; undefined where there is none.
-  Tensor bias(int64_t offset, int64_t count) const {
-    return position_bias ? position_bias->forward(count, offset + count, embedding->token()) : Tensor();
+  Tensor embedded(const Tensor& tokens, int64_t offset, bool training) {
+    return at::dropout(embedding->forward(tokens, offset), *options.embedding_dropout, training);  // [B, T, M]
   }
+
   /// Of the final norm's output, what the head reads. @param x  [B, T, M]
   Tensor pooled(const Tensor& x) const {
     if (options.head != "classify") return x;
@@ -57,27 +52,11 @@ Transformer::Transformer(const ModelOptions& options, const AttentionChoice& att
   parts_->options = options;
   parts_->context = context;
   parts_->embedding = register_module("embedding", std::make_shared<Embedding>(options, context));
-  if (has_logit_bias(options))
-    parts_->position_bias = register_module("position_bias", std::make_shared<PositionBias>(options, context));
-  const auto trained = static_cast<double>(trained_context(options, context));
-  const RotaryScaling scaling{.kind = options.rotary_scaling, .factor = options.rotary_factor, .trained = trained};
-  std::map<int64_t, std::shared_ptr<Rotary>> rotaries;  // by the width that they turn
-  const auto rotary_of = [&](const AttentionChoice& choice) -> std::shared_ptr<Rotary> {
-    if (options.position != "rotary") return nullptr;
-    const int64_t width = rotary_width(options, variant_named(choice.variant).rotary_parts);
-    auto& rotary = rotaries[width];
-    if (!rotary) rotary = std::make_shared<Rotary>(context, width, options.rotary_base, scaling);
-    return rotary;
-  };
-  auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>("blocks"));
-  for (int64_t layer = 0; layer < options.depth; ++layer) {
-    const auto name = fmt::format("blocks.{}.mixer.attention", layer);
-    const auto& choice = at_layer(attention, layer);
-    auto mixer = std::make_shared<Mixer>(options, choice, attention_geometry(options, context, layer),
-                                         rotary_of(choice), stream_seed(init_seed, name));
-    parts_->blocks.push_back(blocks->register_module(
-        std::to_string(layer), std::make_shared<Block>(options, layer, std::move(mixer), parts_->drops)));
-  }
+  if (options.head == "encoder_decoder")
+    parts_->encoder =
+        register_module("encoder", std::make_shared<Encoder>(options, attention, context, init_seed, parts_->drops));
+  parts_->stack =
+      std::make_unique<Stack>(*this, options, attention, context, StackPlace::main, "", init_seed, parts_->drops);
   if (options.head == "reconstruct")
     parts_->reconstruction = register_module("reconstruction", std::make_shared<Reconstruction>(options, context));
   if (*options.final_norm) parts_->final_norm = register_module("final_norm", std::make_shared<Norm>(options));
@@ -100,10 +79,19 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
         fmt::format("Transformer: {} tokens after {} others pass the context of {}; take a shorter text or "
                     "build the model with a larger data.context",
                     tokens.size(1), offset, context));
-  auto x = at::dropout(embedding->forward(tokens, offset), *options.embedding_dropout, training);  // [B, T, M]
-  const auto on_logits = bias(offset, tokens.size(1));
-  for (size_t layer = 0; layer < blocks.size(); ++layer)
-    x = blocks[layer]->forward(x, offset, states ? &states->at(layer) : nullptr, on_logits);
+  Tensor x;  // [B, T, M]
+  if (encoder) {
+    const int64_t read = options.input_length.value(), written = tokens.size(1) + 1 - read;
+    if (written < 1)
+      throw ShapeError(
+          fmt::format("Transformer: {} tokens are fewer than the {} of the encoder's input "
+                      "(model.input_length)",
+                      tokens.size(1), read));
+    const auto memory = encoder->forward(embedded(tokens.narrow(1, 0, read), 0, training));
+    x = stack->forward(embedded(tokens.narrow(1, read - 1, written), read - 1, training), read - 1, nullptr, memory);
+  } else {
+    x = stack->forward(embedded(tokens, offset, training), offset, states);
+  }
   if (reconstruction) x = reconstruction->forward(x);
   if (final_norm) x = final_norm->forward(x);
   x = scaled(pooled(x), 1 / width_multiple(options));
@@ -118,10 +106,15 @@ void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t
     const torch::NoGradGuard guard;
     return work();
   };
+  if (parts_->encoder)
+    throw ConfigError(
+        "model.head: \"encoder_decoder\" has three kinds of attention, of which nothing here shows one; "
+        "take a model of one stack of blocks");
   auto x = without_gradients([&] { return parts_->embedding->forward(tokens, 0); });
-  const auto bias = without_gradients([&] { return parts_->bias(0, tokens.size(1)); });
-  for (size_t layer = 0; layer < parts_->blocks.size(); ++layer) {
-    auto& block = *parts_->blocks[layer];
+  const auto bias = without_gradients([&] { return parts_->stack->bias(tokens.size(1), x); });
+  const auto& blocks = parts_->stack->blocks();
+  for (size_t layer = 0; layer < blocks.size(); ++layer) {
+    auto& block = *blocks[layer];
     const auto inputs = without_gradients([&] { return block.attention_inputs(x, bias); });
     look(static_cast<int64_t>(layer), block.mixer().attention(), inputs);
     x = without_gradients([&] { return block.forward(x, 0, nullptr, bias); });
@@ -130,10 +123,14 @@ void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t
 
 Tensor Transformer::take_auxiliary_loss() {
   Tensor total;
-  for (const auto& block : parts_->blocks) {
-    const auto loss = block->take_auxiliary_loss();
-    if (loss.defined()) total = total.defined() ? total + loss : loss;
-  }
+  const auto add_those_of = [&](const Stack& stack) {
+    for (const auto& block : stack.blocks()) {
+      const auto loss = block->take_auxiliary_loss();
+      if (loss.defined()) total = total.defined() ? total + loss : loss;
+    }
+  };
+  if (parts_->encoder) add_those_of(parts_->encoder->stack());
+  add_those_of(*parts_->stack);
   return total;
 }
 
@@ -148,7 +145,8 @@ ModelState Transformer::new_state(int64_t batch) const {
   const auto& like = parts_->embedding->token();
   const auto options = torch::dtype(like.scalar_type()).device(like.device());
   ModelState state;
-  for (const auto& block : parts_->blocks) state.layers.push_back(block->mixer().attention().new_state(batch, options));
+  for (const auto& block : parts_->stack->blocks())
+    state.layers.push_back(block->mixer().attention().new_state(batch, options));
   return state;
 }
 

@@ -18,8 +18,9 @@ struct ModelState {
   int64_t bytes() const;
 };
 
-/// Transformer of one stack of blocks, causal or not; with the options' defaults, GPT-2 (Radford et al. 2019, section
-/// 2.3), with head masked_token and norms after the sublayers BERT (Devlin et al. 2018, section 3).
+/// Transformer of one stack of blocks, causal or not, or with head encoder_decoder of an encoder and a decoder; with
+/// the options' defaults, GPT-2 (Radford et al. 2019, section 2.3), with head masked_token and norms after the
+/// sublayers BERT (Devlin et al. 2018, section 3).
 ///
 /// Parameter names, which checkpoints rely on (M model width, V vocabulary; `bias` beside `weight` where biases are
 /// on):
@@ -28,6 +29,7 @@ struct ModelState {
 ///   blocks.<i>.mixer.attention.* (the variant's own), blocks.<i>.norm2.weight,
 ///   blocks.<i>.feed_forward.{up,down}.weight (gated: gate_up instead of up; MixtureOfExperts tells its own),
 ///   final_norm.weight, head.weight [V, M] (untied only).
+/// With an encoder, `encoder.*` (Encoder), and in the decoder's blocks `cross` and `norm3` beside the others.
 /// Options add more, each told by its class (Embedding, PositionBias, Norm, Residual, Mixer; `reconstruction.*` by
 /// Reconstruction); an untied head on a
 /// factorised embedding is head.weight [V, E] after head_down.weight [E, M].
@@ -42,7 +44,8 @@ class Transformer : public torch::nn::Module {
 
   /// @param tokens  int64 [B, T], T <= context
   /// @return        logits [B, T, V]: of the token after each position; heads reconstruct and masked_token: of the
-  ///                token at it; classify: [B, 1, V], of the window's answer
+  ///                token at it; classify: [B, 1, V], of the window's answer; encoder_decoder: [B, T + 1 - S, V], of
+  ///                the token after each position from the last of the S input tokens on
   /// @throws ShapeError if there are more positions than the context
   Tensor forward(const Tensor& tokens);
 
@@ -56,7 +59,7 @@ class Transformer : public torch::nn::Module {
   /// @throws ShapeError if the context would be passed
   Tensor decode(const Tensor& tokens, ModelState& state);
 
-  /// Runs `forward` without gradients and shows every layer's variant with what it receives.
+  /// Runs `forward` without gradients and shows every layer's variant with what it receives. Not with an encoder.
   /// @param look  (layer, variant, inputs), in order of the layers; may run the variant itself
   void observe(const Tensor& tokens, const std::function<void(int64_t, Attention&, const Inputs&)>& look);
 

@@ -9,4 +9,8 @@ Linear::Linear(int64_t in, int64_t out, bool with_bias)
 
 Tensor Linear::forward(const Tensor& x) const { return at::linear(x, weight_, bias_); }
 
+Tensor Linear::rows(const Tensor& x, int64_t first, int64_t count) const {
+  return at::linear(x, weight_.narrow(0, first, count), bias_.defined() ? bias_.narrow(0, first, count) : bias_);
+}
+
 }  // namespace attnscale

@@ -18,6 +18,9 @@ class Linear : public torch::nn::Module {
 
   const Tensor& weight() const { return weight_; }
 
+  /// The product with some of the outputs alone. @return [.., count]
+  Tensor rows(const Tensor& x, int64_t first, int64_t count) const;
+
  private:
   Tensor weight_, bias_;
 };

@@ -54,36 +54,41 @@ int64_t ValidationSet::most_tokens(int64_t context, int64_t windows) {
   return windows / rows * rows * context;
 }
 
+template <class Work>
+void ValidationSet::for_each_window(Work work) const {
+  const int64_t context = batches_.front().context, outputs = questions_.front().targets.size(1);
+  for (const auto& scores : scores_)
+    for (int64_t end = context; end <= std::ssize(scores); end += context)
+      work(scores.begin() + end - outputs, scores.begin() + end);
+}
+
 ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t tokens, const ModelOptions& model) {
   const int64_t windows = (tokens + context - 1) / context;
   const int64_t rows = std::min(most_rows(context), windows);
-  double sum = 0;
   for (int64_t index = 0; index * rows < windows; ++index) {
     batches_.push_back(source.batch(Split::validation, validation_seed, index, rows, context));
     auto scores =
         bayes_predictor_answers(model.head) ? source.bayes_log_probabilities(batches_.back()) : std::vector<double>();
-    sum = std::accumulate(scores.begin(), scores.end(), sum);
     if (!scores.empty()) scores_.push_back(std::move(scores));
   }
   for (const auto& batch : batches_) {
     questions_.push_back(questions_of(batch, model, stream_seed(validation_seed, "mask", questions_.size())));
     num_asked_ += questions_.back().targets.ne(not_asked).sum().item<int64_t>();
   }
-  if (scores_.size() == batches_.size())
+  if (scores_.size() == batches_.size()) {
+    double sum = 0;  // 0 where a target does not count
+    for_each_window([&](auto begin, auto end) { sum = std::accumulate(begin, end, sum); });
     bayes_loss_ = sum == 0 ? 0 : -sum / static_cast<double>(num_asked_);  // never -0
-  else scores_.clear();
+  } else scores_.clear();
   if (bayes_loss_ && batches_.front().asked.empty()) bayes_loss_error_ = error_over_windows();
 }
 
 double ValidationSet::error_over_windows() const {
-  const auto context = static_cast<double>(batches_.front().context);
   double sum = 0, squares = 0, count = 0;
-  for (const auto& scores : scores_) {
-    for (auto begin = scores.begin(); begin != scores.end(); begin += batches_.front().context, ++count) {
-      const double mean = -std::accumulate(begin, begin + batches_.front().context, 0.0) / context;
-      sum += mean, squares += mean * mean;
-    }
-  }
+  for_each_window([&](auto begin, auto end) {
+    const double mean = -std::accumulate(begin, end, 0.0) / static_cast<double>(end - begin);
+    sum += mean, squares += mean * mean, ++count;
+  });
   const double variance =
       std::max(0.0, squares / count - (sum / count) * (sum / count)) * count / std::max(1.0, count - 1);
   return std::sqrt(variance / count);
@@ -177,6 +182,7 @@ std::shared_ptr<const ValidationSet> validation_set(const RunConfig& config) {
                                   {"head", config.model.head},
                                   {"mask_probability", config.model.mask_probability},
                                   {"vocab_size", *config.model.vocab_size},
+                                  {"input_length", config.model.input_length.value_or(0)},
                                   {"tokens", config.train.eval_tokens}});
   const std::lock_guard guard(mutex);
   if (key != latest_key) {

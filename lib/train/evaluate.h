@@ -58,6 +58,9 @@ class ValidationSet {
  private:
   std::vector<Bin> bins_by_position() const;
   double error_over_windows() const;
+  /// Calls work(begin, end) with the scores of each window's outputs.
+  template <class Work>
+  void for_each_window(Work work) const;
 
   std::vector<Batch> batches_;
   std::vector<Questions> questions_;  // of the batches, which they may be views of

@@ -57,6 +57,13 @@ Questions training_questions(const Batch& batch, const ModelOptions& model, uint
   return questions_of(batch, model, stream_seed(run_seed, "mask", static_cast<uint64_t>(step)));
 }
 
+std::optional<Truth> truth_of(const Source& source, const ModelOptions& model, int64_t context) {
+  if (!bayes_predictor_answers(model.head)) return std::nullopt;
+  auto truth = source.truth(context);
+  const bool whole = num_outputs(model, context) == context;
+  return truth && (whole || truth->bayes_accuracy) ? truth : std::nullopt;
+}
+
 bool bayes_predictor_answers(const std::string& head) { return head != "masked_token"; }
 
 }  // namespace attnscale

@@ -21,6 +21,7 @@ inline constexpr int64_t not_asked = -100;
 ///                 a random token, 1 themselves; is asked for the chosen ones as they were
 ///                 (Devlin et al. 2018, arXiv:1810.04805, section 3.1)
 ///   classify:     reads the first T tokens, is asked for the last
+///   encoder_decoder: reads the first T tokens, is asked for those after the encoder's input
 struct Questions {
   Tensor inputs;   ///< int64 [R, T]
   Tensor targets;  ///< int64 [R, N], `not_asked` where a target does not count
@@ -31,6 +32,10 @@ Questions questions_of(const Batch& batch, const ModelOptions& model, uint64_t s
 
 /// `questions_of` the batch that training step `step`, 1-based, sees in a run with this seed.
 Questions training_questions(const Batch& batch, const ModelOptions& model, uint64_t run_seed, int64_t step);
+
+/// What the source knows exactly about the loss of these questions: nothing about those that its predictor does not
+/// answer, nor, unless a task's, about a part of the window.
+std::optional<Truth> truth_of(const Source& source, const ModelOptions& model, int64_t context);
 
 /// Whether the source's ideal predictor answers the questions of a head, so that its loss is theirs: not those about
 /// hidden inputs, which it would have to tell from both sides.

@@ -200,10 +200,19 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   check_training(config, problems);
   if (!clean()) return config;
 
+  const auto& source_info = source_named(config.data.source);
+  if (config.model.head == "encoder_decoder") {
+    const int64_t length = source_info.input_length(config.data.options, config.data.context);
+    if (!config.model.input_length) config.model.input_length = length;
+    else if (source_info.has_answers && *config.model.input_length > length)
+      problems.push_back(
+          {"model.input_length", fmt::format("{} tokens hold answers of {}, which start after {}; take at "
+                                             "most {}, or leave it out",
+                                             *config.model.input_length, source_info.name, length, length)});
+  }
   // Nothing here depends on the vocabulary yet; 2 stands for it until the source is open.
   const auto geometry_problems = model_problems(resolved(config.model, 2), config.attention, config.data.context);
   problems.insert(problems.end(), geometry_problems.begin(), geometry_problems.end());
-  const auto& source_info = source_named(config.data.source);
   for (const auto& reason : source_info.refusals(config.data.options, config.data.context))
     problems.push_back({"data", reason});
   if (std::ranges::find(source_info.heads, config.model.head) == source_info.heads.end())

@@ -30,8 +30,7 @@ void add_losses(Json& row, const std::vector<Json>& evaluations) {
 }
 
 void add_truth(Json& row, const RunConfig& config) {
-  if (!bayes_predictor_answers(config.model.head)) return;
-  const auto truth = config.open_source()->truth(config.data.context);
+  const auto truth = truth_of(*config.open_source(), config.model, config.data.context);
   if (!truth) return;
   row["truth"] = {{"entropy_rate", truth->entropy_rate},
                   {"bayes_loss", truth->bayes_loss},

@@ -108,8 +108,12 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
   third.head = "classify";
   third.pooling = "last";
   third.causal = true;
+  auto fourth = odd;
+  fourth.head = "encoder_decoder";
+  fourth.input_length = 5;
+  fourth.encoder_depth = 7;
   std::set<std::string> written;
-  for (const auto& options : {odd, other, third}) {
+  for (const auto& options : {odd, other, third, fourth}) {
     const auto json = write_options(options);
     for (const auto& [name, value] : json.items()) written.insert(name);
     ModelOptions read;
@@ -143,6 +147,8 @@ TEST_CASE("model options: one that has no effect beside the others is refused, e
   refused({{"experts_per_token", 1}}, "experts_per_token", "experts above 1");
   refused({{"balance_loss", 0.01}}, "balance_loss", "experts above 1");
   refused({{"router_z_loss", 0}}, "router_z_loss", "experts above 1");
+  refused({{"input_length", 5}}, "input_length", "head encoder_decoder");
+  refused({{"encoder_depth", 5}}, "encoder_depth", "head encoder_decoder");
   refused({{"pooling", "mean"}}, "pooling", "head classify");
   refused({{"relative_buckets", 8}}, "relative_buckets", "position relative");
   refused({{"relative_distance", 64}}, "relative_distance", "position relative");
@@ -166,6 +172,8 @@ TEST_CASE("model options: each bound is enforced") {
                       {"mask_probability", 0},
                       {"pooling", "max"},
                       {"causal", "no"},
+                      {"input_length", 0},
+                      {"encoder_depth", 0},
                       {"ffn_dim", 0},
                       {"ffn_multiple", 0},
                       {"position", "rotory"},

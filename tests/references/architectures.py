@@ -11,6 +11,7 @@ bloom           ALiBi, embedding norm               t5                 relative 
 llama_linear, llama_ntk, llama_yarn                 rotary positions for longer contexts
 bert            both ways, norm after, embedding norm      t5_encoder  relative positions both ways
 gpt2_classifier one answer from the last state             mixtral     two of five experts
+t5_both         an encoder and a decoder that looks at it
 """
 
 import torch
@@ -362,6 +363,56 @@ def t5_encoder():
     return EncoderLogits(model, token), ours, options, {}
 
 
+class T5Both(torch.nn.Module):
+    """T5 on a text whose first 25 tokens its encoder reads; the decoder starts from the last of them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens):
+        return self.model(input_ids=tokens[:, :25], decoder_input_ids=tokens[:, 24:])
+
+
+def t5_both():
+    model = randomise(transformers.T5ForConditionalGeneration(transformers.T5Config(
+        vocab_size=VOCABULARY, d_model=60, d_kv=12, d_ff=112, num_layers=LAYERS, num_decoder_layers=LAYERS, num_heads=5,
+        relative_attention_num_buckets=16, relative_attention_max_distance=20, feed_forward_proj="relu",
+        tie_word_embeddings=False, decoder_start_token_id=0, dropout_rate=0.0)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("Attention.q.weight"):
+                parameter.mul_(0.3)
+        model.encoder.embed_tokens.weight.copy_(model.decoder.embed_tokens.weight)
+    source = model.state_dict()
+    ours = {}
+    for stack, network in (("encoder", 1), ("decoder", 2)):
+        part = {}
+        names = {"norm1": "layer.0.layer_norm",
+                 "mixer.qkv": " ".join(f"layer.0.SelfAttention.{name}" for name in "qkv"),
+                 "mixer.output": "layer.0.SelfAttention.o", "norm2": f"layer.{network}.layer_norm",
+                 "feed_forward.up": f"layer.{network}.DenseReluDense.wi",
+                 "feed_forward.down": f"layer.{network}.DenseReluDense.wo"}
+        if stack == "decoder":
+            names |= {"norm3": "layer.1.layer_norm",
+                      "cross.qkv": " ".join(f"layer.1.EncDecAttention.{name}" for name in "qkv"),
+                      "cross.output": "layer.1.EncDecAttention.o"}
+        translated(source, f"{stack}.block", part, names)
+        named(source, part, {"final_norm": f"{stack}.final_layer_norm"})
+        part["position_bias.weight"] = \
+            source[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
+        for name, value in part.items():
+            if ".qkv." in name:  # theirs does not divide logits by sqrt(12)
+                value = torch.cat([value[:60] * 12 ** 0.5, value[60:]])
+            ours[name if stack == "decoder" else f"encoder.{name}"] = value
+    ours |= {"embedding.token": model.decoder.embed_tokens.weight.detach(), "head.weight": source["lm_head.weight"]}
+    options = {"depth": LAYERS, "model_dim": 60, "num_heads": 5, "vocab_size": VOCABULARY, "ffn_dim": 112,
+               "head": "encoder_decoder", "input_length": 25, "position": "relative", "norm": "rms_norm",
+               "feed_forward": "relu", "bias": False, "tie_embeddings": False, "norm_epsilon": 1e-6,
+               "relative_buckets": 16, "relative_distance": 20}
+    return T5Both(model), ours, options, {}
+
+
 def gpt2_classifier():
     model = randomise(transformers.GPT2ForSequenceClassification(transformers.GPT2Config(
         vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=60, n_layer=LAYERS, n_head=5, activation_function="gelu_new",
@@ -380,7 +431,7 @@ def gpt2_classifier():
 
 MODELS = {function.__name__: function for function in (
     gpt2, llama, llama_tied, llama_linear, llama_ntk, llama_yarn, gpt1, gemma2, phi, qwen3, opt, nemotron, bloom, t5,
-    bert, t5_encoder, gpt2_classifier, mixtral)}
+    bert, t5_encoder, gpt2_classifier, mixtral, t5_both)}
 
 # Models of which gradients are compared too: our weights of theirs, and what they add to a training loss.
 GRADIENTS = {"mixtral": (mixtral_weights, mixtral_balance)}

@@ -131,8 +131,10 @@ TEST_CASE("evaluation: a masked token's loss stands beside no Bayes loss, a clas
     options.depth = 1;
     options.model_dim = 16;
     options.head = head;
+    if (options.head == "encoder_decoder") options.input_length = 15;
     options = resolved(options, source->vocab_size());
     Transformer model(options, {}, context, 1);
+    CHECK(truth_of(*source, options, context).has_value() == (std::string(name) == "majority"));
     return ValidationSet(*source, context, 400, options).evaluate(model, "float32");
   };
   const auto masked = with("dirichlet", "masked_token", Json::object());
@@ -145,4 +147,13 @@ TEST_CASE("evaluation: a masked token's loss stands beside no Bayes loss, a clas
   REQUIRE(classified.positions.size() == 1);
   CHECK(classified.positions[0].last == context);
   CHECK(classified.positions[0].count == 20);
+  // A decoder's Bayes loss is that of the last 20 + 1 - 15 targets.
+  const auto continued = with("dirichlet", "encoder_decoder", Json::object());
+  const auto source = made("dirichlet", Json::object());
+  const auto scores = source->bayes_log_probabilities(source->batch(Split::validation, 0, 0, 20, context));
+  double sum = 0;
+  for (int64_t row = 0; row < 20; ++row)
+    for (int64_t t = 14; t < 20; ++t) sum -= scores[row * 20 + t];
+  CHECK(*continued.bayes_loss == Catch::Approx(sum / 120));
+  CHECK(continued.positions.front().first == 15);
 }

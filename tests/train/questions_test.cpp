@@ -80,3 +80,10 @@ TEST_CASE("questions: of the chosen inputs 8 in 10 show the mask, 1 a random tok
   const auto least = numbers(questions_of(batch, rarely, 7).targets);
   CHECK(std::count(least.begin(), least.end(), not_asked) == 400 * 19);
 }
+
+TEST_CASE("questions: a decoder's are the tokens after the encoder's input") {
+  const Batch batch{.rows = 1, .context = 5, .tokens = {1, 2, 3, 4, 5, 6}};
+  const auto questions = questions_of(batch, {.head = "encoder_decoder", .input_length = 3}, 0);
+  CHECK(numbers(questions.inputs) == std::vector<int64_t>{1, 2, 3, 4, 5});
+  CHECK(numbers(questions.targets) == std::vector<int64_t>{4, 5, 6});
+}

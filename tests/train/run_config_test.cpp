@@ -244,3 +244,31 @@ TEST_CASE("run_config: what cannot be asked without causality, or with it, is re
   CHECK(problems_of({{"model", {{"head", "classify"}}}, {"attention", {{"variant", "nystrom"}}}, {"data", task}})
             .empty());
 }
+
+TEST_CASE("run_config: an encoder reads what the source says, and needs variants for two sequences") {
+  const auto with = [](const Json& model, const char* variant, const Json& data) {
+    Json all = {{"head", "encoder_decoder"}};
+    all.update(model);
+    return Json{{"model", all}, {"attention", {{"variant", variant}}}, {"data", data}};
+  };
+  const auto length = [&](const Json& data) {
+    std::vector<Problem> problems;
+    const auto config = RunConfig::from_json(with(Json::object(), "softmax", data), problems);
+    REQUIRE(problems.empty());
+    return *config.model.input_length;
+  };
+  CHECK(length({{"source", "copy"}, {"context", 20}}) == 11);
+  CHECK(length({{"source", "copy"}, {"context", 21}}) == 12);
+  CHECK(length({{"source", "selective_copy"}, {"num_symbols", 4}, {"context", 21}}) == 18);
+  CHECK(length({{"source", "dirichlet"}, {"context", 21}}) == 10);
+  const auto only = [&](const Json& model, const char* variant) {
+    const auto problems = problems_of(with(model, variant, {{"source", "copy"}, {"context", 20}}));
+    REQUIRE(problems.size() == 1);
+    return problems[0].path + ": " + problems[0].message;
+  };
+  CHECK_THAT(only({{"input_length", 12}}, "softmax"), ContainsSubstring("answers of copy, which start after 11"));
+  CHECK_THAT(only(Json::object(), "sliding_window"), ContainsSubstring("no form for queries of another sequence"));
+  CHECK_THAT(only({{"norm_placement", "parallel"}}, "softmax"), ContainsSubstring("no place for cross-attention"));
+  CHECK_THAT(only({{"initialisation", "deep_norm"}}, "softmax"), ContainsSubstring("other constants for an encoder"));
+  CHECK_THAT(only({{"causal", false}}, "softmax"), ContainsSubstring("model.causal: false would show"));
+}

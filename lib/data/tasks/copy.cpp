@@ -25,6 +25,11 @@ class Copy final : public TaskSource {
 
   explicit Copy(const Options& options) : options_(options) {}
 
+  static std::vector<std::string> heads() { return {"next_token", "encoder_decoder"}; }
+
+  /// The string and the separator.
+  static int64_t input_length(const Options&, int64_t context) { return context - context / 2 + 1; }
+
   static std::vector<std::string> refusals(const Options&, int64_t context) {
     if (context >= 2) return {};
     return {fmt::format("a symbol, a separator and the copy need a context of 2, received {}", context)};

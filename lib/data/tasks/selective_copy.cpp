@@ -32,6 +32,11 @@ class SelectiveCopy final : public TaskSource {
 
   explicit SelectiveCopy(const Options& options) : options_(options) {}
 
+  static std::vector<std::string> heads() { return {"next_token", "encoder_decoder"}; }
+
+  /// Up to "now".
+  static int64_t input_length(const Options& options, int64_t context) { return context + 1 - options.num_symbols; }
+
   static std::vector<std::string> refusals(const Options& options, int64_t context) {
     if (2 * options.num_symbols <= context) return {};
     return {fmt::format("{} symbols, one token and a copy need a context of {}, received {}; take at most {} symbols",

@@ -297,7 +297,7 @@ def mixtral_balance(model, tokens):
 def mixtral():
     model = randomise(transformers.MixtralForCausalLM(transformers.MixtralConfig(
         **THEIR_LLAMA, num_local_experts=5, num_experts_per_tok=2, sliding_window=None, tie_word_embeddings=False,
-        experts_implementation="eager")))
+        experts_implementation="eager", rope_parameters={"rope_type": "default", "rope_theta": 10000.0})))
     with torch.no_grad():
         for layer in model.model.layers:
             layer.mlp.gate.weight.mul_(3)  # so that the experts of a position are clear

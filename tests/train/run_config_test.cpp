@@ -85,7 +85,7 @@ TEST_CASE("run_config: all problems come together, each at its path") {
   json["attention"]["variant"] = "softmx";
   json["data"]["contxt"] = 3;
   json["train"]["steps"] = 0.9;
-  json["train"]["dtype"] = "float16";
+  json["train"]["dtype"] = "float8";
   CHECK(problems_of(json).size() == 6);
   CHECK(told(json, "modle", "did you mean \"model\"?"));
   CHECK(told(json, "model.dept", "did you mean \"depth\"?"));

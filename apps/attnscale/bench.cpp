@@ -113,18 +113,38 @@ RunConfig config_for(const std::vector<std::string>& assignments) {
   return result;
 }
 
-ExitCode training(const std::vector<std::string>& assignments, int threads, int warmup, int repetitions, bool json) {
-  const Json result = bench_training(config_for(assignments), threads, warmup, repetitions);
+std::string python_table(const Json& python) {
+  Table table;
+  table.add_column("PyTorch " + python["torch"].get<std::string>());
+  for (const auto* title : {"step ms", "times slower than this", "interval"}) table.add_column(title, Table::right);
+  for (const auto& mode : python["modes"]) {
+    const auto& slower = mode["times_slower"];
+    const auto name = mode["mode"].get<std::string>();
+    table.add_row({name + (python["best"] == name ? " (best)" : ""), spread_text(mode["step_time_ms"]),
+                   fmt::format("{:.2f}", slower["median"].get<double>()),
+                   fmt::format("{:.2f} to {:.2f}, {:.0f} %", slower["low"].get<double>(), slower["high"].get<double>(),
+                               100 * slower["confidence"].get<double>())});
+  }
+  auto text = table.text(200);
+  for (const auto& one : python["left_out"])
+    text += fmt::format("\n{} was left out: {}", one["mode"].get<std::string>(), one["reason"].get<std::string>());
+  return text;
+}
+
+ExitCode training(const std::vector<std::string>& assignments, const TrainingBench& bench, bool json) {
+  const Json result = bench_training(config_for(assignments), bench);
   if (json) {
     print_json(result);
     return ExitCode::done;
   }
-  print(fmt::format(
-      "{:.0f} tokens per second; a step takes {} ms, {} threads, {}, {} parameters\n"
-      "{:.1f} GFLOP/s executed, {:.0f} % of this machine's GEMM peak of {:.0f}\n",
-      result["tokens_per_second"].get<double>(), spread_text(result["spread"]), threads,
-      result["dtype"].get<std::string>(), count_text(result["params"].get<double>()), result["gflops"].get<double>(),
-      100 * result["of_gemm_peak"].get<double>(), result["gemm_gflops"].get<double>()));
+  print(
+      fmt::format("{:.0f} tokens per second; a step takes {} ms, {} threads, {}, {} parameters\n"
+                  "{:.1f} GFLOP/s executed, {:.0f} % of this machine's GEMM peak of {:.0f}; {} of memory at most\n",
+                  result["tokens_per_second"].get<double>(), spread_text(result["spread"]), bench.threads,
+                  result["dtype"].get<std::string>(), count_text(result["params"].get<double>()),
+                  result["gflops"].get<double>(), 100 * result["of_gemm_peak"].get<double>(),
+                  result["gemm_gflops"].get<double>(), bytes_text(result["peak_memory_bytes"].get<int64_t>())));
+  if (result.contains("python")) print("\n" + python_table(result["python"]) + "\n");
   return ExitCode::done;
 }
 
@@ -170,20 +190,33 @@ void add_bench_attention(CLI::App& bench, Action& action) {
 void add_bench_train(CLI::App& bench, Action& action) {
   auto* command = bench.add_subcommand("train", "Times whole training steps of one config");
   auto set = std::make_shared<std::vector<std::string>>();
-  auto threads = std::make_shared<int>(1), warmup = std::make_shared<int>(5), repetitions = std::make_shared<int>(30);
+  auto options = std::make_shared<TrainingBench>();
+  auto against = std::make_shared<std::string>(), python = std::make_shared<std::string>("python3");
   auto json = std::make_shared<bool>(false);
   command->add_option("--set", *set, "path=value, changes the config (model.depth=6); repeatable")
       ->type_name("PATH=VALUE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command->add_option("--threads", *threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
-  command->add_option("--warmup", *warmup, "untimed steps")->check(CLI::Range(0, 1000))->capture_default_str();
-  command->add_option("--repetitions", *repetitions, "timed steps")
+  command->add_option("--threads", options->threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
+  command->add_option("--warmup", options->warmup, "untimed steps")->check(CLI::Range(0, 1000))->capture_default_str();
+  command->add_option("--repetitions", options->repetitions, "timed steps")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
+  command->add_option("--clock", options->clock, "wall, or processor: time spent on it, steadier on a shared machine")
+      ->capture_default_str();
+  auto* comparison = command->add_option("--against", *against,
+                                         "python: times a plain PyTorch loop on the same work, step by step in turns");
+  comparison->check(CLI::IsMember({"python"}));
+  command->add_option("--python", *python, "the interpreter for --against python; it needs torch")
+      ->needs(comparison)
+      ->capture_default_str()
+      ->type_name("PROGRAM");
   command->add_flag("--json", *json, "one JSON document on standard output");
-  command->footer("Example: attnscale bench train --set model.depth=6 --set train.dtype=bfloat16");
-  command->callback([=, &action] { action = [=] { return training(*set, *threads, *warmup, *repetitions, *json); }; });
+  command->footer("Example: attnscale bench train --set train.dtype=bfloat16 --against python");
+  command->callback([=, &action] {
+    if (!against->empty()) options->python = *python;
+    action = [=] { return training(*set, *options, *json); };
+  });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "bench/timing.h"
 
 #include <algorithm>
+#include <cmath>
 #include <ctime>
 
 #include <fmt/format.h>
@@ -43,6 +44,26 @@ Timing measure(const std::function<void()>& work, int warmup, int repetitions, C
     timing.milliseconds.push_back(now() - begin);
   }
   return timing;
+}
+
+Json MedianInterval::to_json() const {
+  return {{"median", median}, {"low", low}, {"high", high}, {"confidence", confidence}};
+}
+
+MedianInterval median_interval(std::vector<double> values) {
+  const auto count = static_cast<double>(values.size());
+  const double median = Timing{values}.median();
+  std::sort(values.begin(), values.end());
+  // The range between the values number k from either end misses the median if k or fewer lie on one side of it.
+  double missed = std::pow(0.5, count - 1), term = missed;  // both sides, k = 0
+  size_t k = 0;
+  while (2 * (k + 1) < values.size()) {
+    term *= (count - static_cast<double>(k)) / static_cast<double>(k + 1);
+    if (missed + term > 0.05) break;
+    missed += term;
+    ++k;
+  }
+  return {.median = median, .low = values[k], .high = values[values.size() - 1 - k], .confidence = 1 - missed};
 }
 
 }  // namespace attnscale

@@ -27,4 +27,15 @@ Clock clock_named(const std::string& name);
 /// Calls `work` `warmup` times, then `repetitions` times with a clock.
 Timing measure(const std::function<void()>& work, int warmup, int repetitions, Clock clock = Clock::wall);
 
+/// A median, and the range that holds the true one with `confidence` whatever the distribution (order statistics of a
+/// binomial with 1/2: the sign test turned round; David & Nagaraja 2003, Order Statistics, section 7.1).
+struct MedianInterval {
+  double median = 0, low = 0, high = 0;
+  double confidence = 0;  ///< at least 0.95, or what all of fewer than six values give
+  Json to_json() const;   ///< {median, low, high, confidence}
+};
+
+/// @param values  one or more, independent
+MedianInterval median_interval(std::vector<double> values);
+
 }  // namespace attnscale

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "bench/timing.h"
 #include "train/run_config.h"
 
@@ -9,8 +11,21 @@ namespace attnscale {
 /// Data come from the config's source. @param threads  set for this process
 Timing time_training_steps(const RunConfig& config, int threads, int warmup, int repetitions);
 
-/// {tokens_per_second, step_time_ms, spread: {median, minimum, maximum, repetitions}, threads, dtype, model: {...},
-///  executed_flops_per_step, gflops, gemm_gflops, of_gemm_peak, peak_memory_bytes}
-Json bench_training(const RunConfig& config, int threads, int warmup, int repetitions);
+struct TrainingBench {
+  int threads = 1;
+  int warmup = 5, repetitions = 30;
+  std::string clock = "wall";  ///< or processor (one thread only): steadier where other work runs beside
+  /// An interpreter that has torch: a plain PyTorch training loop (lib/bench/peer.py, eager and compiled, float32 and
+  /// bfloat16 autocast) makes the same steps, one after each of ours. Empty: no comparison.
+  std::string python;
+};
+
+/// {tokens_per_second, step_time_ms, spread: {median, minimum, maximum, repetitions}, threads, clock, dtype,
+///  model: {...}, executed_flops_per_step, gflops, gemm_gflops, of_gemm_peak, peak_memory_bytes, python: {torch,
+///  modes: [{mode, step_time_ms, times_slower: {median, low, high, confidence}}], best, left_out: [{mode, reason}],
+///  peak_memory_bytes (of all modes together)}};
+/// times_slower is of pairs of steps made one after the other, best the mode with the lowest median
+/// @throws ConfigError where the PyTorch script has no twin of this config, or Python does not answer
+Json bench_training(const RunConfig& config, const TrainingBench& bench);
 
 }  // namespace attnscale

@@ -70,6 +70,15 @@ class Help(ProgramTest):
             self.assertIn('did you mean "sliding_window"?', done.stderr)
             self.assertEqual(done.stdout, "")
 
+    def test_a_comparison_with_python_says_what_is_missing(self):
+        for arguments, said in [(["--set", "model.norm=rms_norm"], "model.norm"),
+                                (["--set", "attention.variant=linear"], "attention.variant"),
+                                (["--set", "train.optimizer=lion"], "train.optimizer"),
+                                (["--python", "no-such-python"], "no-such-python")]:
+            done = run("bench", "train", "--against", "python", "--repetitions", 1, *arguments)
+            self.assertEqual(done.returncode, 65, (arguments, done.stderr))
+            self.assertIn(said, done.stderr)
+
     def test_version_is_the_one_of_the_build(self):
         with open(os.path.join(os.path.dirname(__file__), "..", "..", "CMakeLists.txt")) as file:
             text = file.read()

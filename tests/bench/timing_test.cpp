@@ -34,3 +34,24 @@ TEST_CASE("timing: a clock's name, or the nearest one") {
   CHECK(clock_named("processor") == Clock::processor);
   CHECK_THROWS_AS(clock_named("procesor"), ConfigError);
 }
+
+TEST_CASE("timing: the interval of a median by order statistics, as the tables of the sign test have it") {
+  std::vector<double> values;
+  for (int i = 10; i >= 1; --i) values.push_back(i);
+  // n = 10: between the second and the ninth value, 1 - 22 / 1024 (Conover 1999, table A3: 2 values on either side
+  // would be 1 - 112 / 1024).
+  const auto ten = median_interval(values);
+  CHECK(ten.median == 5.5);
+  CHECK(ten.low == 2);
+  CHECK(ten.high == 9);
+  CHECK(std::abs(ten.confidence - (1 - 22.0 / 1024)) < 1e-12);
+  // Fewer than six cannot reach 0.95: all of them, and it says what that gives.
+  const auto three = median_interval({3, 1, 2});
+  CHECK(three.low == 1);
+  CHECK(three.high == 3);
+  CHECK(three.confidence == 0.75);
+  const auto one = median_interval({7});
+  CHECK(one.low == 7);
+  CHECK(one.high == 7);
+  CHECK(one.confidence == 0);
+}

@@ -1,0 +1,118 @@
+"""The other side of `attnscale bench train --against python`: a GPT training loop as people write it in PyTorch.
+
+Reads one JSON document a line and answers each with one. The first describes the work; each {"mode": name} then makes
+one training step in that mode and answers {"ms": time}; {"end": true} asks for what the process held at most.
+Nothing happens between two questions, so that the two programs take turns on one machine.
+"""
+
+import json
+import resource
+import sys
+import time
+
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+except ImportError as error:
+    print(json.dumps({"error": f"cannot import torch: {error}"}), flush=True)
+    sys.exit(0)
+
+
+class Block(nn.Module):
+    def __init__(self, dim, heads, bias):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(dim, bias=bias), nn.LayerNorm(dim, bias=bias)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=bias), nn.Linear(dim, dim, bias=bias)
+        self.up, self.down = nn.Linear(dim, 4 * dim, bias=bias), nn.Linear(4 * dim, dim, bias=bias)
+
+    def forward(self, x):
+        rows, length, dim = x.shape
+        q, k, v = (part.view(rows, length, self.heads, -1).transpose(1, 2)
+                   for part in self.qkv(self.norm1(x)).split(dim, -1))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).reshape(rows, length, dim))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocab, context, depth, dim, heads, bias):
+        super().__init__()
+        self.token, self.position = nn.Embedding(vocab, dim), nn.Embedding(context, dim)
+        self.blocks = nn.ModuleList(Block(dim, heads, bias) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, bias=bias)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens, targets):
+        x = self.token(tokens) + self.position.weight[:tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        logits = F.linear(self.norm(x), self.token.weight)
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+class Training:
+    """One model in one mode. `step` is what a training loop does for each batch."""
+
+    def __init__(self, work, compiled, bfloat16):
+        torch.manual_seed(0)
+        self.work, self.bfloat16 = work, bfloat16
+        self.model = Gpt(*(work[key] for key in ("vocab", "context", "depth", "dim", "heads", "bias")))
+        self.loss_of = torch.compile(self.model) if compiled else self.model
+        self.data = torch.randint(work["vocab"], (100_000,))
+        matrices = [p for p in self.model.parameters() if p.dim() > 1]
+        vectors = [p for p in self.model.parameters() if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], lr=work["learning_rate"],
+            betas=tuple(work["betas"]), eps=work["epsilon"], weight_decay=work["weight_decay"], fused=True)
+
+    def step(self):
+        context = self.work["context"]
+        starts = torch.randint(len(self.data) - context - 1, (self.work["batch"],)).tolist()
+        tokens = torch.stack([self.data[i:i + context] for i in starts])
+        targets = torch.stack([self.data[i + 1:i + 1 + context] for i in starts])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            loss = self.loss_of(tokens, targets)
+        loss.backward()
+        if self.work["clip_norm"] > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.work["clip_norm"], foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+
+def answer(value):
+    print(json.dumps(value), flush=True)
+
+
+def main():
+    work = json.loads(sys.stdin.readline())
+    torch.set_num_threads(work["threads"])
+    now = time.process_time if work["clock"] == "processor" else time.monotonic
+    modes, left_out = {}, []
+    for compiled in (False, True):
+        for bfloat16 in (False, True):
+            name = f"{'compiled' if compiled else 'eager'} {'bfloat16' if bfloat16 else 'float32'}"
+            try:
+                training = Training(work, compiled, bfloat16)
+                for _ in range(max(1, work["warmup"])):
+                    training.step()
+                modes[name] = training
+            except Exception as error:  # a compiler that is missing, an instruction that the machine lacks
+                left_out.append({"mode": name, "reason": (str(error).splitlines() or [type(error).__name__])[0]})
+    answer({"torch": torch.__version__, "modes": list(modes), "left_out": left_out,
+            "params": sum(p.numel() for p in next(iter(modes.values())).model.parameters()) if modes else 0})
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "end" in question:
+            answer({"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
+            return
+        begin = now()
+        modes[question["mode"]].step()
+        answer({"ms": (now() - begin) * 1e3})
+
+
+main()

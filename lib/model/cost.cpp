@@ -108,9 +108,12 @@ struct Totals {
   double linear_flops = 0;                 ///< one window forward, all layers
   double head_flops = 0;                   ///< one output forward
   Cost attention;                          ///< one batch forward, all layers
+  double block_flops = 0;                  ///< of linear_flops, what the blocks have
   int64_t blocks = 0;                      ///< parameters of the layers
   int64_t activations = 0, masks = 0;      ///< one window: float32 numbers, bytes
   int64_t idle = 0;                        ///< parameters that a position does not use
+  int64_t largest_layer_bytes = 0;         ///< kept of one layer for the backward pass, one batch
+  int64_t head_activations = 0;            ///< of `activations`, those that are no layer's
   std::optional<int64_t> state_bytes = 0;  ///< all layers, or none as soon as one of them keeps no state
 };
 
@@ -153,9 +156,14 @@ void add_stack(const ModelOptions& options, const AttentionChoice& attention, in
   add_feed_forward(options, rest);
   add_residuals(options, crossed ? 3 : 2, rest);
   for (int64_t layer = 0; layer < depth; ++layer) {
+    const auto kept = [&] {
+      return batch * (float_bytes * totals.activations + totals.masks) + totals.attention.activation_bytes;
+    };
+    const int64_t before = kept();
     add_attention(options, attention, context, batch, layer, place, totals);
     if (crossed) add_attention(options, attention, context, batch, layer, StackPlace::cross, totals);
     add_sizes(rest, attention_sizes(options, context, batch, place).queries, totals);
+    totals.largest_layer_bytes = std::max(totals.largest_layer_bytes, kept() - before);
   }
 }
 
@@ -165,9 +173,11 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
   Totals totals;
   add_stack(options, attention, context, batch, StackPlace::main, totals);
   if (encodes) add_stack(options, attention, context, batch, StackPlace::encoder, totals);
+  totals.block_flops = totals.linear_flops;
   const auto between = head_sizes(options);
   totals.blocks += between.matrices + between.vectors;
-  totals.activations += between.activations * context;
+  totals.head_activations = between.activations * context;
+  totals.activations += totals.head_activations;
   // A factorised embedding is a matrix product on the way in, and one more on the way out.
   const bool factorised = E != M;
   const int64_t head = V * E + (factorised ? E * M : 0), embedding = head;
@@ -205,7 +215,8 @@ Json FlopLedger::to_json() const {
   return {{"six_n", six_n}, {"six_n_with_head", six_n_with_head}, {"algorithmic", algorithmic}, {"executed", executed}};
 }
 
-ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
+ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
+                     bool checkpointing) {
   const auto totals = totals_of(options, attention, context, batch);
   const int64_t M = options.model_dim, V = options.vocab_size.value(), positions = batch * context;
   ModelCost cost;
@@ -219,6 +230,9 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
       (totals.linear_flops + totals.head_flops * static_cast<double>(outputs)) / static_cast<double>(context);
   cost.flops_per_token.algorithmic = 3 * (products + totals.attention.algorithmic_flops / tokens);
   cost.flops_per_token.executed = 3 * (products + totals.attention.executed_flops / tokens);
+  if (checkpointing)
+    cost.flops_per_token.executed +=
+        totals.block_flops / static_cast<double>(context) + totals.attention.executed_flops / tokens;
 
   // Weights, gradients and two moments are 16 bytes a parameter. The most is held at the start of the backward pass:
   // all activations (the embedding's and the final norm's output beside the layers'), logits, log-probabilities and the
@@ -226,13 +240,22 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   const int64_t embedding_norm = options.embedding_norm ? norm_kept(options.norm) * M : 0;
   const int64_t numbers = 2 * M + embedding_norm;
   const int64_t masks = *options.embedding_dropout > 0 ? M : 0;
-  cost.training_bytes =
-      16 * totals.parameters.total + positions * (4 * numbers + masks) + totals.attention.activation_bytes;
-  cost.training_bytes += batch * (4 * totals.activations + totals.masks + 4 * outputs * 4 * V);
+  const int64_t logits = batch * outputs * float_bytes * V;
+  cost.training_bytes = 16 * totals.parameters.total + positions * (float_bytes * numbers + masks);
+  if (checkpointing) {
+    // Each layer's input; then the head's gradients, or later the logits alone beside one layer and its gradients.
+    const int64_t layers = options.depth + options.encoder_depth.value_or(0);
+    cost.training_bytes += float_bytes * (positions * layers * M + batch * totals.head_activations);
+    cost.training_bytes += std::max(4 * logits, logits + totals.largest_layer_bytes);
+  } else {
+    cost.training_bytes += batch * (float_bytes * totals.activations + totals.masks) + 4 * logits;
+    cost.training_bytes += totals.attention.activation_bytes;
+  }
   if (has_logit_bias(options)) {
     // The masked bias of each layer, and for one that is trained the weights, which the fused kernel would not keep.
     const int64_t squares = options.position == "relative" ? batch + 1 : 1;
-    cost.training_bytes += float_bytes * options.depth * options.num_heads * context * context * squares;
+    cost.training_bytes +=
+        float_bytes * (checkpointing ? 1 : options.depth) * options.num_heads * context * context * squares;
   }
   if (*options.causal && options.head != "encoder_decoder") cost.state_bytes = totals.state_bytes;
   return cost;

@@ -17,7 +17,8 @@ struct ParameterLedger {
   Json to_json() const;
 };
 
-/// FLOPs of one training token (forward and backward, backward counted as twice the forward).
+/// FLOPs of one training token (forward and backward, backward counted as twice the forward). What activation
+/// checkpointing computes again counts as executed only.
 struct FlopLedger {
   double six_n = 0;            ///< 6 x non_embedding, of experts those that a position uses
   double six_n_with_head = 0;  ///< 6 x without_input_embedding, likewise
@@ -37,7 +38,9 @@ struct ModelCost {
 
 /// Arithmetic only: no tensor is made, so that a plan of many runs is quick.
 /// @param options  resolved
-ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch);
+/// @param checkpointing  blocks are computed again in the backward pass: more FLOPs executed, less kept
+ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
+                     bool checkpointing = false);
 
 /// Executed FLOPs of one forward pass over [batch, context], equal to what FlopCounter sees.
 double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch);

@@ -17,6 +17,8 @@ class RowDrops {
   RowDrops();
   void seed(uint64_t seed) { generator_.set_current_seed(seed); }
 
+  const at::Generator& generator() const { return generator_; }
+
   /// 0 with probability `drop`, otherwise 1 / (1 - drop): [rows, 1, 1], dtype and device of `like`
   Tensor draw(int64_t rows, double drop, const Tensor& like);
 

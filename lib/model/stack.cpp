@@ -1,14 +1,18 @@
 #include "model/stack.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 #include "attention/registry.h"
 #include "core/hash.h"
+#include "model/recomputation.h"
 
 namespace attnscale {
 
 Stack::Stack(torch::nn::Module& owner, const ModelOptions& options, const AttentionChoice& attention, int64_t context,
-             StackPlace place, const std::string& prefix, uint64_t init_seed, std::shared_ptr<RowDrops> drops) {
+             StackPlace place, const std::string& prefix, uint64_t init_seed, std::shared_ptr<RowDrops> drops)
+    : drops_(drops) {
   if (has_logit_bias(options))
     position_bias_ = owner.register_module("position_bias", std::make_shared<PositionBias>(options, context));
   const auto trained = static_cast<double>(trained_context(options, context));
@@ -43,9 +47,37 @@ Tensor Stack::bias(int64_t count, const Tensor& like) const {
 Tensor Stack::forward(Tensor x, int64_t offset, std::vector<State>* states, const Tensor& memory) {
   const int64_t count = x.size(1), keys = (states ? offset : 0) + count;
   const auto on_logits = position_bias_ ? position_bias_->forward(count, keys, x) : Tensor();
-  for (size_t layer = 0; layer < blocks_.size(); ++layer)
-    x = blocks_[layer]->forward(x, offset, states ? &states->at(layer) : nullptr, on_logits, memory);
+  auxiliary_losses_.clear();
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    auto& block = *blocks_[layer];
+    const bool recompute = checkpointing_ && block.is_training() && states == nullptr && x.requires_grad();
+    x = recompute ? recomputed_block(layer, x, offset, on_logits, memory)
+                  : block.forward(x, offset, states ? &states->at(layer) : nullptr, on_logits, memory);
+  }
   return x;
+}
+
+Tensor Stack::recomputed_block(size_t layer, const Tensor& x, int64_t offset, const Tensor& bias,
+                               const Tensor& memory) {
+  const auto work = [block = blocks_[layer], offset](const Tensor& in, const Tensor& on_logits, const Tensor& seen) {
+    WithAuxiliary result;
+    result.output = block->forward(in, offset, nullptr, on_logits, seen);
+    result.auxiliary_loss = block->take_auxiliary_loss();
+    return result;
+  };
+  const auto result =
+      recomputed(work, x, bias, memory, {at::globalContext().defaultGenerator(x.device()), drops_->generator()});
+  if (result.auxiliary_loss.defined()) auxiliary_losses_.push_back(result.auxiliary_loss);
+  return result.output;
+}
+
+Tensor Stack::take_auxiliary_loss() {
+  auto losses = std::exchange(auxiliary_losses_, {});
+  for (const auto& block : blocks_)
+    if (auto loss = block->take_auxiliary_loss(); loss.defined()) losses.push_back(std::move(loss));
+  Tensor total;
+  for (const auto& loss : losses) total = total.defined() ? total + loss : loss;
+  return total;
 }
 
 Encoder::Encoder(const ModelOptions& options, const AttentionChoice& attention, int64_t context, uint64_t init_seed,

@@ -32,7 +32,19 @@ class Stack {
 
   const std::vector<std::shared_ptr<Block>>& blocks() const { return blocks_; }
 
+  /// As Transformer::set_activation_checkpointing.
+  void set_activation_checkpointing(bool on) { checkpointing_ = on; }
+
+  /// The sum of what the blocks add to the training loss of the latest `forward`, a scalar; undefined: nothing.
+  /// Forgotten once taken.
+  Tensor take_auxiliary_loss();
+
  private:
+  Tensor recomputed_block(size_t layer, const Tensor& x, int64_t offset, const Tensor& bias, const Tensor& memory);
+
+  bool checkpointing_ = false;
+  std::vector<Tensor> auxiliary_losses_;  // of blocks that are recomputed: what their layers hold is not in the graph
+  std::shared_ptr<RowDrops> drops_;
   std::shared_ptr<PositionBias> position_bias_;  // null unless positions are a bias on the logits
   std::vector<std::shared_ptr<Block>> blocks_;
 };
@@ -48,7 +60,7 @@ class Encoder : public torch::nn::Module {
   /// @param x  [B, S, M], embedded @return the same shape
   Tensor forward(const Tensor& x);
 
-  const Stack& stack() const { return *stack_; }
+  Stack& stack() { return *stack_; }
 
  private:
   std::unique_ptr<Stack> stack_;

@@ -122,16 +122,14 @@ void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t
 }
 
 Tensor Transformer::take_auxiliary_loss() {
-  Tensor total;
-  const auto add_those_of = [&](const Stack& stack) {
-    for (const auto& block : stack.blocks()) {
-      const auto loss = block->take_auxiliary_loss();
-      if (loss.defined()) total = total.defined() ? total + loss : loss;
-    }
-  };
-  if (parts_->encoder) add_those_of(parts_->encoder->stack());
-  add_those_of(*parts_->stack);
-  return total;
+  const auto own = parts_->stack->take_auxiliary_loss();
+  const auto of_encoder = parts_->encoder ? parts_->encoder->stack().take_auxiliary_loss() : Tensor();
+  return own.defined() && of_encoder.defined() ? of_encoder + own : own.defined() ? own : of_encoder;
+}
+
+void Transformer::set_activation_checkpointing(bool on) {
+  if (parts_->encoder) parts_->encoder->stack().set_activation_checkpointing(on);
+  parts_->stack->set_activation_checkpointing(on);
 }
 
 void Transformer::seed_stochastic_depth(uint64_t seed) { parts_->drops->seed(seed); }

@@ -52,6 +52,10 @@ class Transformer : public torch::nn::Module {
   /// What stochastic depth draws from here on. @param seed  of one step
   void seed_stochastic_depth(uint64_t seed);
 
+  /// Whether forward passes in training mode keep of each block only what it was given, for the backward pass to compute
+  /// its activations again (`recomputed`): same gradients, less memory, the blocks' forward pass once more.
+  void checkpoint_activations(bool on);
+
   /// An empty state in the parameters' dtype. @throws ConfigError if the variant does not decode, or the head
   ModelState new_state(int64_t batch) const;
 

@@ -52,6 +52,9 @@ Fields length_fields() {
             "passes that a step's windows are divided into, to save memory: the gradients of all make one update; a "
             "divisor of batch_size")
           .between(1, 1 << 20),
+      field(&Options::activation_checkpointing, "activation_checkpointing",
+            "keeps of each block only its input and computes the rest again in the backward pass: less memory, same "
+            "gradients, a third more FLOPs of the blocks"),
   };
 }
 

@@ -14,6 +14,7 @@ struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 16;  ///< windows per step
   int64_t accumulate = 1;   ///< passes that a step's windows are divided into
+  bool activation_checkpointing = false;  ///< blocks are computed again in the backward pass
   double learning_rate = 3e-3;
 
   std::string schedule = "cosine";                 ///< constant, linear, cosine, inverse_sqrt, wsd, step, one_cycle

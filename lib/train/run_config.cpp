@@ -174,7 +174,8 @@ double training_bytes(const RunConfig& config, const ModelCost& cost) {
 }
 
 ModelCost cost_of(const RunConfig& config) {
-  return model_cost(config.model, config.attention, config.data.context, rows_per_pass(config.train));
+  return model_cost(config.model, config.attention, config.data.context, rows_per_pass(config.train),
+                    config.train.activation_checkpointing);
 }
 
 RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems) {

@@ -39,6 +39,7 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
       loss_scale_(options_),
       optimizer_(make_optimizer(placed_parameters(model, options_), options_)) {
   if (options_.ema_decay > 0) average_.emplace(model_, options_.ema_decay);
+  model_.checkpoint_activations(options_.activation_checkpointing);
   model_.train();
 }
 

@@ -81,6 +81,7 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"steps", {21}},
       {"batch_size", {5}},
       {"accumulate", {2}},
+      {"activation_checkpointing", {true}},  // its FLOPs
       {"learning_rate", {0.01}},
       {"schedule", {"linear"}},
       {"warmup_steps", {7}},

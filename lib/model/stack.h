@@ -32,8 +32,8 @@ class Stack {
 
   const std::vector<std::shared_ptr<Block>>& blocks() const { return blocks_; }
 
-  /// As Transformer::set_activation_checkpointing.
-  void set_activation_checkpointing(bool on) { checkpointing_ = on; }
+  /// As Transformer::checkpoint_activations.
+  void checkpoint_activations(bool on) { checkpointing_ = on; }
 
   /// The sum of what the blocks add to the training loss of the latest `forward`, a scalar; undefined: nothing.
   /// Forgotten once taken.

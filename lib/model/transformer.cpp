@@ -101,7 +101,8 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
 
 Tensor Transformer::forward(const Tensor& tokens) { return parts_->logits(tokens, 0, nullptr, is_training()); }
 
-void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t, Attention&, const Inputs&)>& look) {
+void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t, Attention&, const Inputs&)>& look,
+                          const std::function<void(int64_t, const Tensor&)>& stream) {
   const auto without_gradients = [](auto work) {
     const torch::NoGradGuard guard;
     return work();
@@ -118,6 +119,7 @@ void Transformer::observe(const Tensor& tokens, const std::function<void(int64_t
     const auto inputs = without_gradients([&] { return block.attention_inputs(x, bias); });
     look(static_cast<int64_t>(layer), block.mixer().attention(), inputs);
     x = without_gradients([&] { return block.forward(x, 0, nullptr, bias); });
+    if (stream) stream(static_cast<int64_t>(layer), x);
   }
 }
 
@@ -127,9 +129,9 @@ Tensor Transformer::take_auxiliary_loss() {
   return own.defined() && of_encoder.defined() ? of_encoder + own : own.defined() ? own : of_encoder;
 }
 
-void Transformer::set_activation_checkpointing(bool on) {
-  if (parts_->encoder) parts_->encoder->stack().set_activation_checkpointing(on);
-  parts_->stack->set_activation_checkpointing(on);
+void Transformer::checkpoint_activations(bool on) {
+  if (parts_->encoder) parts_->encoder->stack().checkpoint_activations(on);
+  parts_->stack->checkpoint_activations(on);
 }
 
 void Transformer::seed_stochastic_depth(uint64_t seed) { parts_->drops->seed(seed); }

@@ -52,8 +52,8 @@ class Transformer : public torch::nn::Module {
   /// What stochastic depth draws from here on. @param seed  of one step
   void seed_stochastic_depth(uint64_t seed);
 
-  /// Whether forward passes in training mode keep of each block only what it was given, for the backward pass to compute
-  /// its activations again (`recomputed`): same gradients, less memory, the blocks' forward pass once more.
+  /// Whether forward passes in training mode keep of each block only what it was given, for the backward pass to
+  /// compute its activations again (`recomputed`): same gradients, less memory, the blocks' forward pass once more.
   void checkpoint_activations(bool on);
 
   /// An empty state in the parameters' dtype. @throws ConfigError if the variant does not decode, or the head
@@ -65,7 +65,9 @@ class Transformer : public torch::nn::Module {
 
   /// Runs `forward` without gradients and shows every layer's variant with what it receives. Not with an encoder.
   /// @param look  (layer, variant, inputs), in order of the layers; may run the variant itself
-  void observe(const Tensor& tokens, const std::function<void(int64_t, Attention&, const Inputs&)>& look);
+  /// @param stream  (layer, what the block puts out, [B, T, M]); may be empty
+  void observe(const Tensor& tokens, const std::function<void(int64_t, Attention&, const Inputs&)>& look,
+               const std::function<void(int64_t, const Tensor&)>& stream = {});
 
   /// The sum of what the layers' variants and routers of experts add to the training loss of the latest `forward` (a
   /// scalar); undefined when none adds anything. Forgotten once taken.

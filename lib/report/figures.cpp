@@ -14,6 +14,7 @@ Figures make_figures(const Sweep& sweep) {
   add_depth_width(sweep, figures);
   add_accuracy_against_state(sweep, figures);
   add_learning_curves(sweep, figures);
+  add_watch(sweep, figures);
   return figures;
 }
 

@@ -39,6 +39,7 @@ void add_depth_width(const Sweep& sweep, Figures& figures);
 void add_accuracy_against_state(const Sweep& sweep, Figures& figures);
 void add_variants(const Sweep& sweep, Figures& figures);
 void add_loss_by_position(const Sweep& sweep, Figures& figures);
+void add_watch(const Sweep& sweep, Figures& figures);
 
 /// Vega-Lite `config`: fonts, colours and line styles for a light or a dark ground. The figures name
 /// styles, never colours, so one spec serves both and the SVG files.

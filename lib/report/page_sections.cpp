@@ -188,6 +188,29 @@ std::string comparison_section(const Sweep& sweep) {
             body));
 }
 
+/// What the runs' own watch found, with what to do next.
+std::string alarms_table(const Sweep& sweep) {
+  std::string body;
+  for (size_t i = 0; i < sweep.runs.size(); ++i) {
+    const Json& alarms = at_path(sweep.rows[i], "alarms");
+    if (!alarms.is_array()) continue;
+    for (const Json& alarm : alarms) {
+      const auto text = [&](const char* key) {
+        return alarm.contains(key) && alarm[key].is_string() ? alarm[key].get<std::string>() : "";
+      };
+      body +=
+          "<tr>" + text_cell(sweep.runs[i].variant) + text_cell(text("kind")) +
+          whole_cell(alarm.contains("step") && alarm["step"].is_number() ? std::optional(alarm["step"].get<double>())
+                                                                         : std::nullopt) +
+          text_cell(text("layer")) + text_cell(text("advice")) + "<td><code>" + html_escape(sweep.runs[i].id) +
+          "</code></td></tr>";
+    }
+  }
+  if (body.empty()) return "";
+  return table("Alarms", heads({{"attention"}, {"alarm"}, {"since step", true}, {"layer"}, {"what to do"}, {"run"}}),
+               body);
+}
+
 std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& notes) {
   std::string body;
   for (const Run& run : sweep.runs) {
@@ -212,6 +235,7 @@ std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& 
                              {"what happened"},
                              {"run"}}),
                       body);
+  text += alarms_table(sweep);
   if (sweep.planned > sweep.runs.size())
     text += fmt::format("<p>{} of {} planned runs have no result yet.</p>", sweep.planned - sweep.runs.size(),
                         sweep.planned);

@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "train/watch.h"
+
 namespace attnscale {
 namespace {
 
@@ -14,12 +16,6 @@ std::vector<Tensor> all_gradients(const std::vector<Slot>& slots) {
 
 Tensor norm_of(const std::vector<Tensor>& tensors) {
   return at::linalg_vector_norm(at::stack(at::_foreach_norm(tensors, 2)));
-}
-
-/// `blocks.3` of `blocks.3.norm1.weight`, `embedding` of `embedding.token`.
-std::string layer_of(const std::string& name) {
-  const auto dot = name.find('.');
-  return name.substr(0, name.starts_with("blocks.") ? name.find('.', dot + 1) : dot);
 }
 
 std::map<std::string, std::vector<Tensor>> gradients_by_layer(const std::vector<Slot>& slots) {

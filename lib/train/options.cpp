@@ -216,6 +216,11 @@ Fields run_fields() {
             "size of the validation set, the same for every variant and seed; rounded up to whole batches")
           .between(1, 1e9)
           .in("tokens"),
+      field(&Options::watch_every, "watch_every",
+            "steps between looks at norms of gradients, weights and updates, at activations and at attention, layer by "
+            "layer; 0: never")
+          .between(0, 1e9)
+          .in("steps"),
       field(&Options::checkpoint_every, "checkpoint_every",
             "steps between checkpoints; 0 writes one at the end or when stopped")
           .between(0, 1e9)

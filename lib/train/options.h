@@ -12,8 +12,8 @@ namespace attnscale {
 /// unset where they have no effect.
 struct TrainOptions {
   int64_t steps = 1000;
-  int64_t batch_size = 16;  ///< windows per step
-  int64_t accumulate = 1;   ///< passes that a step's windows are divided into
+  int64_t batch_size = 16;                ///< windows per step
+  int64_t accumulate = 1;                 ///< passes that a step's windows are divided into
   bool activation_checkpointing = false;  ///< blocks are computed again in the backward pass
   double learning_rate = 3e-3;
 
@@ -57,6 +57,7 @@ struct TrainOptions {
   int64_t seed = 0;
   int64_t eval_every = 250;        ///< steps; the end is always evaluated
   int64_t eval_tokens = 65536;     ///< target tokens of the fixed validation set (rounded up to whole batches)
+  int64_t watch_every = 0;         ///< steps; 0: never
   int64_t checkpoint_every = 500;  ///< steps; 0 writes only the last one
 
   static const Fields& fields();

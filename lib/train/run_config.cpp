@@ -168,7 +168,9 @@ void check_validation(const RunConfig& config, const Source& source, std::vector
 double training_bytes(const RunConfig& config, const ModelCost& cost) {
   if (config.train.device != "cpu") return 0;
   // The model's cost counts two numbers of the optimiser for each parameter, as AdamW keeps.
-  const int64_t more = state_numbers(config.train) - 2 + (config.train.ema_decay > 0 ? 1 : 0);
+  // A look holds the weights as they were, and the gradients of a pass apart from the others'.
+  const int64_t copies_for_a_look = config.train.watch_every == 0 ? 0 : config.train.accumulate > 1 ? 2 : 1;
+  const int64_t more = state_numbers(config.train) - 2 + (config.train.ema_decay > 0 ? 1 : 0) + copies_for_a_look;
   const auto bytes = static_cast<double>(cost.training_bytes + 4 * more * cost.parameters.total);
   return bytes * (config.train.dtype == "float64" ? 2 : 1);
 }

@@ -54,15 +54,17 @@ void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t 
   append(row);
 }
 
-std::vector<Json> RunLog::evaluations() {
+/// Rows that say `"<mark>": true`.
+std::vector<Json> RunLog::rows_with(const std::string& mark) {
   log_.flush();
   const auto content = read_file(file_);
+  const auto sign = fmt::format("\"{}\":true", mark);
   std::vector<Json> rows;
   for (size_t at = 0; at < content.size();) {
     const auto end = content.find('\n', at);
     const auto line = std::string_view(content).substr(at, end - at);
     // Most rows are steps; only those that say so are worth parsing.
-    if (line.find("\"eval\":true") != std::string_view::npos) {
+    if (line.find(sign) != std::string_view::npos) {
       auto row = Json::parse(line, nullptr, false);
       if (row.is_discarded())
         throw DataError(fmt::format("{}: byte {}: not a row of JSON; the file is damaged", file_.string(), at));

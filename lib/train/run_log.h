@@ -22,6 +22,8 @@ class RunLog {
   /// @param in_detail  with accuracies by position and distance: for the last one
   void add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail);
 
+  void add_watch(const Json& row) { append(row); }
+
   /// Waits until everything is on disk.
   void sync() { log_.sync(); }
 
@@ -30,11 +32,13 @@ class RunLog {
   /// Drops what follows. @throws IoError, DataError if there are fewer
   void truncate_to(int64_t lines);
 
-  /// The rows of all evaluations so far, read back from the file.
-  std::vector<Json> evaluations();
+  /// The rows of all evaluations so far, or of all looks, read back from the file.
+  std::vector<Json> evaluations() { return rows_with("eval"); }
+  std::vector<Json> looks() { return rows_with("watch"); }
 
  private:
   void append(const Json& row);
+  std::vector<Json> rows_with(const std::string& mark);
 
   std::filesystem::path file_;
   AppendLog log_;

@@ -9,6 +9,7 @@
 #include "train/provenance.h"
 #include "train/questions.h"
 #include "train/run_flags.h"
+#include "train/watch.h"
 
 namespace attnscale {
 namespace {
@@ -65,6 +66,9 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   if (!outcome.last_checkpoint.empty()) row["last_checkpoint"] = outcome.last_checkpoint;
   if (outcome.skipped_steps > 0) row["skipped_steps"] = outcome.skipped_steps;
   if (outcome.roll_backs > 0) row["roll_backs"] = outcome.roll_backs;
+  if (!outcome.looks.empty()) row["watch"] = watch_columns(outcome.looks);
+  if (config.train.watch_every > 0 || outcome.diverged_at)
+    row["alarms"] = alarms_of(outcome.looks, outcome.diverged_at, outcome.message);
   add_truth(row, config);
   row["steps"] = outcome.steps;
   row["params"] = cost.parameters.total;

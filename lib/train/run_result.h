@@ -16,6 +16,7 @@ struct RunOutcome {
   std::string status;                  ///< done, diverged, failed, oom
   int64_t steps = 0;                   ///< updates done
   std::vector<Json> evaluations;       ///< rows of the log, in order
+  std::vector<Json> looks = {};        ///< rows of the log, in order
   std::optional<int64_t> diverged_at;  ///< the step whose numbers were not finite
   std::string message;                 ///< of failed and oom; the cause of diverged
   std::string last_checkpoint = {};    ///< of diverged: the last good one, below the run's folder; may be empty

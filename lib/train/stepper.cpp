@@ -54,8 +54,23 @@ Tensor Stepper::pass(const Questions& questions, const Tensor& count) {
   return objective.loss;
 }
 
+/// A pass whose gradients are shown before they are added to those of the others, to the same bits.
+Tensor Stepper::pass_apart(const Questions& questions, const Tensor& count, StepLook& watched) {
+  std::vector<Tensor> before;
+  for (const auto& slot : optimizer_->slots()) before.push_back(slot.parameter.grad());
+  optimizer_->zero_gradients();
+  const auto loss = pass(questions, count);
+  watched.add_pass(optimizer_->slots());
+  const torch::NoGradGuard no_gradients;
+  for (size_t i = 0; i < before.size(); ++i) {
+    auto& gradient = optimizer_->slots()[i].parameter.mutable_grad();
+    if (before[i].defined()) gradient = gradient.defined() ? before[i].add_(gradient) : before[i];
+  }
+  return loss;
+}
+
 /// @return the loss of all windows
-Tensor Stepper::accumulate_gradients(const Questions& questions) {
+Tensor Stepper::accumulate_gradients(const Questions& questions, StepLook* watched) {
   if (options_.accumulate == 1) return pass(questions, {});
   const auto& [inputs, targets] = questions;
   const auto count = targets.ne(not_asked).sum();
@@ -63,7 +78,8 @@ Tensor Stepper::accumulate_gradients(const Questions& questions) {
   TORCH_CHECK(rows * options_.accumulate == inputs.size(0), "accumulate does not divide the batch");
   Tensor loss;
   for (int64_t first = 0; first < inputs.size(0); first += rows) {
-    const auto part = pass({inputs.narrow(0, first, rows), targets.narrow(0, first, rows)}, count);
+    const Questions own{inputs.narrow(0, first, rows), targets.narrow(0, first, rows)};
+    const auto part = watched != nullptr ? pass_apart(own, count, *watched) : pass(own, count);
     loss = loss.defined() ? loss + part : part;
   }
   return loss;
@@ -92,14 +108,23 @@ std::string Stepper::cause_of(double loss) const {
   return "the norm of the gradients is not finite, though each number is";
 }
 
-StepResult Stepper::step(const Questions& questions, int64_t step) {
+void Stepper::update(const StepResult& result, int64_t windows, StepLook* watched) {
+  const auto& slots = optimizer_->slots();
+  if (watched != nullptr) watched->before_update(slots, windows, result.loss_scale);
+  clip_gradients(slots, result.gradient_norm, options_);
+  optimizer_->step(result.learning_rate);
+  if (watched != nullptr) watched->after_update(slots);
+  if (average_) average_->update();
+}
+
+StepResult Stepper::step(const Questions& questions, int64_t step, StepLook* watched) {
   // Masks are a function of seed and step alone, so that a resumed run needs no saved generator.
   if (dropout_)
     at::manual_seed(stream_seed(static_cast<uint64_t>(options_.seed), "dropout", static_cast<uint64_t>(step)));
   model_.seed_stochastic_depth(
       stream_seed(static_cast<uint64_t>(options_.seed), "stochastic_depth", static_cast<uint64_t>(step)));
   const auto device = at::Device(options_.device);
-  const auto loss = accumulate_gradients({questions.inputs.to(device), questions.targets.to(device)});
+  const auto loss = accumulate_gradients({questions.inputs.to(device), questions.targets.to(device)}, watched);
   unscale_gradients();
 
   // Both numbers come to the host at once; this is the only place where a step waits for the device.
@@ -116,9 +141,7 @@ StepResult Stepper::step(const Questions& questions, int64_t step) {
     result.cause = cause_of(result.loss);
   } else {
     loss_scale_.succeeded();
-    clip_gradients(optimizer_->slots(), result.gradient_norm, options_);
-    optimizer_->step(result.learning_rate);
-    if (average_) average_->update();
+    update(result, questions.inputs.size(0), watched);
   }
   optimizer_->zero_gradients();
   return result;

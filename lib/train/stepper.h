@@ -5,6 +5,7 @@
 #include "train/loss_scale.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
+#include "train/watch.h"
 
 // R rows, T context, N targets of a window, V vocabulary
 
@@ -35,7 +36,8 @@ class Stepper {
   Stepper(Transformer& model, const TrainOptions& options);
 
   /// Update number `step`, 1-based. @param questions  on any device; R a multiple of `accumulate`
-  StepResult step(const Questions& questions, int64_t step);
+  /// @param watched  filled with what the step shows, if there was an update; null: nothing is looked at
+  StepResult step(const Questions& questions, int64_t step, StepLook* watched = nullptr);
 
   Optimizer& optimizer() { return *optimizer_; }
   LossScale& loss_scale() { return loss_scale_; }
@@ -47,9 +49,11 @@ class Stepper {
   WeightAverage* average() { return average_ ? &*average_ : nullptr; }
 
  private:
-  Tensor accumulate_gradients(const Questions& questions);
+  Tensor accumulate_gradients(const Questions& questions, StepLook* watched);
+  Tensor pass_apart(const Questions& questions, const Tensor& count, StepLook& watched);
   Tensor pass(const Questions& questions, const Tensor& count);
   void unscale_gradients();
+  void update(const StepResult& result, int64_t windows, StepLook* watched);
   std::string cause_of(double loss) const;
 
   Transformer& model_;

@@ -160,7 +160,11 @@ class Run {
   bool advance() {
     const auto batch = source_->batch(Split::train, stream_seed(seed(), "data"), step_, config_.train.batch_size,
                                       config_.data.context);
-    const auto result = stepper_.step(training_questions(batch, config_.model, seed(), step_ + 1), step_ + 1);
+    const auto questions = training_questions(batch, config_.model, seed(), step_ + 1);
+    const auto every = config_.train.watch_every;
+    std::optional<StepLook> watched;
+    if (every > 0 && (step_ + 1) % every == 0) watched.emplace();
+    const auto result = stepper_.step(questions, step_ + 1, watched ? &*watched : nullptr);
     const bool skip = config_.train.on_divergence == "skip" && skips_ < config_.train.most_recoveries.value_or(0);
     if (!result.finite && !skip) {
       diverged_at_ = step_ + 1;
@@ -173,8 +177,16 @@ class Run {
     }
     if (result.overflow || !result.finite) ++skipped_steps_;
     log_.add_step(++step_, result, scaled());
+    if (watched && result.finite && !result.overflow) look_at(watched->look(), questions, result.learning_rate);
     report(result.loss);
     return true;
+  }
+
+  /// Adds a look at the step that was just taken to the log. @param look  what the step itself showed
+  void look_at(Look look, const Questions& questions, double learning_rate) {
+    look_at_activations(model_, config_.attention, questions.inputs.to(at::Device(config_.train.device)),
+                        stream_seed(seed(), "watch", static_cast<uint64_t>(step_)), look);
+    if (const auto row = to_row(look, step_, learning_rate)) log_.add_watch(*row);
   }
 
   /// Of the weights' average, if one is kept. @return false if its numbers were not finite
@@ -236,6 +248,7 @@ class Run {
         {.status = status,
          .steps = step_,
          .evaluations = log_.evaluations(),
+         .looks = log_.looks(),
          .diverged_at = diverged_at_,
          .message = status == "diverged" ? cause_ : "",
          .last_checkpoint =

@@ -34,7 +34,7 @@ ALLOWED = {
     "attention": {"core", "tensor"},
     "data": {"core"},
     "model": {"core", "tensor", "attention"},
-    "train": {"core", "tensor", "attention", "model", "data"},
+    "train": {"core", "tensor", "attention", "model", "data", "diagnostics"},
     "diagnostics": {"core", "tensor", "attention", "model"},
     "sweep": {"core", "tensor", "attention", "model", "data", "train"},
     "bench": {"core", "tensor", "attention", "model", "data", "train", "sweep"},

@@ -72,6 +72,10 @@ TEST_CASE("train options: a run stopped twice ends with the bits of an undisturb
   for (const auto& schedule : choices_of("schedule")) check_resumes({{"schedule", schedule}, {"accumulate", 2}});
 }
 
+TEST_CASE("train options: a run that is watched and computes its blocks again resumes to the same bits") {
+  check_resumes({{"watch_every", 3}, {"accumulate", 2}, {"activation_checkpointing", true}});
+}
+
 TEST_CASE("train options: every one changes the run's id, and the numbers of the run") {
   struct Change {
     Json value;
@@ -111,6 +115,7 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"ema_decay", {0.9}},
       {"dtype", {"float64"}},
       {"seed", {1}},
+      {"watch_every", {5}},
       {"eval_every", {4}},
       {"eval_tokens", {400}},
   };

@@ -11,7 +11,6 @@
 namespace attnscale {
 namespace {
 
-using Coordinates = PowerSumObjective::Coordinates;
 using Square = Eigen::MatrixXd;
 
 constexpr double level = 0.95;  // the t-stretch is exact at this level

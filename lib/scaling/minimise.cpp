@@ -8,7 +8,6 @@
 namespace attnscale {
 namespace {
 
-using Coordinates = PowerSumObjective::Coordinates;
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor, max_parameters, max_parameters>;
 using Vector = Eigen::Matrix<double, Eigen::Dynamic, 1, 0, max_parameters, 1>;
 
@@ -32,7 +31,7 @@ bool damped_step(const Derivatives& here, double damping, Vector& step) {
   return true;
 }
 
-double norm_in_literature_form(const PowerSumObjective& objective, const Derivatives& here) {
+double norm_in_literature_form(const LogObjective& objective, const Derivatives& here) {
   const auto gradient = objective.literature_gradient(here);
   double largest = 0;
   for (int i = 0; i < here.size; ++i) largest = std::max(largest, std::abs(gradient[i]));
@@ -48,7 +47,7 @@ bool is_progress(const Derivatives& before, const Derivatives& after) {
 
 }  // namespace
 
-Minimum minimise(PowerSumObjective& objective, const Coordinates& start, const DescentOptions& options) {
+Minimum minimise(LogObjective& objective, const Coordinates& start, const DescentOptions& options) {
   Coordinates at = start;
   auto curvature = options.first;
   auto here = objective.evaluate(at, curvature);
@@ -112,6 +111,21 @@ std::vector<Minimum> distinct_ends(std::vector<Minimum> walked, int coordinates,
   return chosen;
 }
 
+/// Walks from the places that are left, to convergence; the lowest end wins.
+Search finish_walks(LogObjective& objective, const std::vector<Minimum>& chosen, size_t starts) {
+  Search search{.best = {}, .starts = static_cast<int>(starts), .polished = 0};
+  for (const auto& candidate : chosen) {
+    const auto end = minimise(objective, candidate.at);
+    // A converged end is preferred to one that only rounding places lower.
+    const bool first = search.polished++ == 0;
+    const double margin = 1e-13 * std::abs(end.objective);
+    if (first || end.objective < search.best.objective - margin ||
+        (end.objective <= search.best.objective + margin && end.converged && !search.best.converged))
+      search.best = end;
+  }
+  return search;
+}
+
 }  // namespace
 
 Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSum>& starts) {
@@ -134,17 +148,14 @@ Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSu
     for (auto& candidate : chosen) candidate = minimise(screen, candidate.at);
     chosen = distinct_ends(std::move(chosen), coordinates, finished_starts);
   }
-  Search search{.best = {}, .starts = static_cast<int>(starts.size()), .polished = 0};
-  for (const auto& candidate : chosen) {
-    const auto end = minimise(objective, candidate.at);
-    // A converged end is preferred to one that only rounding places lower.
-    const bool first = search.polished++ == 0;
-    const double margin = 1e-13 * std::abs(end.objective);
-    if (first || end.objective < search.best.objective - margin ||
-        (end.objective <= search.best.objective + margin && end.converged && !search.best.converged))
-      search.best = end;
-  }
-  return search;
+  return finish_walks(objective, chosen, starts.size());
+}
+
+Search minimise_from_all(LogObjective& objective, const std::vector<Coordinates>& starts, int size) {
+  std::vector<Minimum> walked;
+  for (const auto& start : starts)
+    walked.push_back(minimise(objective, start, {.max_iterations = screening_iterations}));
+  return finish_walks(objective, distinct_ends(std::move(walked), size, polished_starts), starts.size());
 }
 
 }  // namespace attnscale

@@ -14,12 +14,6 @@ double PowerSum::at(const std::vector<double>& x) const {
   return loss;
 }
 
-double Derivatives::gradient_norm() const {
-  double largest = 0;
-  for (int i = 0; i < size; ++i) largest = std::max(largest, std::abs(gradient[i]));
-  return largest;
-}
-
 PowerSumObjective::PowerSumObjective(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
                                      double delta, std::optional<double> fixed_floor)
     : weights_(losses.size(), 1.0), delta_(delta), floor_is_free_(!fixed_floor) {
@@ -157,7 +151,7 @@ PowerSumObjective::CellSums PowerSumObjective::sums_of(const Cell& cell, double 
   return sums;
 }
 
-PowerSumObjective::Coordinates PowerSumObjective::to_coordinates(const PowerSum& law) const {
+Coordinates PowerSumObjective::to_coordinates(const PowerSum& law) const {
   Coordinates at{};
   at[0] = floor_is_free_ ? law.log_floor : log_fixed_floor_;
   for (int k = 0; k < num_terms(); ++k) {
@@ -236,7 +230,7 @@ Derivatives PowerSumObjective::evaluate(const Coordinates& at, Curvature curvatu
   return out;
 }
 
-std::array<double, max_parameters> PowerSumObjective::literature_gradient(const Derivatives& centred) const {
+Coordinates PowerSumObjective::literature_gradient(const Derivatives& centred) const {
   // ln term at centre = ln A - alpha centre, so that alpha also moves it when ln A is held.
   auto gradient = centred.gradient;
   for (int k = 0; k < num_terms(); ++k) gradient[2 + 2 * k] -= centres_[k] * gradient[1 + 2 * k];

@@ -4,6 +4,8 @@
 #include <optional>
 #include <vector>
 
+#include "scaling/log_objective.h"
+
 // P points, K terms. Every law of this module is a sum of powers above a floor,
 //
 //   L = E + sum over k of A_k x_k^-alpha_k          (K = 1: L(N) or L(D); K = 2: L(N, D))
@@ -11,9 +13,6 @@
 // fitted in log space. This file holds the objective; minimise.h walks down it.
 
 namespace attnscale {
-
-constexpr int max_terms = 3;
-constexpr int max_parameters = 1 + 2 * max_terms;
 
 /// One power above the floor: ln coefficient and exponent.
 struct PowerTerm {
@@ -30,20 +29,6 @@ struct PowerSum {
   double at(const std::vector<double>& x) const;
 };
 
-/// How the second derivative is taken. `reweighted` replaces Huber's curvature psi'(r) by psi(r) / r
-/// and is positive semidefinite everywhere; `exact` converges quadratically near an optimum.
-enum class Curvature { reweighted, exact };
-
-/// Value and derivatives in the order (ln E, ln A_1, alpha_1, ln A_2, alpha_2, ...).
-struct Derivatives {
-  double value = 0;
-  int size = 0;
-  std::array<double, max_parameters> gradient{};
-  std::array<double, max_parameters * max_parameters> hessian{};  ///< row-major, `size` columns
-
-  double gradient_norm() const;  ///< largest magnitude
-};
-
 /// Sum over points of weight * Huber_delta(ln L_predicted - ln L_observed).
 ///
 /// Source: Hoffmann et al. 2022, arXiv:2203.15556, section 3.3 (approach 3): the logarithm of the
@@ -55,7 +40,7 @@ struct Derivatives {
 ///
 /// Internally each ln x is taken relative to its mean (`centre`), which removes most of the
 /// correlation between ln A and alpha. Not for use by two threads at once: copy it.
-class PowerSumObjective {
+class PowerSumObjective : public LogObjective {
  public:
   /// @param x       K columns of P positive values
   /// @param losses  P positive values, nats
@@ -68,7 +53,7 @@ class PowerSumObjective {
   int num_cells() const { return static_cast<int>(cells_.size()); }
   int num_terms() const { return static_cast<int>(centres_.size()); }
   int num_free() const { return 2 * num_terms() + (floor_is_free_ ? 1 : 0); }
-  bool floor_is_free() const { return floor_is_free_; }
+  bool floor_is_free() const override { return floor_is_free_; }
   double log_fixed_floor() const { return log_fixed_floor_; }  ///< where the floor is not free
   double delta() const { return delta_; }
   double centre(int term) const { return centres_[term]; }  ///< mean ln x
@@ -85,17 +70,16 @@ class PowerSumObjective {
 
   /// Parameters as the walk uses them: ln E, then per term the logarithm of the term at the centre
   /// of its ln x, and its exponent.
-  using Coordinates = std::array<double, max_parameters>;
   Coordinates to_coordinates(const PowerSum& law) const;
   PowerSum from_coordinates(const Coordinates& at) const;
 
   /// Objective with its derivatives in walking coordinates. A fixed floor has gradient 0 and a unit
   /// row in the Hessian. Where Huber's loss is absolute, the reweighted curvature takes the points of a cell together:
   /// it only steers the walk. Cost: per cell O(K^2 + log of its points).
-  Derivatives evaluate(const Coordinates& at, Curvature curvature);
+  Derivatives evaluate(const Coordinates& at, Curvature curvature) override;
 
   /// The same derivatives with respect to (ln E, ln A, alpha, ...), as the literature writes them.
-  std::array<double, max_parameters> literature_gradient(const Derivatives& centred) const;
+  Coordinates literature_gradient(const Derivatives& centred) const override;
 
   /// ln of the prediction at each point.
   std::vector<double> log_predictions(const Coordinates& at);

@@ -8,7 +8,6 @@
 namespace attnscale {
 namespace {
 
-using Coordinates = PowerSumObjective::Coordinates;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
@@ -39,11 +38,10 @@ struct Expansion {
 
 class Walk {
  public:
-  Walk(PowerSumObjective objective, const LawProfile::Quantity& quantity)
-      : objective_(std::move(objective)), quantity_(quantity), size_(1 + 2 * objective_.num_terms()) {}
+  Walk(LogObjective& objective, const CoordinateQuantity& quantity, int size)
+      : objective_(objective), quantity_(quantity), size_(size) {}
 
-  double value(const Coordinates& at) const { return quantity_(objective_.from_coordinates(at)); }
-  PowerSumObjective& objective() { return objective_; }
+  double value(const Coordinates& at) const { return quantity_(at); }
 
   Expansion expand(const Coordinates& at) const {
     constexpr double step = 1e-4;
@@ -104,13 +102,19 @@ class Walk {
  private:
   int first() const { return objective_.floor_is_free() ? 0 : 1; }
 
-  PowerSumObjective objective_;
-  const LawProfile::Quantity& quantity_;
+  LogObjective& objective_;
+  const CoordinateQuantity& quantity_;
   int size_;
 };
 
-/// Where the best law with the quantity held reaches `limit`, on the side of `step`; nothing up to `last`.
-std::optional<double> crossing(Walk& walk, const Minimum& best, double from, double limit, double step, double last) {
+/// Where a profile ends on one side.
+struct Crossing {
+  std::optional<double> at;  ///< nothing: the limit is not reached up to where it was looked for
+  bool lost = false;         ///< the walk did not arrive, which says nothing about where the end is
+};
+
+/// Where the best law with the quantity held reaches `limit`, on the side of `step`, looked for up to `last`.
+Crossing crossing(Walk& walk, const Minimum& best, double from, double limit, double step, double last) {
   // The root of the rise is nearly straight in the quantity, so that secants find its crossing.
   const double lift = std::sqrt(limit - best.objective);
   const auto excess = [&](double held, Coordinates& along) -> std::optional<double> {
@@ -122,16 +126,21 @@ std::optional<double> crossing(Walk& walk, const Minimum& best, double from, dou
   double inside = from, inside_excess = -lift, outside = 0, outside_excess = 0;
   for (int failures = 0;;) {
     outside = inside + step;
-    if ((step > 0) == (outside > last)) return std::nullopt;
+    if ((step > 0) == (outside > last)) {
+      // A stride over the edge may jump a crossing that lies before it: the edge itself decides.
+      if (inside == last) return {};
+      outside = last;
+    }
     outside_along = along;
     const auto found = excess(outside, outside_along);
     if (!found) {
-      if (++failures > 12) return std::nullopt;
-      step /= 2;
+      if (++failures > 40) return {.at = std::nullopt, .lost = true};
+      step = (outside - inside) / 2;
       continue;
     }
     outside_excess = *found;
     if (outside_excess > 0) break;
+    if (outside == last) return {};
     inside = outside;
     inside_excess = outside_excess;
     along = outside_along;
@@ -140,11 +149,17 @@ std::optional<double> crossing(Walk& walk, const Minimum& best, double from, dou
   // Regula falsi with the Illinois correction.
   int side = 0;
   for (int i = 0; i < 60 && std::abs(outside - inside) > 1e-10 * (std::abs(inside) + std::abs(step)); ++i) {
-    const double middle = inside + (outside - inside) * inside_excess / (inside_excess - outside_excess);
+    double middle = inside + (outside - inside) * inside_excess / (inside_excess - outside_excess);
     auto middle_along = along;
-    const auto found = excess(middle, middle_along);
-    if (!found) return std::nullopt;
-    if (std::abs(*found) < 1e-10 * lift) return middle;
+    auto found = excess(middle, middle_along);
+    for (int nearer = 0; !found && nearer < 20; ++nearer) {
+      // A walk that starts inside and does not arrive is asked for less; one that lies outside is not needed.
+      middle = 0.5 * (inside + middle);
+      middle_along = along;
+      found = excess(middle, middle_along);
+    }
+    if (!found) return {.at = std::nullopt, .lost = true};
+    if (std::abs(*found) < 1e-10 * lift) return {.at = middle};
     if (*found > 0) {
       outside = middle;
       outside_excess = *found;
@@ -158,7 +173,7 @@ std::optional<double> crossing(Walk& walk, const Minimum& best, double from, dou
       side = -1;
     }
   }
-  return 0.5 * (inside + outside);
+  return {.at = 0.5 * (inside + outside)};
 }
 
 }  // namespace
@@ -173,24 +188,33 @@ LawProfile::LawProfile(const std::vector<std::vector<double>>& x, const std::vec
 
 std::optional<Interval> LawProfile::interval(const Quantity& quantity, std::optional<double> lowest,
                                              std::optional<double> highest) const {
-  if (freedom_ < 1 || !(best_.objective > 0)) return std::nullopt;
-  const double t = student_t_quantile(0.975, freedom_);
-  const double limit = best_.objective * (1 + t * t / freedom_);
-  Walk walk(objective_, quantity);
-  const auto here = walk.objective().evaluate(best_.at, Curvature::reweighted);
-  const auto of = walk.expand(best_.at);
+  auto objective = objective_;  // evaluating it writes scratch
+  return profile_interval(
+      objective, best_, freedom_, [&](const Coordinates& at) { return quantity(objective_.from_coordinates(at)); },
+      lowest, highest);
+}
+
+std::optional<Interval> profile_interval(LogObjective& objective, const Minimum& best, double freedom,
+                                         const CoordinateQuantity& quantity, std::optional<double> lowest,
+                                         std::optional<double> highest) {
+  if (freedom < 1 || !(best.objective > 0)) return std::nullopt;
+  const double t = student_t_quantile(0.975, freedom);
+  const double limit = best.objective * (1 + t * t / freedom);
+  const auto here = objective.evaluate(best.at, Curvature::reweighted);
+  Walk walk(objective, quantity, here.size);
+  const auto of = walk.expand(best.at);
   if (!std::isfinite(limit) || !std::isfinite(of.value) || !of.gradient.allFinite()) return std::nullopt;
   // The first step is the interval of a linear law: t standard errors.
   const Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> curvature(
       here.hessian.data(), here.size, here.size);
   const VectorXd lever = curvature.completeOrthogonalDecomposition().solve(of.gradient);
-  const double step = t * std::sqrt(2 * best_.objective / freedom_ * of.gradient.dot(lever));
+  const double step = t * std::sqrt(2 * best.objective / freedom * of.gradient.dot(lever));
   if (!(step > 0) || !std::isfinite(step)) return std::nullopt;
   const double far = 1e6 * step;
-  const auto low = crossing(walk, best_, of.value, limit, -step, lowest.value_or(of.value - far));
-  const auto high = crossing(walk, best_, of.value, limit, step, highest.value_or(of.value + far));
-  if ((!low && !lowest) || (!high && !highest)) return std::nullopt;
-  return Interval{low ? *low : *lowest, high ? *high : *highest};
+  const auto low = crossing(walk, best, of.value, limit, -step, lowest.value_or(of.value - far));
+  const auto high = crossing(walk, best, of.value, limit, step, highest.value_or(of.value + far));
+  if ((!low.at && (!lowest || low.lost)) || (!high.at && (!highest || high.lost))) return std::nullopt;
+  return Interval{low.at ? *low.at : *lowest, high.at ? *high.at : *highest};
 }
 
 }  // namespace attnscale

@@ -11,6 +11,17 @@
 
 namespace attnscale {
 
+/// A quantity of the place that a walk is at, smooth near the optimum.
+using CoordinateQuantity = std::function<double(const Coordinates&)>;
+
+/// How far `quantity` may move before a sum of squares rises by what F(1, freedom) rejects at 95 %; see LawProfile.
+/// @param best  the optimum of `objective`, whose value is positive
+/// @param lowest, highest  an end that has not been reached there is open: it becomes this value
+/// @return nothing where an end is open and has no limit, or where the data determine no interval
+std::optional<Interval> profile_interval(LogObjective& objective, const Minimum& best, double freedom,
+                                         const CoordinateQuantity& quantity, std::optional<double> lowest,
+                                         std::optional<double> highest);
+
 /// The least-squares law of the groups' mean ln L, weighted by their points, and how far any quantity of it may move
 /// before the data object.
 ///

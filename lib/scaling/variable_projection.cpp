@@ -10,7 +10,6 @@
 namespace attnscale {
 namespace {
 
-using Coordinates = PowerSumObjective::Coordinates;
 using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
@@ -171,7 +170,7 @@ Coordinates moved(Coordinates at, const std::vector<int>& which, const VectorXd&
 }
 
 /// E and the coefficients to their best, the exponents held.
-void settle(PowerSumObjective& objective, Place& place, const Parts& parts) {
+void settle(LogObjective& objective, Place& place, const Parts& parts) {
   for (int i = 0; i < 60; ++i) {
     const auto gradient = gradient_of(place.here, parts.linear);
     if (largest(gradient) < 1e-12) return;
@@ -204,7 +203,7 @@ double ratio_of_eigenvalues(const MatrixXd& matrix) {
 }
 
 /// One step in the exponents, which E and the coefficients follow before it is judged; false when none goes down.
-bool step_exponents(PowerSumObjective& objective, Place& place, const Parts& parts, const Derivatives& steer) {
+bool step_exponents(LogObjective& objective, Place& place, const Parts& parts, const Derivatives& steer) {
   const auto full = hessian_of(steer);
   const MatrixXd follow = -full(parts.linear, parts.linear)
                                .completeOrthogonalDecomposition()
@@ -222,20 +221,34 @@ bool step_exponents(PowerSumObjective& objective, Place& place, const Parts& par
                        });
 }
 
-ProjectedFit refine(PowerSumObjective& objective, const PowerSum& start, const Parts& parts) {
-  Place place{.at = objective.to_coordinates(start), .here = {}};
+/// Where a walk in the exponents alone ends.
+struct Refined {
+  Coordinates at{};
+  double objective = 0, gradient_norm = 0, condition_number = 0;
+};
+
+Refined refine(LogObjective& objective, const Coordinates& start, const Parts& parts) {
+  Place place{.at = start, .here = {}};
   place.here = objective.evaluate(place.at, Curvature::exact);
+  if (!std::isfinite(place.here.value)) return {.at = start, .objective = place.here.value};
   settle(objective, place, parts);
   for (int i = 0; i < 200 && largest(gradient_of(place.here, parts.exponents)) > 1e-10; ++i)
     if (!step_exponents(objective, place, parts, place.here) &&
         !step_exponents(objective, place, parts, objective.evaluate(place.at, Curvature::reweighted)))
       break;
   const auto steer = objective.evaluate(place.at, Curvature::reweighted);
-  return {.law = objective.from_coordinates(place.at),
+  return {.at = place.at,
           .objective = place.here.value,
           .gradient_norm = largest(gradient_of(place.here, parts.exponents)),
-          .condition_number = ratio_of_eigenvalues(reduced_hessian(steer, parts)),
-          .grid = 0};
+          .condition_number = ratio_of_eigenvalues(reduced_hessian(steer, parts))};
+}
+
+/// Exponents that are tried: 24 for one or two terms, fewer for more, so that there are some 700 choices.
+std::vector<double> exponent_grid(size_t terms) {
+  const double ratio = terms <= 2 ? 1.2 : terms == 3 ? 1.65 : 2.4;
+  std::vector<double> grid;
+  for (double exponent = 0.04; exponent < 3; exponent *= ratio) grid.push_back(exponent);
+  return grid;
 }
 
 }  // namespace
@@ -244,9 +257,8 @@ ProjectedFit project_variables(PowerSumObjective objective, const std::vector<st
                                const std::vector<double>& losses) {
   const Projection projection(objective, x, losses);
   const auto parts = parts_of(objective);
-  std::vector<double> grid;
-  for (double exponent = 0.04; exponent < 3; exponent *= 1.2) grid.push_back(exponent);
   const size_t terms = x.size();
+  const auto grid = exponent_grid(terms);
   size_t places = 1;
   for (size_t k = 0; k < terms; ++k) places *= grid.size();
   std::vector<std::pair<double, PowerSum>> found;
@@ -259,9 +271,115 @@ ProjectedFit project_variables(PowerSumObjective objective, const std::vector<st
   std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   ProjectedFit best{.law = {}, .objective = std::numeric_limits<double>::infinity()};
   for (size_t i = 0; i < std::min<size_t>(refined_places, found.size()); ++i)
-    if (auto end = refine(objective, found[i].second, parts); end.objective < best.objective) best = std::move(end);
+    if (const auto end = refine(objective, objective.to_coordinates(found[i].second), parts);
+        end.objective < best.objective)
+      best = {.law = objective.from_coordinates(end.at),
+              .objective = end.objective,
+              .gradient_norm = end.gradient_norm,
+              .condition_number = end.condition_number};
   best.grid = static_cast<int>(places);
   return best;
+}
+
+namespace {
+
+/// E and the coefficients of a law at given exponents, by non-negative least squares of the linearised law, reweighted
+/// until they fit Huber's loss of ln L. Parts of the law's coordinates follow in `at`. @return the sum there
+double solve_linear(SmoothObjective& objective, const Parts& parts, Coordinates& at) {
+  const int points = objective.num_points();
+  const auto& law = objective.law();
+  const double lowest = [&] {
+    double value = objective.loss(0);
+    for (int i = 1; i < points; ++i) value = std::min(value, objective.loss(i));
+    return value;
+  }();
+  double value = std::numeric_limits<double>::infinity();
+  auto best = at;
+  for (int round = 0; round < reweightings; ++round) {
+    MatrixXd rows(points, static_cast<Eigen::Index>(parts.linear.size()));
+    VectorXd target(points);
+    for (int i = 0; i < points; ++i) {
+      Coordinates gradient{};
+      const double prediction = law.loss(objective.point(i), at, gradient);
+      const double residual = std::log(prediction / objective.loss(i));
+      if (!std::isfinite(residual)) return value;
+      const double size = std::max(std::abs(residual), 1e-300);
+      // The first round has no residuals to weigh by: coefficients of 1 are no guess.
+      const double root = round == 0 ? 1 : std::sqrt(std::min(1.0, objective.delta() / size));
+      const double scale = root / (round == 0 ? objective.loss(i) : prediction);
+      double linear = 0;
+      for (size_t k = 0; k < parts.linear.size(); ++k) {
+        rows(i, static_cast<Eigen::Index>(k)) = scale * gradient[parts.linear[k]] / std::exp(at[parts.linear[k]]);
+        linear += gradient[parts.linear[k]];
+      }
+      const double rest = prediction - linear;  // what no coefficient moves: a fixed floor
+      target(i) = round == 0 ? 1 - scale * rest : root * (1 - residual) - scale * rest;
+    }
+    const auto theta = nonnegative_least_squares(rows.transpose() * rows, rows.transpose() * target);
+    for (size_t k = 0; k < parts.linear.size(); ++k)
+      at[parts.linear[k]] = std::log(std::max(theta(static_cast<Eigen::Index>(k)), 1e-9 * lowest));
+    const auto here = objective.evaluate(at, Curvature::reweighted);
+    if (here.value < value) {
+      value = here.value;
+      best = at;
+    }
+  }
+  at = best;
+  return value;
+}
+
+}  // namespace
+
+ProjectedLaw project_law(SmoothObjective objective) {
+  const auto& law = objective.law();
+  Parts parts;
+  for (int i = objective.floor_is_free() ? 0 : 1; i < law.size(); ++i)
+    (i > 0 && !law.parameters[i].from.empty() ? parts.exponents : parts.linear).push_back(i);
+  std::vector<Coordinates> places = {Coordinates{}};
+  places.front()[0] = objective.log_fixed_floor().value_or(0);
+  for (const int i : parts.exponents) {
+    // Between and beyond the places that the other search starts from.
+    const auto& from = law.parameters[i].from;
+    std::vector<double> values;
+    const double gap = from.size() > 1 ? from[1] - from[0] : 0.3;
+    values.push_back(from.front() - 0.3 * gap);
+    for (size_t k = 0; k + 1 < from.size(); ++k) values.push_back(0.6 * from[k] + 0.4 * from[k + 1]);
+    values.push_back(from.back() + 0.3 * (from.back() - from[from.size() - (from.size() > 1 ? 2 : 1)]));
+    std::vector<Coordinates> more;
+    for (const auto& place : places)
+      for (const double value : values) {
+        more.push_back(place);
+        more.back()[i] = value;
+      }
+    places = std::move(more);
+  }
+  std::vector<std::pair<double, Coordinates>> found;
+  for (auto& place : places)
+    if (const double value = solve_linear(objective, parts, place); std::isfinite(value))
+      found.emplace_back(value, place);
+  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  ProjectedLaw best{.at = {}, .objective = std::numeric_limits<double>::infinity()};
+  best.grid = static_cast<int>(places.size());
+  for (size_t i = 0; i < std::min<size_t>(2 * refined_places, found.size()); ++i)
+    if (const auto end = refine(objective, found[i].second, parts); end.objective < best.objective) {
+      best.at = end.at;
+      best.objective = end.objective;
+      best.gradient_norm = end.gradient_norm;
+      best.condition_number = end.condition_number;
+    }
+  return best;
+}
+
+double condition_number(SmoothObjective& objective, const Coordinates& at) {
+  const auto here = objective.evaluate(at, Curvature::reweighted);
+  const MatrixXd matrix = hessian_of(here);
+  MatrixXd change = MatrixXd::Identity(here.size, here.size);
+  for (int i = 0; i < here.size; ++i)
+    if (const auto& parameter = objective.law().parameters[i]; parameter.scaled_by >= 0)
+      change(i, parameter.scaled_by) = -parameter.centre;
+  const MatrixXd literature = change.transpose() * matrix * change;
+  const int held = objective.floor_is_free() ? 0 : 1;
+  return ratio_of_eigenvalues(literature.bottomRightCorner(here.size - held, here.size - held));
 }
 
 double condition_number(PowerSumObjective& objective, const Coordinates& at) {

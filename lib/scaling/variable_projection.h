@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "scaling/power_sum.h"
+#include "scaling/smooth_law.h"
 
 // P points, K terms.
 
@@ -26,12 +27,22 @@ struct ProjectedFit {
 /// once works with a condition number of 1e11, this one with about 10.
 /// @param x       the columns the objective was made from [K][P]
 /// @param losses  nats per token [P]
-/// Cost: some 600 linear problems for two terms and 30 for one, each of O(P K^2) times 12.
+/// Cost: some 600 linear problems for two terms or more and 30 for one, each of O(P K^2) times 12.
 ProjectedFit project_variables(PowerSumObjective objective, const std::vector<std::vector<double>>& x,
                                const std::vector<double>& losses);
 
+/// The same of a law that is no sum of powers: what is not E or a coefficient is searched for, from a grid between the
+/// places that starts_of gives. The law need only be nearly linear in E and the coefficients.
+struct ProjectedLaw {
+  Coordinates at{};
+  double objective = 0, gradient_norm = 0, condition_number = 0;
+  int grid = 0;
+};
+ProjectedLaw project_law(SmoothObjective objective);
+
 /// Ratio of the largest to the smallest curvature at a place, in the literature's parameters (ln E, ln A, alpha, ...),
 /// the curvature being that of reweighted least squares. Infinity where a direction has none.
-double condition_number(PowerSumObjective& objective, const PowerSumObjective::Coordinates& at);
+double condition_number(PowerSumObjective& objective, const Coordinates& at);
+double condition_number(SmoothObjective& objective, const Coordinates& at);
 
 }  // namespace attnscale

@@ -13,7 +13,7 @@ namespace {
 struct FitArguments {
   std::string path, columns, parameters, flops;
   FitReportOptions options;
-  double fixed_E = 0;
+  double fixed_E = 0, held_out_above = 0;
   bool json = false, self_test = false;
   int sweeps = SelfTestOptions{}.sweeps;
 };
@@ -27,7 +27,8 @@ const CLI::Validator finite_number(
     },
     "");
 
-ExitCode fit(FitArguments arguments, bool has_fixed_E) {
+ExitCode fit(FitArguments arguments, bool has_fixed_E, bool has_held_out) {
+  if (has_held_out) arguments.options.held_out_above = arguments.held_out_above;
   if (has_fixed_E) arguments.options.fixed_E = arguments.fixed_E;
   auto columns = ColumnMap::parse(arguments.columns);
   if (!arguments.parameters.empty()) columns.count_by("N", arguments.parameters);
@@ -74,6 +75,12 @@ void add_fit(CLI::App& app, Action& action) {
   auto* fixed = command->add_option("--fixed-irreducible", arguments->fixed_E, "known irreducible loss, nats per token")
                     ->check(finite_number)
                     ->check(CLI::NonNegativeNumber);
+  auto* held_out = command
+                       ->add_option("--held-out-above", arguments->held_out_above,
+                                    "laws are also fitted to the points of at most this many FLOPs (C, else 6 N D) and "
+                                    "scored on the others")
+                       ->check(finite_number)
+                       ->check(CLI::PositiveNumber);
   command->add_flag("--keep-flagged", arguments->options.keep_flagged,
                     "fit runs too that carry flags (a loss that jumped)");
   command->add_flag("--json", arguments->json, "one JSON document on standard output");
@@ -94,7 +101,7 @@ void add_fit(CLI::App& app, Action& action) {
       throw CLI::ValidationError("fit", "give a sweep folder or a table, or --self-test, and not both");
     action = [=] {
       return arguments->self_test ? test_fits(*arguments, replicates->count() > 0)
-                                  : fit(*arguments, fixed->count() > 0);
+                                  : fit(*arguments, fixed->count() > 0, held_out->count() > 0);
     };
   });
 }

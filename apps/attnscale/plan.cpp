@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "core/table.h"
 #include "core/units.h"
+#include "propose.h"
 #include "sweep/store.h"
 #include "sweep/why.h"
 
@@ -88,6 +89,7 @@ void add_plan(CLI::App& app, Action& action) {
   auto jobs = std::make_shared<JobsArgument>();
   auto out = std::make_shared<std::string>();
   auto reasons = std::make_shared<bool>(false);
+  auto proposal = std::make_shared<ProposalArguments>();
   arguments->add_to(*command);
   jobs->add_to(*command);
   command->add_option("--out", *out, "folder whose finished runs are counted (default results/NAME)");
@@ -95,9 +97,15 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_flag("--why", *reasons,
                     "instead: what a sweep would do with each run, and why (new, done, changed, failed)");
   command->add_flag("--json", *json, "one JSON document on standard output");
-  command->footer("Example: attnscale plan experiments/quickstart/spec.json");
+  proposal->add_to(*command);
+  command->footer(
+      "Example: attnscale plan experiments/quickstart/spec.json\n"
+      "         attnscale plan experiments/quickstart/spec.json --flops 1e12 --design isoflop --write proposed.json\n"
+      "         attnscale plan experiments/quickstart/spec.json --adaptive results/quickstart --budget 10m");
   command->callback([=, &action] {
+    proposal->check();
     action = [=] {
+      if (proposal->wanted()) return propose(*arguments, *proposal, *jobs, *json);
       return *reasons ? plan_why(*arguments, *out, *json) : plan(*arguments, *out, *jobs, !*skip_timing, *json);
     };
   });

@@ -65,27 +65,41 @@ double evaluation_steps(const PlannedRun& run) {
 
 }  // namespace
 
-Forecast forecast(const Plan& plan, int jobs) {
-  if (plan.runs.empty()) return {};
+double StepCosts::seconds(double flops) const {
+  if (flops > high_flops) return high_seconds * flops / high_flops;
+  const double share = high_flops > low_flops ? (flops - low_flops) / (high_flops - low_flops) : 0;
+  return low_seconds + share * (high_seconds - low_seconds);
+}
+
+StepCosts measure_steps(const Plan& plan) {
   const auto by_cost = [](const PlannedRun& a, const PlannedRun& b) { return step_flops(a) < step_flops(b); };
   const auto [cheapest, dearest] = std::minmax_element(plan.runs.begin(), plan.runs.end(), by_cost);
-  const double low_flops = step_flops(*cheapest), high_flops = step_flops(*dearest);
+  StepCosts costs{.low_flops = step_flops(*cheapest), .high_flops = step_flops(*dearest)};
   const auto low = step_time(*cheapest);
-  const auto high = high_flops > low_flops ? step_time(*dearest) : low;
-  const double low_seconds = low.seconds, high_seconds = std::max(low.seconds, high.seconds);
+  const auto high = costs.high_flops > costs.low_flops ? step_time(*dearest) : low;
+  costs.low_seconds = low.seconds;
+  costs.high_seconds = std::max(low.seconds, high.seconds);
+  costs.whole_steps = low.whole && high.whole;
+  return costs;
+}
+
+double steps_with_evaluations(const PlannedRun& run) {
+  return static_cast<double>(run.config.train.steps) + evaluation_steps(run);
+}
+
+Forecast forecast(const Plan& plan, int jobs) {
+  if (plan.runs.empty()) return {};
+  const auto costs = measure_steps(plan);
   double total = 0, longest = 0;
   for (const auto& run : plan.runs) {
-    const double share = high_flops > low_flops ? (step_flops(run) - low_flops) / (high_flops - low_flops) : 0;
-    const double step = low_seconds + share * (high_seconds - low_seconds);
-    const double seconds = step * (static_cast<double>(run.config.train.steps) + evaluation_steps(run));
+    const double seconds = costs.seconds(step_flops(run)) * steps_with_evaluations(run);
     total += seconds;
     longest = std::max(longest, seconds);
   }
   const double side_by_side = static_cast<double>(std::min<size_t>(static_cast<size_t>(jobs), plan.runs.size()));
   const double wall = std::max(longest, total / side_by_side);
-  const bool whole = low.whole && high.whole;
-  const double factor = whole ? 1.5 : 3;
-  return {.seconds = wall, .low = wall / factor, .high = wall * factor, .whole_steps = whole};
+  const double factor = costs.whole_steps ? 1.5 : 3;
+  return {.seconds = wall, .low = wall / factor, .high = wall * factor, .whole_steps = costs.whole_steps};
 }
 
 }  // namespace attnscale

@@ -31,7 +31,7 @@ bool is_better(const Minimum& one, const Minimum& other) {
 }
 
 /// Lowest of three walks: a resampled objective can have moved to the next valley.
-Minimum refit(PowerSumObjective& objective, const Coordinates& optimum) {
+Minimum refit(PowerSumObjective& objective, const LawCoordinates& optimum) {
   if (objective.num_cells() > many_cells)
     return minimise(objective, optimum, {.max_iterations = 2, .gradient_tolerance = 1e-8, .first = Curvature::exact});
   Minimum best;
@@ -71,7 +71,7 @@ Square inverse_normal(const std::vector<std::array<double, max_parameters>>& row
 
 /// How much of its own loss each group fixes: the trace of its block of the hat matrix, below 1 for
 /// a group of equal rows. [G]
-std::vector<double> leverages(PowerSumObjective& objective, const Coordinates& at, const std::vector<int>& group,
+std::vector<double> leverages(PowerSumObjective& objective, const LawCoordinates& at, const std::vector<int>& group,
                               int groups) {
   const auto rows = objective.log_jacobian(at);
   const int size = 1 + 2 * objective.num_terms();
@@ -95,7 +95,7 @@ struct Residuals {
   std::vector<double> means;              ///< mean residual per group, inflated for leverage and few groups [G]
 };
 
-Residuals group_residuals(PowerSumObjective& objective, const Coordinates& at, const std::vector<int>& group,
+Residuals group_residuals(PowerSumObjective& objective, const LawCoordinates& at, const std::vector<int>& group,
                           int groups) {
   Residuals out;
   out.predicted = objective.log_predictions(at);
@@ -118,7 +118,7 @@ Residuals group_residuals(PowerSumObjective& objective, const Coordinates& at, c
 }
 
 /// The residuals of whole runs, each run's vector freed of what it fixes itself: (I - H)^(-1/2) e, stretched. [P]
-std::vector<double> run_residuals(PowerSumObjective& objective, const Coordinates& at,
+std::vector<double> run_residuals(PowerSumObjective& objective, const LawCoordinates& at,
                                   const std::vector<std::vector<int>>& members, std::vector<double>& predicted) {
   const auto rows = objective.log_jacobian(at);
   const int size = 1 + 2 * objective.num_terms();

@@ -32,11 +32,10 @@ SmoothLaw broken_power_law(const std::vector<std::vector<double>>& x) {
       {.name = "c1", .from = {-0.2, 0.2, 0.8}},
       {.name = "d", .is_logarithm = true, .from = {at_share(0.2), at_share(0.4), at_share(0.6), at_share(0.8)}},
       {.name = "f", .is_logarithm = true, .from = {std::log(0.1), std::log(0.5)}}};
-  law.loss = [centre](const std::vector<double>& point, const Coordinates& at, Coordinates& gradient) {
-    const double log_x = std::log(point[0]), f = std::exp(at[broken_f]);
+  law.loss = [centre](const std::vector<double>& point, const LawCoordinates& at, LawCoordinates& gradient) {
+    const double log_x = point[0], f = std::exp(at[broken_f]);
     const double u = (log_x - at[broken_d]) / f, bend = soft_plus(u), share = 1 / (1 + std::exp(-u));
-    const double term =
-        std::exp(at[broken_b] - at[broken_c0] * (log_x - centre) - at[broken_c1] * f * bend);
+    const double term = std::exp(at[broken_b] - at[broken_c0] * (log_x - centre) - at[broken_c1] * f * bend);
     gradient[broken_E] = std::exp(at[broken_E]);
     gradient[broken_b] = term;
     gradient[broken_c0] = -term * (log_x - centre);

@@ -19,7 +19,8 @@ std::string trimmed_word(const std::string& text) {
 }  // namespace
 
 const std::vector<std::string>& ColumnMap::roles() {
-  static const std::vector<std::string> names = {"N", "D", "C", "L", "run", "variant", "seed", "status"};
+  static const std::vector<std::string> names = {"N",    "D",      "C",     "L",     "run", "variant",
+                                                 "seed", "status", "width", "depth", "U",   "S"};
   return names;
 }
 
@@ -32,7 +33,11 @@ const std::vector<std::string>& ColumnMap::defaults(const std::string& role) {
       {"run", {"id", "run", "run_name"}},
       {"variant", {"variant", "config.attention.variant"}},
       {"seed", {"seed"}},
-      {"status", {"status"}}};
+      {"status", {"status"}},
+      {"width", {"width", "config.model.model_dim"}},
+      {"depth", {"depth", "config.model.depth"}},
+      {"U", {"unique_tokens", "config.data.unique_tokens"}},
+      {"S", {"steps"}}};
   return names.at(role);
 }
 

@@ -45,10 +45,11 @@ SmoothLaw data_constrained_law(const std::vector<std::vector<double>>& x) {
                     {.name = "beta", .from = exponents},
                     {.name = "R_N", .is_logarithm = true, .from = {0.5, 2.5}},
                     {.name = "R_D", .is_logarithm = true, .from = {0.5, 2.5}}};
-  law.loss = [centre_N, centre_D](const std::vector<double>& point, const Coordinates& at, Coordinates& gradient) {
+  law.loss = [centre_N, centre_D](const std::vector<double>& point, const LawCoordinates& at,
+                                  LawCoordinates& gradient) {
     const double alpha = at[at_alpha], beta = at[at_beta];
-    const double log_N = std::log(point[0]), log_D = std::log(point[1]);
-    const double log_U = std::min(std::log(point[2]), log_D);
+    const double log_N = point[0], log_D = point[1];
+    const double log_U = std::min(point[2], log_D);
     // ln of the best size for U tokens: alpha A N^-alpha = beta B U^-beta. Exponents below 0 have none: not a number,
     // which the walk turns back from.
     const double log_A = at[ln_A] + alpha * centre_N, log_B = at[ln_B] + beta * centre_D;

@@ -10,6 +10,8 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "scaling/collapse.h"
+#include "scaling/envelope.h"
 #include "scaling/fit_form.h"
 #include "scaling/identifiability.h"
 #include "scaling/isoflop.h"
@@ -19,7 +21,7 @@
 namespace attnscale {
 namespace {
 
-std::vector<double> column(const std::vector<Point>& points, double Point::* member) {
+std::vector<double> column(const std::vector<Point>& points, double Point::*member) {
   std::vector<double> values;
   for (const auto& point : points) values.push_back(point.*member);
   return values;
@@ -84,7 +86,7 @@ Json paired_summary(const Json& sharper) {
 }
 
 /// The one-variable form of `points`; `held` is the variable that should be the same everywhere.
-Form one_variable(const std::string& symbol, std::vector<Point> points, double Point::* along, double Point::* held,
+Form one_variable(const std::string& symbol, std::vector<Point> points, double Point::*along, double Point::*held,
                   const std::string& choice) {
   Form form{.name = "L(" + symbol + ")",
             .symbols = {symbol},
@@ -136,6 +138,21 @@ std::vector<Point> compute_frontier(std::vector<Point> points) {
 // Comparing laws fits each of them twice; beyond this it takes longer than the rest of the report.
 constexpr size_t compared_points = 1000;
 
+/// With the floor that is known or else fitted, and the tokens that the fit holds for best.
+Json collapse_of(const std::vector<Point>& done, const FitReportOptions& options, const Json& report) {
+  const auto& forms = report["forms"];
+  const auto joint = forms.find("L(N,D)");
+  const bool has_joint = joint != forms.end() && !joint->contains("no_law");
+  std::optional<double> E = options.fixed_E ? options.fixed_E : options.true_bayes_loss;
+  if (!E && has_joint && joint->contains("E")) E = (*joint)["E"].get<double>();
+  if (!E) return nullptr;
+  if (!has_joint || !joint->contains("compute_optimal")) return collapse_report(done, *E);
+  const double A = (*joint)["A"], alpha = (*joint)["alpha"], B = (*joint)["B"], beta = (*joint)["beta"];
+  // alpha A N^-alpha = beta B D^-beta along the optimum.
+  return collapse_report(done, *E,
+                         [=](double N) { return std::pow(beta * B / (alpha * A) * std::pow(N, alpha), 1 / beta); });
+}
+
 /// L(C) along the compute frontier, IsoFLOP minima where runs share budgets, and laws against each other.
 template <class TryForm>
 void add_compute_forms(const std::vector<Point>& done, bool floor_is_free, const FitReportOptions& options,
@@ -155,10 +172,16 @@ void add_compute_forms(const std::vector<Point>& done, bool floor_is_free, const
   }
   if (auto isoflop = isoflop_report(done); !isoflop.is_null()) report["isoflop"] = std::move(isoflop);
   if (done.size() > compared_points) return;
+  if (auto envelope = envelope_report(done, options.delta); !envelope.is_null())
+    report["envelope"] = std::move(envelope);
+  if (auto collapse = collapse_of(done, options, report); !collapse.is_null()) report["collapse"] = std::move(collapse);
   std::vector<double> compute;
   for (const auto& point : done) compute.push_back(compute_of(point));
-  if (auto laws =
-          compare_laws(candidate_laws(done), column(done, &Point::L), compute, independent_groups(done), options.delta);
+  if (auto laws = compare_laws(candidate_laws(done), column(done, &Point::L), compute, independent_groups(done),
+                               {.delta = options.delta,
+                                .fixed_E = options.fixed_E,
+                                .held_out_above = options.held_out_above,
+                                .intervals = options.replicates > 0});
       laws.size() > 1)
     report["laws"] = std::move(laws);
 }

@@ -19,6 +19,8 @@ struct FitReportOptions {
   std::optional<double> true_bayes_loss = std::nullopt;  ///< where the source knows its truth, nats per token
   /// Standard error of the validation tokens' own Bayes loss as an estimate of the true one, where it is recorded.
   std::optional<double> validation_error = std::nullopt;
+  /// Compute beyond which points are predicted by laws fitted to the others (compare_laws); nothing: the largest fifth.
+  std::optional<double> held_out_above = std::nullopt;
   bool keep_flagged = false;  ///< fit points with flags too
 };
 
@@ -35,7 +37,8 @@ struct FitReportOptions {
 /// and a flag says why and what to run next. Points whose status is not "done" are counted and named in a flag; points
 /// with flags of their own are counted and left out. No value is NaN or null.
 ///
-/// Beside the forms stand "isoflop" (isoflop_report, where runs share budgets) and "laws" (compare_laws).
+/// Beside the forms stand "isoflop" (isoflop_report, where runs share budgets), "envelope" (envelope_report, where
+/// there are learning curves), "collapse" (collapse_report, likewise) and "laws" (compare_laws).
 ///
 /// Flags are [{"id", "severity", "text"}]; "doubts" are all of them once, the same one of several forms in one line
 /// (Doubts), the gravest first.

@@ -85,14 +85,45 @@ std::string isoflop_text(const Json& fit) {
   return text;
 }
 
+std::string envelope_text(const Json& fit) {
+  if (!fit.contains("envelope") || !fit["envelope"].contains("N")) return "";
+  const auto& envelope = fit["envelope"];
+  return fmt::format("\nEnvelope of {} learning curves: N = {:.3g} C^{:.4g}, D = {:.3g} C^{:.4g}\n",
+                     envelope["curves"].get<int>(), envelope["N"]["coefficient"].get<double>(),
+                     envelope["N"]["exponent"].get<double>(), envelope["D"]["coefficient"].get<double>(),
+                     envelope["D"]["exponent"].get<double>());
+}
+
+/// `    E 1.64 [1.6, 1.66], A 3.1, alpha .5`
+std::string parameters_text(const Json& law) {
+  std::string text;
+  for (const auto& [name, value] : law["fitted"].items()) {
+    text += fmt::format("{}{} {:.4g}", text.empty() ? "      " : ", ", name, value.get<double>());
+    if (law.contains("intervals") && law["intervals"].contains(name))
+      text += fmt::format(" [{:.3g}, {:.3g}]", law["intervals"][name][0].get<double>(),
+                          law["intervals"][name][1].get<double>());
+  }
+  return text + "\n";
+}
+
+constexpr size_t spelled_out = 3;  // the best laws, with their parameters
+
 std::string laws_text(const Json& fit) {
   if (!fit.contains("laws")) return "";
-  std::string text = "\nLaws compared (0 is best; held out: rms error in ln L at the largest compute)\n";
+  std::string text =
+      "\nLaws compared (0 is best; held out: rms error in ln L, and its mean, where the law did not look)\n";
+  size_t place = 0;
   for (const auto& law : fit["laws"]) {
-    text += fmt::format("  {:<24} BIC +{:<8.3g} AIC +{:<8.3g}", law["law"].get<std::string>(),
+    text += fmt::format("  {:<38} BIC +{:<8.3g} AIC +{:<8.3g}", law["law"].get<std::string>(),
                         law["delta_BIC"].get<double>(), law["delta_AIC"].get<double>());
-    if (law.contains("held_out")) text += fmt::format(" held out {:.2g}", law["held_out"].get<double>());
+    if (law.contains("held_out"))
+      text += fmt::format(" held out {:.2g} ({:+.2g}, {} points)", law["held_out"].get<double>(),
+                          law["held_out_bias"].get<double>(), law["held_out_points"].get<int>());
+    if (const auto opinion = law.find("second_opinion"); opinion != law.end() && !(*opinion)["agrees"].get<bool>())
+      text += " variable projection DISAGREES";
+    if (!(law["gradient_norm"].get<double>() < 1e-8)) text += " NOT CONVERGED";
     text += "\n";
+    if (place++ < spelled_out) text += parameters_text(law);
   }
   return text;
 }
@@ -115,7 +146,8 @@ std::string fit_text(const Json& fit) {
     if (floor.empty() && form.contains("E") && !form.contains("E_fixed") && !form.contains("no_law"))
       floor = floor_line(name, form);
   }
-  text += isoflop_text(fit) + laws_text(fit);
+  text += isoflop_text(fit) + envelope_text(fit) + laws_text(fit);
+  if (fit.contains("collapse")) text += "\nCollapse: " + fit["collapse"]["verdict"].get<std::string>() + "\n";
   if (fit.contains("doubts") && !fit["doubts"].empty())
     text += "\nWhat to doubt, and what to run next\n" + doubts_text(fit["doubts"]);
   if (!floor.empty()) text += "\n" + floor + "\n";

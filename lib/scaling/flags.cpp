@@ -72,6 +72,7 @@ void add_doubts(const Json& report, const std::string& prefix, Doubts& doubts) {
   if (report.contains("isoflop"))
     for (const auto& [method, found] : report["isoflop"].items())
       doubts.add(found["flags"], prefix + "IsoFLOP " + method);
+  if (report.contains("envelope")) doubts.add(report["envelope"]["flags"], prefix + "envelope");
 }
 
 std::string doubts_text(const Json& doubts, size_t lines) {

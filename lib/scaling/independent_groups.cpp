@@ -24,7 +24,10 @@ std::vector<int> independent_groups(const std::vector<Point>& points) {
   for (int i = 0; i < static_cast<int>(points.size()); ++i) {
     const auto& point = points[i];
     if (!point.run.empty()) link("run " + point.run, i);
-    link(point.cell.empty() ? fmt::format("cell {} {} {}", point.variant, point.N, point.D) : "cell " + point.cell, i);
+    link(point.cell.empty()
+             ? fmt::format("cell {} {} {} {} {} {}", point.variant, point.N, point.D, point.width, point.depth, point.U)
+             : "cell " + point.cell,
+         i);
   }
   std::map<int, int> number;
   std::vector<int> groups;

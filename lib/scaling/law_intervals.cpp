@@ -6,7 +6,7 @@
 namespace attnscale {
 
 std::vector<LawQuantity> law_quantities(const std::vector<std::string>& exponents) {
-  static const char* coefficients[] = {"A", "B", "C"};
+  static const char* coefficients[] = {"A", "B", "C", "F"};
   std::vector<LawQuantity> list = {{"E", [](const PowerSum& law) { return std::exp(law.log_floor); }}};
   for (size_t k = 0; k < exponents.size(); ++k)
     list.push_back({coefficients[k], [k](const PowerSum& law) { return std::exp(law.terms[k].log_coefficient); }});

@@ -10,7 +10,7 @@ constexpr int max_terms = 4;
 constexpr int max_parameters = 1 + 2 * max_terms;
 
 /// Parameters of a law as a walk uses them; entry 0 is ln E.
-using Coordinates = std::array<double, max_parameters>;
+using LawCoordinates = std::array<double, max_parameters>;
 
 /// How the second derivative is taken. `reweighted` replaces Huber's curvature psi'(r) by psi(r) / r
 /// and is positive semidefinite everywhere; `exact` converges quadratically near an optimum.
@@ -38,11 +38,11 @@ class LogObjective {
 
   /// Parameters so extreme that a prediction overflows have the value infinity. A parameter that is held has gradient 0
   /// and a unit row in the Hessian.
-  virtual Derivatives evaluate(const Coordinates& at, Curvature curvature) = 0;
+  virtual Derivatives evaluate(const LawCoordinates& at, Curvature curvature) = 0;
 
   /// The gradient with respect to the parameters as the literature writes them (ln A instead of the logarithm of the
   /// term at the centre of the data).
-  virtual Coordinates literature_gradient(const Derivatives& centred) const = 0;
+  virtual LawCoordinates literature_gradient(const Derivatives& centred) const = 0;
 
   virtual bool floor_is_free() const = 0;
 

@@ -47,8 +47,8 @@ bool is_progress(const Derivatives& before, const Derivatives& after) {
 
 }  // namespace
 
-Minimum minimise(LogObjective& objective, const Coordinates& start, const DescentOptions& options) {
-  Coordinates at = start;
+Minimum minimise(LogObjective& objective, const LawCoordinates& start, const DescentOptions& options) {
+  LawCoordinates at = start;
   auto curvature = options.first;
   auto here = objective.evaluate(at, curvature);
   double damping = 1e-3;
@@ -151,7 +151,7 @@ Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSu
   return finish_walks(objective, chosen, starts.size());
 }
 
-Search minimise_from_all(LogObjective& objective, const std::vector<Coordinates>& starts, int size) {
+Search minimise_from_all(LogObjective& objective, const std::vector<LawCoordinates>& starts, int size) {
   std::vector<Minimum> walked;
   for (const auto& start : starts)
     walked.push_back(minimise(objective, start, {.max_iterations = screening_iterations}));

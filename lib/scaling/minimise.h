@@ -8,7 +8,7 @@ namespace attnscale {
 
 /// Where a walk ended.
 struct Minimum {
-  Coordinates at{};
+  LawCoordinates at{};
   double objective = 0;
   double gradient_norm = 0;  ///< max-norm, with respect to (ln E, ln A, alpha, ...)
   int iterations = 0;
@@ -24,7 +24,7 @@ struct DescentOptions {
 /// Damped Newton walk from one start: reweighted curvature far away, exact curvature near by, the
 /// damping raised until the objective falls (Levenberg 1944; Marquardt 1963). Never ends above its
 /// start. Cost: `iterations` evaluations of the objective.
-Minimum minimise(LogObjective& objective, const Coordinates& start, const DescentOptions& options = {});
+Minimum minimise(LogObjective& objective, const LawCoordinates& start, const DescentOptions& options = {});
 
 /// What a search over many starts found.
 struct Search {
@@ -38,6 +38,6 @@ struct Search {
 Search minimise_from_all(PowerSumObjective& objective, const std::vector<PowerSum>& starts);
 
 /// The same for any law, all points in every step. @param size  how many coordinates the law has
-Search minimise_from_all(LogObjective& objective, const std::vector<Coordinates>& starts, int size);
+Search minimise_from_all(LogObjective& objective, const std::vector<LawCoordinates>& starts, int size);
 
 }  // namespace attnscale

@@ -151,8 +151,8 @@ PowerSumObjective::CellSums PowerSumObjective::sums_of(const Cell& cell, double 
   return sums;
 }
 
-Coordinates PowerSumObjective::to_coordinates(const PowerSum& law) const {
-  Coordinates at{};
+LawCoordinates PowerSumObjective::to_coordinates(const PowerSum& law) const {
+  LawCoordinates at{};
   at[0] = floor_is_free_ ? law.log_floor : log_fixed_floor_;
   for (int k = 0; k < num_terms(); ++k) {
     at[1 + 2 * k] = law.terms[k].log_coefficient - law.terms[k].exponent * centres_[k];
@@ -161,20 +161,20 @@ Coordinates PowerSumObjective::to_coordinates(const PowerSum& law) const {
   return at;
 }
 
-PowerSum PowerSumObjective::from_coordinates(const Coordinates& at) const {
+PowerSum PowerSumObjective::from_coordinates(const LawCoordinates& at) const {
   PowerSum law{.log_floor = at[0], .terms = {}};
   for (int k = 0; k < num_terms(); ++k)
     law.terms.push_back({.log_coefficient = at[1 + 2 * k] + at[2 + 2 * k] * centres_[k], .exponent = at[2 + 2 * k]});
   return law;
 }
 
-void PowerSumObjective::exponentiate(const Coordinates& at) {
+void PowerSumObjective::exponentiate(const LawCoordinates& at) {
   for (int k = 0; k < num_terms(); ++k)
     for (size_t j = 0; j < distinct_[k].size(); ++j)
       powers_[k][j] = std::exp(at[1 + 2 * k] - at[2 + 2 * k] * distinct_[k][j]);
 }
 
-Derivatives PowerSumObjective::evaluate(const Coordinates& at, Curvature curvature) {
+Derivatives PowerSumObjective::evaluate(const LawCoordinates& at, Curvature curvature) {
   exponentiate(at);
   const int terms = num_terms(), size = 1 + 2 * terms;
   const double floor = std::exp(at[0]);
@@ -230,14 +230,14 @@ Derivatives PowerSumObjective::evaluate(const Coordinates& at, Curvature curvatu
   return out;
 }
 
-Coordinates PowerSumObjective::literature_gradient(const Derivatives& centred) const {
+LawCoordinates PowerSumObjective::literature_gradient(const Derivatives& centred) const {
   // ln term at centre = ln A - alpha centre, so that alpha also moves it when ln A is held.
   auto gradient = centred.gradient;
   for (int k = 0; k < num_terms(); ++k) gradient[2 + 2 * k] -= centres_[k] * gradient[1 + 2 * k];
   return gradient;
 }
 
-std::vector<double> PowerSumObjective::log_predictions(const Coordinates& at) {
+std::vector<double> PowerSumObjective::log_predictions(const LawCoordinates& at) {
   exponentiate(at);
   std::vector<double> result(log_losses_.size());
   for (const auto& cell : cells_) {
@@ -248,7 +248,7 @@ std::vector<double> PowerSumObjective::log_predictions(const Coordinates& at) {
   return result;
 }
 
-std::vector<std::array<double, max_parameters>> PowerSumObjective::log_jacobian(const Coordinates& at) {
+std::vector<std::array<double, max_parameters>> PowerSumObjective::log_jacobian(const LawCoordinates& at) {
   const auto predictions = log_predictions(at);
   std::vector<std::array<double, max_parameters>> rows(predictions.size());
   for (const auto& cell : cells_) {

@@ -70,23 +70,23 @@ class PowerSumObjective : public LogObjective {
 
   /// Parameters as the walk uses them: ln E, then per term the logarithm of the term at the centre
   /// of its ln x, and its exponent.
-  Coordinates to_coordinates(const PowerSum& law) const;
-  PowerSum from_coordinates(const Coordinates& at) const;
+  LawCoordinates to_coordinates(const PowerSum& law) const;
+  PowerSum from_coordinates(const LawCoordinates& at) const;
 
   /// Objective with its derivatives in walking coordinates. A fixed floor has gradient 0 and a unit
   /// row in the Hessian. Where Huber's loss is absolute, the reweighted curvature takes the points of a cell together:
   /// it only steers the walk. Cost: per cell O(K^2 + log of its points).
-  Derivatives evaluate(const Coordinates& at, Curvature curvature) override;
+  Derivatives evaluate(const LawCoordinates& at, Curvature curvature) override;
 
   /// The same derivatives with respect to (ln E, ln A, alpha, ...), as the literature writes them.
-  Coordinates literature_gradient(const Derivatives& centred) const override;
+  LawCoordinates literature_gradient(const Derivatives& centred) const override;
 
   /// ln of the prediction at each point.
-  std::vector<double> log_predictions(const Coordinates& at);
+  std::vector<double> log_predictions(const LawCoordinates& at);
 
   /// d ln(prediction) / d parameter at each point, walking coordinates: [P][1 + 2K]. The column of a
   /// fixed floor is zero.
-  std::vector<std::array<double, max_parameters>> log_jacobian(const Coordinates& at);
+  std::vector<std::array<double, max_parameters>> log_jacobian(const LawCoordinates& at);
 
  private:
   /// The points of one x: a stretch of `points_`, sorted by loss.
@@ -104,7 +104,7 @@ class PowerSumObjective : public LogObjective {
     double reweighted = 0;        // psi(r) / r, summed
   };
 
-  void exponentiate(const Coordinates& at);
+  void exponentiate(const LawCoordinates& at);
   void find_cells(const std::vector<std::vector<int>>& index);
   void sort_cells();
   void sum_cells();

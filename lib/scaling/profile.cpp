@@ -41,9 +41,9 @@ class Walk {
   Walk(LogObjective& objective, const CoordinateQuantity& quantity, int size)
       : objective_(objective), quantity_(quantity), size_(size) {}
 
-  double value(const Coordinates& at) const { return quantity_(at); }
+  double value(const LawCoordinates& at) const { return quantity_(at); }
 
-  Expansion expand(const Coordinates& at) const {
+  Expansion expand(const LawCoordinates& at) const {
     constexpr double step = 1e-4;
     Expansion out{.value = value(at), .gradient = VectorXd::Zero(size_), .hessian = MatrixXd::Zero(size_, size_)};
     const auto moved = [&](int i, double by, int j = 0, double by_j = 0) {
@@ -67,7 +67,7 @@ class Walk {
 
   /// Best law with the quantity held, from a law near it: Newton's method on the Lagrangian. `at` follows.
   /// @return its sum of squares (halved), or nothing where the walk does not arrive
-  std::optional<double> held_at(double held, Coordinates& at) {
+  std::optional<double> held_at(double held, LawCoordinates& at) {
     auto place = at;
     double multiplier = 0;
     for (int round = 0; round < 60; ++round) {
@@ -117,12 +117,12 @@ struct Crossing {
 Crossing crossing(Walk& walk, const Minimum& best, double from, double limit, double step, double last) {
   // The root of the rise is nearly straight in the quantity, so that secants find its crossing.
   const double lift = std::sqrt(limit - best.objective);
-  const auto excess = [&](double held, Coordinates& along) -> std::optional<double> {
+  const auto excess = [&](double held, LawCoordinates& along) -> std::optional<double> {
     const auto value = walk.held_at(held, along);
     if (!value) return std::nullopt;
     return std::sqrt(std::max(0.0, *value - best.objective)) - lift;
   };
-  Coordinates along = best.at, outside_along{};
+  LawCoordinates along = best.at, outside_along{};
   double inside = from, inside_excess = -lift, outside = 0, outside_excess = 0;
   for (int failures = 0;;) {
     outside = inside + step;
@@ -190,7 +190,7 @@ std::optional<Interval> LawProfile::interval(const Quantity& quantity, std::opti
                                              std::optional<double> highest) const {
   auto objective = objective_;  // evaluating it writes scratch
   return profile_interval(
-      objective, best_, freedom_, [&](const Coordinates& at) { return quantity(objective_.from_coordinates(at)); },
+      objective, best_, freedom_, [&](const LawCoordinates& at) { return quantity(objective_.from_coordinates(at)); },
       lowest, highest);
 }
 

@@ -12,7 +12,7 @@
 namespace attnscale {
 
 /// A quantity of the place that a walk is at, smooth near the optimum.
-using CoordinateQuantity = std::function<double(const Coordinates&)>;
+using CoordinateQuantity = std::function<double(const LawCoordinates&)>;
 
 /// How far `quantity` may move before a sum of squares rises by what F(1, freedom) rejects at 95 %; see LawProfile.
 /// @param best  the optimum of `objective`, whose value is positive

@@ -303,7 +303,8 @@ std::string self_test_text(const Json& result) {
   }
   text +=
       "\nN: compute-optimal size at the largest run's compute, and at ten times that. graph_walk: every cell misses\n"
-      "the law by more than its seeds scatter, so that there the test ought to reject. checkpoints: the losses along\n"
+      "the law by more than its seeds scatter, so that there the test ought to reject, as in unequal_seeds, where "
+      "cells\nhave 1, 2 or 4 seeds. checkpoints: the losses along\n"
       "24 trainings, whose intervals are a bootstrap of residuals of runs; all others are profile t.\n\n";
   for (const auto& each : result["criteria"])
     text += fmt::format("{} {}\n", each["passed"].get<bool>() ? "pass" : "FAIL", each["text"].get<std::string>());

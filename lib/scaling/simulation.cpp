@@ -95,6 +95,15 @@ std::vector<SimulatedSource> simulated_sources() {
                      .tokens = geometric(1e9, 4, 6),
                      .seeds = 2,
                      .noise = 0.002});
+  // Cells with one, two or four seeds, which miss the law by as much as seeds scatter: what a resumed sweep looks like.
+  sources.push_back({.name = "unequal_seeds",
+                     .law = surface(1.728, 0.6, 0.5, 1e3, 0.6, 1.0 / 3, 1e5),
+                     .sizes = geometric(1e3, 3, 5),
+                     .tokens = geometric(1e5, 4, 5),
+                     .seeds = 4,
+                     .noise = 0.002,
+                     .misfit = 0.002,
+                     .cell_seeds = {1, 4, 2, 1, 2, 4, 1}});
   // Losses along 24 trainings: what a run is off by, all its checkpoints share.
   sources.push_back({.name = "checkpoints",
                      .law = {.log_floor = std::log(1.69), .terms = {{std::log(406.4), 0.34}, {std::log(410.7), 0.28}}},
@@ -116,14 +125,17 @@ std::vector<Point> simulate(const SimulatedSource& source, uint64_t seed, Bend b
     for (int s = 0; s < source.seeds; ++s) {
       const double of_run = source.checkpoints ? source.run_noise * normal() : 0;
       for (size_t j = 0; j < source.tokens.size(); ++j) {
+        const size_t cell = i * source.tokens.size() + j;
+        // A seed that a cell lacks is drawn all the same, so that cells do not depend on each other's number.
+        const double deviation = source.noise * normal();
+        if (!source.cell_seeds.empty() && s >= source.cell_seeds[cell % source.cell_seeds.size()]) continue;
         Point point;
         point.N = source.sizes[i];
         point.D = source.tokens[j];
         point.seed = s;
         point.run = source.checkpoints ? fmt::format("{}/{}", i, s) : fmt::format("{}/{}/{}", i, j, s);
         if (source.checkpoints) point.cell = "run " + point.run;
-        point.L = bent_loss(source, point.N, point.D, bend) *
-                  std::exp(of_run + of_cell[i * source.tokens.size() + j] + source.noise * normal());
+        point.L = bent_loss(source, point.N, point.D, bend) * std::exp(of_run + of_cell[cell] + deviation);
         points.push_back(std::move(point));
       }
     }

@@ -15,10 +15,11 @@ struct SimulatedSource {
   PowerSum law;                       ///< L(N, D), two terms
   std::vector<double> sizes, tokens;  ///< the grid of N and of D
   int seeds = 3;
-  double noise = 0.002;      ///< standard deviation of ln L between seeds
-  double misfit = 0;         ///< standard deviation of what a whole cell misses the law by, in ln L
-  double run_noise = 0;      ///< of what all token counts of one run share, where `checkpoints`, in ln L
-  bool checkpoints = false;  ///< the token counts are checkpoints of one run per size and seed
+  double noise = 0.002;              ///< standard deviation of ln L between seeds
+  double misfit = 0;                 ///< standard deviation of what a whole cell misses the law by, in ln L
+  double run_noise = 0;              ///< of what all token counts of one run share, where `checkpoints`, in ln L
+  std::vector<int> cell_seeds = {};  ///< seeds of one cell after the other, in turn; empty: `seeds` each
+  bool checkpoints = false;          ///< the token counts are checkpoints of one run per size and seed
 };
 
 /// How the truth of a simulated sweep is wrong for L(N, D) = E + A N^-alpha + B D^-beta.

@@ -6,7 +6,7 @@
 
 namespace attnscale {
 
-std::vector<double> SmoothLaw::literature(const Coordinates& at) const {
+std::vector<double> SmoothLaw::literature(const LawCoordinates& at) const {
   std::vector<double> values;
   for (int i = 0; i < size(); ++i) {
     const auto& parameter = parameters[i];
@@ -17,8 +17,8 @@ std::vector<double> SmoothLaw::literature(const Coordinates& at) const {
   return values;
 }
 
-Coordinates SmoothLaw::coordinates(const std::vector<double>& values) const {
-  Coordinates at{};
+LawCoordinates SmoothLaw::coordinates(const std::vector<double>& values) const {
+  LawCoordinates at{};
   for (int i = 0; i < size(); ++i) {
     at[i] = parameters[i].is_logarithm ? std::log(values[i]) : values[i];
     if (parameters[i].scaled_by >= 0) at[i] -= values[parameters[i].scaled_by] * parameters[i].centre;
@@ -34,16 +34,16 @@ SmoothObjective::SmoothObjective(const SmoothLaw& law, const std::vector<std::ve
   if (fixed_floor) fixed_ = std::log(*fixed_floor);
   for (size_t i = 0; i < losses.size(); ++i) {
     log_losses_.push_back(std::log(losses[i]));
-    for (const auto& column : x) rows_[i].push_back(column[i]);
+    for (const auto& column : x) rows_[i].push_back(std::log(column[i]));
   }
 }
 
-void SmoothObjective::value_and_gradient(const Coordinates& at, Derivatives& out, bool with_curvature) const {
+void SmoothObjective::value_and_gradient(const LawCoordinates& at, Derivatives& out, bool with_curvature) const {
   const int size = out.size = law_->size();
   out.value = 0;
   out.gradient.fill(0);
   for (size_t i = 0; i < rows_.size(); ++i) {
-    Coordinates gradient{};
+    LawCoordinates gradient{};
     const double loss = law_->loss(rows_[i], at, gradient);
     const double residual = std::log(loss) - log_losses_[i];
     if (!std::isfinite(residual)) {
@@ -63,7 +63,7 @@ void SmoothObjective::value_and_gradient(const Coordinates& at, Derivatives& out
   if (fixed_) out.gradient[0] = 0;
 }
 
-Derivatives SmoothObjective::evaluate(const Coordinates& place, Curvature curvature) {
+Derivatives SmoothObjective::evaluate(const LawCoordinates& place, Curvature curvature) {
   auto at = place;
   if (fixed_) at[0] = *fixed_;
   Derivatives out;
@@ -91,7 +91,7 @@ Derivatives SmoothObjective::evaluate(const Coordinates& place, Curvature curvat
   return out;
 }
 
-Coordinates SmoothObjective::literature_gradient(const Derivatives& centred) const {
+LawCoordinates SmoothObjective::literature_gradient(const Derivatives& centred) const {
   auto gradient = centred.gradient;
   for (int i = 0; i < law_->size(); ++i) {
     const auto& parameter = law_->parameters[i];
@@ -101,7 +101,7 @@ Coordinates SmoothObjective::literature_gradient(const Derivatives& centred) con
   return gradient;
 }
 
-std::vector<Coordinates> starts_of(const SmoothObjective& objective) {
+std::vector<LawCoordinates> starts_of(const SmoothObjective& objective) {
   const auto& law = objective.law();
   std::vector<double> losses;
   for (int i = 0; i < objective.num_points(); ++i) losses.push_back(objective.loss(i));
@@ -111,10 +111,10 @@ std::vector<Coordinates> starts_of(const SmoothObjective& objective) {
   std::vector<int> coefficients;
   for (int i = 1; i < law.size(); ++i)
     if (law.parameters[i].from.empty()) coefficients.push_back(i);
-  std::vector<Coordinates> starts(1);
+  std::vector<LawCoordinates> starts(1);
   for (int i = 1; i < law.size(); ++i) {
     if (law.parameters[i].from.empty()) continue;
-    std::vector<Coordinates> more;
+    std::vector<LawCoordinates> more;
     for (const auto& start : starts)
       for (const double value : law.parameters[i].from) {
         more.push_back(start);
@@ -122,7 +122,7 @@ std::vector<Coordinates> starts_of(const SmoothObjective& objective) {
       }
     starts = std::move(more);
   }
-  std::vector<Coordinates> all;
+  std::vector<LawCoordinates> all;
   for (const auto& start : starts)
     for (const double share : {0.9, 0.3}) {
       auto place = start;

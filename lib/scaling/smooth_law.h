@@ -13,11 +13,11 @@ namespace attnscale {
 
 /// One parameter as reports name it.
 struct LawParameter {
-  std::string name;             ///< `alpha`
-  bool is_logarithm = false;    ///< the coordinate is its logarithm
-  int scaled_by = -1;           ///< of a coefficient: its exponent's coordinate, which is no logarithm
-  double centre = 0;            ///< mean ln x: the coordinate is ln A - exponent * centre
-  std::vector<double> from{};   ///< coordinates that a search starts from; empty for E and coefficients
+  std::string name;            ///< `alpha`
+  bool is_logarithm = false;   ///< the coordinate is its logarithm
+  int scaled_by = -1;          ///< of a coefficient: its exponent's coordinate, which is no logarithm
+  double centre = 0;           ///< mean ln x: the coordinate is ln A - exponent * centre
+  std::vector<double> from{};  ///< coordinates that a search starts from; empty for E and coefficients
 };
 
 /// A law with its derivatives. Coordinate 0 is always ln E.
@@ -25,14 +25,14 @@ struct SmoothLaw {
   std::string name;     ///< `data_constrained`
   std::string formula;  ///< for people
   std::vector<LawParameter> parameters;
-  /// Loss at one point and its derivatives by the coordinates, which arrive as zeros. @param x  one value per column
-  std::function<double(const std::vector<double>& x, const Coordinates& at, Coordinates& gradient)> loss;
+  /// Loss at one point and its derivatives by the coordinates, which arrive as zeros. @param log_x  ln of each column
+  std::function<double(const std::vector<double>& log_x, const LawCoordinates& at, LawCoordinates& gradient)> loss;
 
   int size() const { return static_cast<int>(parameters.size()); }
   /// As the literature writes them: E, A, alpha, ...
-  std::vector<double> literature(const Coordinates& at) const;
+  std::vector<double> literature(const LawCoordinates& at) const;
   /// The other way round. @param values  in the order of `parameters`
-  Coordinates coordinates(const std::vector<double>& values) const;
+  LawCoordinates coordinates(const std::vector<double>& values) const;
 };
 
 /// Data-constrained law: repeated tokens and parameters beyond what the unique tokens can teach count less and less,
@@ -63,8 +63,8 @@ class SmoothObjective : public LogObjective {
   SmoothObjective(const SmoothLaw& law, const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
                   double delta, std::optional<double> fixed_floor = std::nullopt, std::vector<double> weights = {});
 
-  Derivatives evaluate(const Coordinates& at, Curvature curvature) override;
-  Coordinates literature_gradient(const Derivatives& centred) const override;
+  Derivatives evaluate(const LawCoordinates& at, Curvature curvature) override;
+  LawCoordinates literature_gradient(const Derivatives& centred) const override;
   bool floor_is_free() const override { return !fixed_; }
 
   int num_points() const { return static_cast<int>(log_losses_.size()); }
@@ -72,15 +72,15 @@ class SmoothObjective : public LogObjective {
   int num_free() const { return size() - (fixed_ ? 1 : 0); }
   double delta() const { return delta_; }
   const SmoothLaw& law() const { return *law_; }
-  const std::vector<double>& point(int i) const { return rows_[i]; }
+  const std::vector<double>& log_x(int i) const { return rows_[i]; }
   double loss(int i) const { return std::exp(log_losses_[i]); }
   std::optional<double> log_fixed_floor() const { return fixed_; }
 
  private:
-  void value_and_gradient(const Coordinates& at, Derivatives& out, bool with_curvature) const;
+  void value_and_gradient(const LawCoordinates& at, Derivatives& out, bool with_curvature) const;
 
   const SmoothLaw* law_;
-  std::vector<std::vector<double>> rows_;  // [P][K]
+  std::vector<std::vector<double>> rows_;  // ln x [P][K]
   std::vector<double> log_losses_, weights_;
   double delta_;
   std::optional<double> fixed_;
@@ -88,6 +88,6 @@ class SmoothObjective : public LogObjective {
 
 /// Starts: every choice of `from`, with E at 0.9 and 0.3 of the lowest loss and each coefficient such that its part at
 /// the middle of the points is an equal share of the rest.
-std::vector<Coordinates> starts_of(const SmoothObjective& objective);
+std::vector<LawCoordinates> starts_of(const SmoothObjective& objective);
 
 }  // namespace attnscale

@@ -78,6 +78,24 @@ std::optional<ValidationCheck> check_validation(const SweepRows& sweep) {
   return worst;
 }
 
+/// Evaluations on the way; empty where a row has none or its lists do not belong together.
+std::vector<Waypoint> curve_points(const Json& row) {
+  const auto curve = row.find("curve");
+  if (curve == row.end() || !curve->is_object()) return {};
+  for (const char* key : {"tokens", "flops", "loss"})
+    if (!curve->contains(key) || !(*curve)[key].is_array() || (*curve)[key].size() != (*curve)["tokens"].size())
+      return {};
+  std::vector<Waypoint> points;
+  for (size_t i = 0; i < (*curve)["tokens"].size(); ++i) {
+    const auto &D = (*curve)["tokens"][i], &C = (*curve)["flops"][i], &L = (*curve)["loss"][i];
+    if (!D.is_number() || !C.is_number() || !L.is_number() || !(D.get<double>() > 0) || !(C.get<double>() > 0) ||
+        !(L.get<double>() > 0))
+      continue;
+    points.push_back({.D = D, .C = C, .L = L});
+  }
+  return points;
+}
+
 }  // namespace
 
 std::vector<std::string> variant_labels(const std::vector<Json>& rows) {
@@ -158,6 +176,7 @@ SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& 
     auto& point = sweep.points[i];
     if (!labels[i].empty() && !columns.columns.count("variant")) point.variant = labels[i];
     if (sweep.rows[i].contains("config")) point.cell = cell_of(sweep.rows[i]["config"]);
+    point.curve = curve_points(sweep.rows[i]);
   }
   // Someone who names a loss column wants that column.
   if (columns.columns.count("L")) return sweep;

@@ -92,6 +92,10 @@ class PointReader {
     point.D = positive("D", cells, point);
     point.C = positive("C", cells, point);
     point.L = positive("L", cells, point);
+    point.width = positive("width", cells, point);
+    point.depth = positive("depth", cells, point);
+    point.U = positive("U", cells, point);
+    point.S = positive("S", cells, point);
     if (point.done())
       for (const char* role : {"N", "D", "L"})
         if (!cells.count(role)) lacking_.emplace_back(role, place);
@@ -166,6 +170,9 @@ class PointReader {
     if (value && std::isfinite(*value) && *value > 0) return *value;
     // A run that failed may lack numbers; it is only counted.
     if (!point.done()) return 0;
+    // Columns that nobody named may hold what they like, where no fit needs them.
+    const bool is_needed = role == "N" || role == "D" || role == "C" || role == "L";
+    if (!is_needed && !explicit_.at(role)) return 0;
     const auto& column = names_.at(role).front();
     const auto received = found->second.from_text ? fmt::format("\"{}\"", text_of(found->second).substr(0, 60))
                                                   : describe_value(found->second.value);

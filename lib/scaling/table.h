@@ -10,16 +10,26 @@
 
 namespace attnscale {
 
+/// Where a training run was on its way.
+struct Waypoint {
+  double D = 0, C = 0, L = 0;  ///< tokens, training FLOPs and loss (nats per token) so far
+};
+
 /// One training run, or one checkpoint of it.
 struct Point {
   std::string run;      ///< rows of one run share it; empty: every row is a run of its own
   std::string variant;  ///< attention variant; empty when the table has none
-  std::string cell;     ///< what its seeds share; empty: variant, N and D
+  std::string cell;     ///< what its seeds share; empty: variant, N, D, and what else of width, depth and U is known
   double N = 0;         ///< parameters; 0 when the table has no such column
   double D = 0;         ///< training tokens; 0 when the table has no such column
   double C = 0;         ///< training FLOPs; 0 when the table has no such column
+  double width = 0;     ///< of the model; 0 when the table has no such column
+  double depth = 0;     ///< its layers; likewise
+  double U = 0;         ///< unique training tokens, where some come again; likewise
+  double S = 0;         ///< training steps; likewise
   double L = 0;         ///< loss, nats per token; 0 unless the status is `done`
   double paired_L = 0;  ///< true Bayes loss + excess over the Bayes-optimal prediction of the same tokens; 0: not known
+  std::vector<Waypoint> curve;  ///< evaluations on the way, where the row has them
   int64_t seed = 0;
   std::vector<std::string> flags;  ///< what the trainer found suspicious about a run that is done
   std::string status = "done";     ///< anything else is counted and named, and not fitted
@@ -27,7 +37,7 @@ struct Point {
   bool done() const { return status == "done"; }
 };
 
-/// Which column holds what. Roles: N, D, C, L, run, variant, seed, status.
+/// Which column holds what. Roles: N, D, C, L, run, variant, seed, status, width, depth, U (unique tokens), S (steps).
 struct ColumnMap {
   std::map<std::string, std::string> columns;  ///< role -> column; a dotted name enters nested JSON objects
 

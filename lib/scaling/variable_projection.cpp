@@ -134,7 +134,7 @@ VectorXd gradient_of(const Derivatives& here, const std::vector<int>& which) {
 
 /// A place with the derivatives there.
 struct Place {
-  Coordinates at;
+  LawCoordinates at;
   Derivatives here;
 };
 
@@ -164,7 +164,7 @@ bool shorten_until(const MatrixXd& curvature, const VectorXd& gradient, const Go
   return false;
 }
 
-Coordinates moved(Coordinates at, const std::vector<int>& which, const VectorXd& step) {
+LawCoordinates moved(LawCoordinates at, const std::vector<int>& which, const VectorXd& step) {
   for (size_t i = 0; i < which.size(); ++i) at[which[i]] += step(static_cast<Eigen::Index>(i));
   return at;
 }
@@ -223,16 +223,16 @@ bool step_exponents(LogObjective& objective, Place& place, const Parts& parts, c
 
 /// Where a walk in the exponents alone ends.
 struct Refined {
-  Coordinates at{};
+  LawCoordinates at{};
   double objective = 0, gradient_norm = 0, condition_number = 0;
 };
 
-Refined refine(LogObjective& objective, const Coordinates& start, const Parts& parts) {
+Refined refine(LogObjective& objective, const LawCoordinates& start, const Parts& parts, int max_steps) {
   Place place{.at = start, .here = {}};
   place.here = objective.evaluate(place.at, Curvature::exact);
   if (!std::isfinite(place.here.value)) return {.at = start, .objective = place.here.value};
   settle(objective, place, parts);
-  for (int i = 0; i < 200 && largest(gradient_of(place.here, parts.exponents)) > 1e-10; ++i)
+  for (int i = 0; i < max_steps && largest(gradient_of(place.here, parts.exponents)) > 1e-10; ++i)
     if (!step_exponents(objective, place, parts, place.here) &&
         !step_exponents(objective, place, parts, objective.evaluate(place.at, Curvature::reweighted)))
       break;
@@ -271,7 +271,7 @@ ProjectedFit project_variables(PowerSumObjective objective, const std::vector<st
   std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   ProjectedFit best{.law = {}, .objective = std::numeric_limits<double>::infinity()};
   for (size_t i = 0; i < std::min<size_t>(refined_places, found.size()); ++i)
-    if (const auto end = refine(objective, objective.to_coordinates(found[i].second), parts);
+    if (const auto end = refine(objective, objective.to_coordinates(found[i].second), parts, 200);
         end.objective < best.objective)
       best = {.law = objective.from_coordinates(end.at),
               .objective = end.objective,
@@ -285,7 +285,7 @@ namespace {
 
 /// E and the coefficients of a law at given exponents, by non-negative least squares of the linearised law, reweighted
 /// until they fit Huber's loss of ln L. Parts of the law's coordinates follow in `at`. @return the sum there
-double solve_linear(SmoothObjective& objective, const Parts& parts, Coordinates& at) {
+double solve_linear(SmoothObjective& objective, const Parts& parts, LawCoordinates& at) {
   const int points = objective.num_points();
   const auto& law = objective.law();
   const double lowest = [&] {
@@ -299,8 +299,8 @@ double solve_linear(SmoothObjective& objective, const Parts& parts, Coordinates&
     MatrixXd rows(points, static_cast<Eigen::Index>(parts.linear.size()));
     VectorXd target(points);
     for (int i = 0; i < points; ++i) {
-      Coordinates gradient{};
-      const double prediction = law.loss(objective.point(i), at, gradient);
+      LawCoordinates gradient{};
+      const double prediction = law.loss(objective.log_x(i), at, gradient);
       const double residual = std::log(prediction / objective.loss(i));
       if (!std::isfinite(residual)) return value;
       const double size = std::max(std::abs(residual), 1e-300);
@@ -335,7 +335,7 @@ ProjectedLaw project_law(SmoothObjective objective) {
   Parts parts;
   for (int i = objective.floor_is_free() ? 0 : 1; i < law.size(); ++i)
     (i > 0 && !law.parameters[i].from.empty() ? parts.exponents : parts.linear).push_back(i);
-  std::vector<Coordinates> places = {Coordinates{}};
+  std::vector<LawCoordinates> places = {LawCoordinates{}};
   places.front()[0] = objective.log_fixed_floor().value_or(0);
   for (const int i : parts.exponents) {
     // Between and beyond the places that the other search starts from.
@@ -345,7 +345,7 @@ ProjectedLaw project_law(SmoothObjective objective) {
     values.push_back(from.front() - 0.3 * gap);
     for (size_t k = 0; k + 1 < from.size(); ++k) values.push_back(0.6 * from[k] + 0.4 * from[k + 1]);
     values.push_back(from.back() + 0.3 * (from.back() - from[from.size() - (from.size() > 1 ? 2 : 1)]));
-    std::vector<Coordinates> more;
+    std::vector<LawCoordinates> more;
     for (const auto& place : places)
       for (const double value : values) {
         more.push_back(place);
@@ -353,15 +353,15 @@ ProjectedLaw project_law(SmoothObjective objective) {
       }
     places = std::move(more);
   }
-  std::vector<std::pair<double, Coordinates>> found;
+  std::vector<std::pair<double, LawCoordinates>> found;
   for (auto& place : places)
     if (const double value = solve_linear(objective, parts, place); std::isfinite(value))
       found.emplace_back(value, place);
   std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   ProjectedLaw best{.at = {}, .objective = std::numeric_limits<double>::infinity()};
   best.grid = static_cast<int>(places.size());
-  for (size_t i = 0; i < std::min<size_t>(2 * refined_places, found.size()); ++i)
-    if (const auto end = refine(objective, found[i].second, parts); end.objective < best.objective) {
+  for (size_t i = 0; i < std::min<size_t>(refined_places, found.size()); ++i)
+    if (const auto end = refine(objective, found[i].second, parts, 60); end.objective < best.objective) {
       best.at = end.at;
       best.objective = end.objective;
       best.gradient_norm = end.gradient_norm;
@@ -370,7 +370,7 @@ ProjectedLaw project_law(SmoothObjective objective) {
   return best;
 }
 
-double condition_number(SmoothObjective& objective, const Coordinates& at) {
+double condition_number(SmoothObjective& objective, const LawCoordinates& at) {
   const auto here = objective.evaluate(at, Curvature::reweighted);
   const MatrixXd matrix = hessian_of(here);
   MatrixXd change = MatrixXd::Identity(here.size, here.size);
@@ -382,7 +382,7 @@ double condition_number(SmoothObjective& objective, const Coordinates& at) {
   return ratio_of_eigenvalues(literature.bottomRightCorner(here.size - held, here.size - held));
 }
 
-double condition_number(PowerSumObjective& objective, const Coordinates& at) {
+double condition_number(PowerSumObjective& objective, const LawCoordinates& at) {
   const auto here = objective.evaluate(at, Curvature::reweighted);
   MatrixXd matrix = hessian_of(here);
   // ln A and alpha instead of ln of the term at the centre and alpha.

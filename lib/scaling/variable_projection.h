@@ -34,7 +34,7 @@ ProjectedFit project_variables(PowerSumObjective objective, const std::vector<st
 /// The same of a law that is no sum of powers: what is not E or a coefficient is searched for, from a grid between the
 /// places that starts_of gives. The law need only be nearly linear in E and the coefficients.
 struct ProjectedLaw {
-  Coordinates at{};
+  LawCoordinates at{};
   double objective = 0, gradient_norm = 0, condition_number = 0;
   int grid = 0;
 };
@@ -42,7 +42,7 @@ ProjectedLaw project_law(SmoothObjective objective);
 
 /// Ratio of the largest to the smallest curvature at a place, in the literature's parameters (ln E, ln A, alpha, ...),
 /// the curvature being that of reweighted least squares. Infinity where a direction has none.
-double condition_number(PowerSumObjective& objective, const Coordinates& at);
-double condition_number(SmoothObjective& objective, const Coordinates& at);
+double condition_number(PowerSumObjective& objective, const LawCoordinates& at);
+double condition_number(SmoothObjective& objective, const LawCoordinates& at);
 
 }  // namespace attnscale

@@ -36,7 +36,7 @@ TEST_CASE("power_sum: gradient and Hessian agree with finite differences for one
     // delta = 0.05 puts some residuals in each branch.
     PowerSumObjective objective(x, losses, 0.05);
     objective.set_weights({1, 2, 0, 1, 1, 3, 1, 1, 1, 2, 1});
-    Coordinates at{0.3, -1.0, 0.4, -1.3, 0.7, -0.9, 0.2};
+    LawCoordinates at{0.3, -1.0, 0.4, -1.3, 0.7, -0.9, 0.2};
     const auto here = objective.evaluate(at, Curvature::exact);
     // Central differences of step h: error about h^2 + 1e-16 / h, below 1e-8 at h = 1e-5.
     const double h = 1e-5;
@@ -83,7 +83,7 @@ TEST_CASE("power_sum: parameters that overflow have the value infinity, not NaN"
 
 TEST_CASE("power_sum: the Jacobian is the derivative of the log prediction") {
   PowerSumObjective objective({{10, 20, 70}, {3, 9, 4}}, {2, 1.5, 1.2}, 1e-3);
-  Coordinates at{0.1, -0.5, 0.6, -1.1, 0.3};
+  LawCoordinates at{0.1, -0.5, 0.6, -1.1, 0.3};
   const auto rows = objective.log_jacobian(at);
   const double h = 1e-6;
   for (int i = 0; i < 5; ++i) {

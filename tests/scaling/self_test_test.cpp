@@ -50,7 +50,7 @@ TEST_CASE(
     "self_test: a few sweeps of each source are within chance of what a thousand show, and threads do not matter") {
   const SelfTestOptions few{.sweeps = 60, .seed = 3, .replicates = 100, .jobs = 2};
   const auto result = self_test(few);
-  REQUIRE(result["sources"].size() == 7);
+  REQUIRE(result["sources"].size() == 8);
   for (const auto& source : result["sources"]) {
     INFO(source.dump());
     // A coverage of 92 % gives fewer than 49 of 60 once in 400 draws (binomial).

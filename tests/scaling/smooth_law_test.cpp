@@ -26,7 +26,8 @@ double constrained_loss(double N, double D, double U, const std::vector<double>&
     return unique + unique * reach * (1 - std::exp(-repeats / reach));
   };
   const double U_D = std::min(U, D);
-  // Hoffmann et al., eq. (4): N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G at the C with D = U_D.
+  // Hoffmann et al., eq. (4): N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G at the C with D =
+  // U_D.
   const double G = std::pow(alpha * A / (beta * B), 1 / (alpha + beta));
   const double C = std::pow(U_D * G, (alpha + beta) / alpha);
   const double U_N = std::min(N, G * std::pow(C, beta / (alpha + beta)));
@@ -55,8 +56,7 @@ Table broken_table(const std::vector<double>& p) {
   for (int i = 0; i < 24; ++i) {
     const double x = 1e4 * std::pow(1.8, i);
     table.x[0].push_back(x);
-    table.losses.push_back(p[0] +
-                           p[1] * std::pow(x, -p[2]) * std::pow(1 + std::pow(x / p[4], 1 / p[5]), -p[3] * p[5]));
+    table.losses.push_back(p[0] + p[1] * std::pow(x, -p[2]) * std::pow(1 + std::pow(x / p[4], 1 / p[5]), -p[3] * p[5]));
   }
   return table;
 }
@@ -79,7 +79,7 @@ void check_recovers(const SmoothLaw& law, const Table& table, const std::vector<
 }
 
 /// The analytic gradient against central differences of the value, away from the optimum.
-void check_gradient(const SmoothLaw& law, const Table& table, const Coordinates& at, double delta) {
+void check_gradient(const SmoothLaw& law, const Table& table, const LawCoordinates& at, double delta) {
   SmoothObjective objective(law, table.x, table.losses, delta);
   const auto here = objective.evaluate(at, Curvature::reweighted);
   REQUIRE(std::isfinite(here.value));
@@ -87,9 +87,9 @@ void check_gradient(const SmoothLaw& law, const Table& table, const Coordinates&
     auto up = at, down = at;
     up[i] += 1e-6;
     down[i] -= 1e-6;
-    const double difference = (objective.evaluate(up, Curvature::reweighted).value -
-                               objective.evaluate(down, Curvature::reweighted).value) /
-                              2e-6;
+    const double difference =
+        (objective.evaluate(up, Curvature::reweighted).value - objective.evaluate(down, Curvature::reweighted).value) /
+        2e-6;
     INFO(law.name << " " << law.parameters[i].name);
     // The value rounds at 1e-16 of itself, which the quotient magnifies by 1e6; curvature adds 1e-12.
     CHECK_THAT(here.gradient[i], WithinAbs(difference, 1e-8 * (1 + std::abs(here.value) + std::abs(difference))));
@@ -123,8 +123,8 @@ TEST_CASE("smooth_law: analytic gradients are those of central differences") {
   const auto constrained = constrained_table(published);
   const auto law = data_constrained_law(constrained.x);
   // Without repetition at all, with much, and with sizes beyond the best one.
-  for (const auto& values : {std::vector<double>{1.6, 300, 0.3, 900, 0.4, 3, 8},
-                             std::vector<double>{2, 4000, 0.45, 500, 0.3, 0.7, 2}})
+  for (const auto& values :
+       {std::vector<double>{1.6, 300, 0.3, 900, 0.4, 3, 8}, std::vector<double>{2, 4000, 0.45, 500, 0.3, 0.7, 2}})
     for (const double delta : {1e-3, 10.0}) check_gradient(law, constrained, law.coordinates(values), delta);
   const auto broken = broken_table({1.2, 30, 0.15, 0.35, 2e7, 0.4});
   const auto bent = broken_power_law(broken.x);

@@ -1,13 +1,14 @@
 #include <filesystem>
 
 #include "commands.h"
+#include "scaling/matched_runs.h"
 #include "scaling/variant_report.h"
 
 namespace attnscale {
 namespace {
 
-ExitCode compare(const std::string& folder, const FitReportOptions& options, bool json) {
-  const Json report = variant_report(folder, options);
+ExitCode compare(const std::string& folder, const FitReportOptions& options, const CompareOptions& how, bool json) {
+  const Json report = variant_report(folder, options, how);
   if (json) print_json(report);
   else print(variant_text(report));
   return ExitCode::done;
@@ -22,9 +23,19 @@ void add_compare(CLI::App& app, Action& action) {
   auto json = std::make_shared<bool>(false);
   command->add_option("dir", *folder, "folder of a sweep")->required();
   command->add_flag("--keep-flagged", options->keep_flagged, "use runs too that carry flags (a loss that jumped)");
+  auto how = std::make_shared<CompareOptions>();
+  command->add_option("--at", how->at, "compare what variants reach with equal amounts of this")
+      ->check(CLI::IsMember(matched_quantities()));
+  auto* shuffle =
+      command->add_flag("--shuffle-labels", how->shuffle_labels,
+                        "control: deal paired losses out among the variants at random; nothing may be found");
+  command->add_option("--seed", how->seed, "seed of the shuffle")->needs(shuffle)->check(CLI::NonNegativeNumber);
   command->add_flag("--json", *json, "one JSON document on standard output");
-  command->footer("Example: attnscale compare results/quickstart");
-  command->callback([=, &action] { action = [=] { return compare(*folder, *options, *json); }; });
+  command->footer(
+      "Example: attnscale compare results/quickstart\n"
+      "         attnscale compare results/quickstart --at seconds\n"
+      "         attnscale compare results/quickstart --shuffle-labels");
+  command->callback([=, &action] { action = [=] { return compare(*folder, *options, *how, *json); }; });
 }
 
 }  // namespace attnscale

@@ -80,6 +80,7 @@ class Text final : public Source {
     std::string path;
     std::string tokens = "characters";
     double train_fraction = 0.9;
+    std::optional<int64_t> unique_tokens = {};
 
     static const Fields& fields() {
       static const Fields list = {
@@ -88,6 +89,10 @@ class Text final : public Source {
               .one_of({"characters", "bytes"}),
           field(&Options::train_fraction, "train_fraction", "part of the tokens, from the start, that trains")
               .between(0.001, 0.999),
+          field(&Options::unique_tokens, "unique_tokens",
+                "only so many tokens of the part that trains, from its start, which a longer training then repeats; left "
+                "out: all of them")
+              .at_least(2),
       };
       return list;
     }
@@ -101,6 +106,7 @@ class Text final : public Source {
   explicit Text(const Options& options)
       : options_(options), file_(required_path(options)), vocabulary_(vocabulary()), text_(encoded()) {
     num_train_ = static_cast<int64_t>(std::floor(static_cast<double>(text_.size()) * options.train_fraction));
+    num_unique_ = std::min(num_train_, options.unique_tokens.value_or(num_train_));
   }
 
   int64_t vocab_size() const override { return bytes_only() ? 256 : static_cast<int64_t>(vocabulary_.size()); }
@@ -113,7 +119,7 @@ class Text final : public Source {
     const int64_t num_windows = *num_validation_windows(context);
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t begin = split == Split::train
-                                ? static_cast<int64_t>(random.below(num_train_ - context))
+                                ? static_cast<int64_t>(random.below(num_unique_ - context))
                                 : num_train_ + validation_window(index, rows, row, num_windows) * context;
       text_.copy(begin, context + 1, batch.tokens.data() + row * (context + 1));
     }
@@ -216,6 +222,10 @@ class Text final : public Source {
   /// before it trains.
   void check_length(int64_t context) const {
     const int64_t num_validation = text_.size() - num_train_;
+    if (const auto wanted = options_.unique_tokens; wanted && (*wanted > num_train_ || *wanted <= context))
+      throw DataError(fmt::format("{}: data.unique_tokens {} cannot be had: the part that trains has {} tokens, and a "
+                                  "window takes {}; ask for {} to {}",
+                                  options_.path, *wanted, num_train_, context + 1, context + 1, num_train_));
     if (std::min(num_train_, num_validation) > context) return;
     throw DataError(fmt::format(
         "{}: byte {}: the file ends after {} tokens, {} to train and {} to validate, but each part needs "
@@ -230,6 +240,7 @@ class Text final : public Source {
   std::u32string vocabulary_;  // empty for bytes
   EncodedText text_;
   int64_t num_train_ = 0;
+  int64_t num_unique_ = 0;  // of them, those that are seen
 };
 
 const RegisterSource<Text> register_text{

@@ -10,6 +10,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "scaling/matched_runs.h"
 #include "scaling/sweep_rows.h"
 
 namespace attnscale {
@@ -70,20 +71,82 @@ std::map<std::string, BestRate> best_rates(const SweepRows& sweep, bool keep_fla
   return best;
 }
 
-/// The rows at each variant's best rate, without the rate, so that runs of different rates can be pairs.
-std::vector<PairedRun> runs_at_best(const SweepRows& sweep, const std::map<std::string, BestRate>& best,
-                                    bool keep_flagged) {
+/// Rows that are compared, with their variants.
+struct ComparedRows {
   std::vector<Json> rows;
   std::vector<std::string> labels;
+};
+
+/// The rows at each variant's best rate, without the rate, so that runs of different rates can be pairs.
+ComparedRows rows_at_best(const SweepRows& sweep, const std::map<std::string, BestRate>& best) {
+  ComparedRows chosen;
   for (size_t i = 0; i < sweep.rows.size(); ++i) {
     const auto rate = learning_rate(sweep.rows[i]);
     const auto found = best.find(sweep.points[i].variant);
     if (!rate || found == best.end() || *rate != found->second.rate) continue;
-    rows.push_back(sweep.rows[i]);
-    rows.back()["config"]["train"].erase("learning_rate");
-    labels.push_back(sweep.points[i].variant);
+    chosen.rows.push_back(sweep.rows[i]);
+    chosen.rows.back()["config"]["train"].erase("learning_rate");
+    chosen.labels.push_back(sweep.points[i].variant);
   }
-  return paired_runs(rows, labels, keep_flagged);
+  return chosen;
+}
+
+std::vector<PairedRun> compared_runs(const SweepRows& sweep, const std::map<std::string, BestRate>& best, bool swept,
+                                     bool keep_flagged, const std::string& at) {
+  if (!swept && at.empty()) return sweep.pairs;
+  ComparedRows chosen;
+  if (swept) chosen = rows_at_best(sweep, best);
+  else
+    for (size_t i = 0; i < sweep.rows.size(); ++i) {
+      chosen.rows.push_back(sweep.rows[i]);
+      chosen.labels.push_back(sweep.points[i].variant);
+    }
+  if (at.empty()) return paired_runs(chosen.rows, chosen.labels, keep_flagged);
+  ComparedRows sound;
+  for (size_t i = 0; i < chosen.rows.size(); ++i) {
+    if (!is_sound(chosen.rows[i], keep_flagged) || chosen.labels[i].empty()) continue;
+    sound.rows.push_back(std::move(chosen.rows[i]));
+    sound.labels.push_back(std::move(chosen.labels[i]));
+  }
+  return runs_at_matched(sound.rows, sound.labels, at);
+}
+
+/// Difference of two estimates with the interval that their own intervals give: distances from the estimates add up as
+/// squares (Zou and Donner 2008).
+struct Difference {
+  double value = 0, below = 0, above = 0;
+};
+
+Difference difference_of(double a, const Json& of_a, double b, const Json& of_b) {
+  const auto apart = [](double one, double other) { return std::max(0.0, one - other); };
+  return {.value = a - b,
+          .below = std::hypot(apart(a, of_a[0].get<double>()), apart(of_b[1].get<double>(), b)),
+          .above = std::hypot(apart(of_a[1].get<double>(), a), apart(b, of_b[0].get<double>()))};
+}
+
+/// Of the exponents that both variants' L(N, D) have an interval of; empty without.
+Json exponent_differences(const PairComparison& pair, const Json& fits) {
+  Json result = Json::object();
+  const auto form_of = [&](const std::string& variant) -> const Json* {
+    if (!fits.contains(variant)) return nullptr;
+    const auto& forms = fits[variant]["forms"];
+    const auto form = forms.find("L(N,D)");
+    return form == forms.end() || form->contains("no_law") || !form->contains("intervals") ? nullptr : &*form;
+  };
+  const Json *a = form_of(pair.a), *b = form_of(pair.b);
+  if (!a || !b) return result;
+  // Beyond any freedom that tables have; the ratio of Student's quantiles is larger by little.
+  constexpr double normal = 1e6;
+  const double widening =
+      student_t_quantile(0.5 + pair.corrected_level() / 2, normal) / student_t_quantile(0.975, normal);
+  for (const char* name : {"alpha", "beta"}) {
+    if (!(*a)["intervals"].contains(name) || !(*b)["intervals"].contains(name)) continue;
+    const auto of = difference_of((*a)[name], (*a)["intervals"][name], (*b)[name], (*b)["intervals"][name]);
+    result[name] = {{"value", of.value},
+                    {"interval", {of.value - of.below, of.value + of.above}},
+                    {"corrected_interval", {of.value - widening * of.below, of.value + widening * of.above}}};
+  }
+  return result;
 }
 
 /// Mean over sizes of the better variant's loss.
@@ -117,6 +180,12 @@ std::optional<Json> multiplier_of(const PairComparison& pair, const Json& fits) 
   return json;
 }
 
+std::string multiplier_interval(const Json& multiplier) {
+  if (!multiplier.contains("interval")) return "";
+  return fmt::format(" ({:.3g} to {:.3g})", multiplier["interval"][0].get<double>(),
+                     multiplier["interval"][1].get<double>());
+}
+
 std::string sentence_of(const PairComparison& pair, const Json& entry, const std::map<std::string, BestRate>& best) {
   for (const auto& name : {pair.a, pair.b})
     if (const auto found = best.find(name); found != best.end() && found->second.at_edge)
@@ -134,7 +203,8 @@ std::string sentence_of(const PairComparison& pair, const Json& entry, const std
                        std::min(std::abs(interval.low), std::abs(interval.high)),
                        std::max(std::abs(interval.low), std::abs(interval.high)));
     if (entry.contains("compute_multiplier"))
-      text += fmt::format(", worth {:.3g}x the compute", entry["compute_multiplier"]["value"].get<double>());
+      text += fmt::format(", worth {:.3g}x the compute{}", entry["compute_multiplier"]["value"].get<double>(),
+                          multiplier_interval(entry["compute_multiplier"]));
   } else {
     text = fmt::format("{} and {} are not shown to differ ({:+.4g} nats per token, interval {:+.4g} to {:+.4g})",
                        pair.a, pair.b, *pair.difference, interval.low, interval.high);
@@ -182,14 +252,19 @@ double compute_multiplier(double worse, double better, double E, double alpha) {
   return std::pow((worse - E) / (better - E), 1 / alpha);
 }
 
-Json variant_report(const std::filesystem::path& folder, const FitReportOptions& options) {
+Json variant_report(const std::filesystem::path& folder, const FitReportOptions& options,
+                    const CompareOptions& compare) {
   const auto sweep = read_sweep_rows(folder, {}, options.keep_flagged);
   const auto best = best_rates(sweep, options.keep_flagged);
   std::set<double> rates;
   for (const auto& row : sweep.rows)
     if (const auto rate = learning_rate(row)) rates.insert(*rate);
   const bool swept = rates.size() > 1;
-  const auto runs = swept ? runs_at_best(sweep, best, options.keep_flagged) : sweep.pairs;
+  auto runs = compared_runs(sweep, best, swept, options.keep_flagged, compare.at);
+  constexpr int permutations = 200;
+  const double shown_by_chance =
+      compare.shuffle_labels ? share_shown_when_shuffled(runs, compare.seed + 1, permutations) : 0;
+  if (compare.shuffle_labels) runs = with_shuffled_labels(std::move(runs), compare.seed);
   const auto comparisons = compare_all(runs);
   if (comparisons.empty())
     throw DataError(fmt::format("{}: has fewer than two variants to compare; sweep attention over two or more",
@@ -199,7 +274,7 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
   std::map<std::string, std::vector<Point>> by_variant;
   for (const auto& point : sweep.points) by_variant[point.variant].push_back(point);
   auto quick = options;
-  quick.replicates = 0;
+  quick.replicates = 200;  // intervals of cells are profiles; those of whole runs need these
   for (const auto& [variant, points] : by_variant) fits[variant] = fit_report(points, quick);
 
   Json report = {{"schema", "attnscale.compare/1"}, {"sweep", folder.filename().string()}};
@@ -215,7 +290,11 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
       entry["params_low"] = pair.params_low;
       entry["params_high"] = pair.params_high;
     }
-    entry["matched_parameters"] = pair.params_low > 1 - matched && pair.params_high < 1 + matched;
+    if (!compare.shuffle_labels)
+      if (auto exponents = exponent_differences(pair, fits); !exponents.empty())
+        entry["exponent_difference"] = std::move(exponents);
+    entry["matched_parameters"] =
+        !compare.at.empty() || (pair.params_low > 1 - matched && pair.params_high < 1 + matched);
     if (pair.difference)
       if (auto multiplier = multiplier_of(pair, fits)) entry["compute_multiplier"] = std::move(*multiplier);
     if (pair.at_these_sizes && *pair.difference != 0)
@@ -225,6 +304,19 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
     entry["sentence"] = sentence_of(pair, entry, swept ? best : std::map<std::string, BestRate>());
   }
   auto notes = sweep.notes;
+  if (!compare.at.empty()) {
+    report["at"] = compare.at;
+    notes.push_back(fmt::format(
+        "compared at equal {}: the frontier of each variant and seed, straight in its logarithm between runs",
+        compare.at));
+  }
+  if (compare.shuffle_labels) {
+    report["shuffled"] = {{"seed", compare.seed}, {"permutations", permutations}, {"share_shown", shown_by_chance}};
+    notes.push_back(
+        fmt::format("LABELS ARE SHUFFLED: nothing above is about the variants; in {:.1f} % of {} shuffles any "
+                    "pair is shown to differ (wanted: 5 % or less)",
+                    100 * shown_by_chance, permutations));
+  }
   if (!swept)
     notes.push_back("all runs have one learning rate, tuned for no variant: a variant that wants another one loses");
   // Variants without a common size say nothing about seeds.

@@ -13,6 +13,13 @@ namespace attnscale {
 /// Normal theory with Student's quantiles.
 int seeds_needed(double effect, double deviation, size_t sizes, double level);
 
+/// How `variant_report` compares.
+struct CompareOptions {
+  std::string at;  ///< one of matched_quantities: frontiers at equal amounts of it; empty: runs of one config
+  bool shuffle_labels = false;  ///< control: deal the losses of paired runs out among the variants at random
+  uint64_t seed = 0;            ///< of the shuffle
+};
+
 /// How much more compute the worse of two losses stands for: ((worse - E) / (better - E))^(1 / alpha).
 /// @return at least 1; infinity where better is not above E
 double compute_multiplier(double worse, double better, double E, double alpha);
@@ -22,14 +29,22 @@ double compute_multiplier(double worse, double better, double E, double alpha);
 ///   {"schema": "attnscale.compare/1", "sweep", "learning_rate": {"swept", "best": [{"variant", "rate", "at_edge"}]},
 ///    "comparisons": [{what compare_variants writes, "params_low", "params_high", "matched_parameters",
 ///                     "compute_multiplier"?: {"value", "interval", "E", "alpha", "law"}, "seeds_needed"?,
-///                     "sentence"}],
-///    "notes"}
+///                     "exponent_difference"?: {NAME: {"value", "interval", "corrected_interval"}}, "sentence"}],
+///    "at"?, "shuffled"?: {"seed", "permutations", "share_shown"}, "notes"}
 ///
 /// A best rate is chosen per variant over all sizes, by the mean of its losses; at the end of the swept range it is no
 /// evidence, and the sentence says so instead of naming a winner. The compute multiplier takes E and alpha from the law
 /// L(C) of the worse variant as given; its interval is that of the difference alone.
+///
+/// `exponent_difference` is alpha and beta of L(N, D) of a less those of b, with intervals from those of the two fits
+/// (MOVER: Zou and Donner 2008, Statistics in Medicine 27); the corrected one is wider by the ratio of the normal
+/// quantiles of the two levels.
+///
+/// With `shuffle_labels`, comparisons are those of shuffled labels, and share_shown says in how many of 200 shuffles
+/// any pair was shown to differ.
 /// @throws as read_sweep_rows; DataError below two variants
-Json variant_report(const std::filesystem::path& folder, const FitReportOptions& options = {});
+Json variant_report(const std::filesystem::path& folder, const FitReportOptions& options = {},
+                    const CompareOptions& compare = {});
 
 /// The report for a terminal.
 std::string variant_text(const Json& report);

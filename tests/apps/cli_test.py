@@ -117,6 +117,58 @@ class Json(ProgramTest):
         self.assertEqual(os.listdir(self.folder), ["spec.json"])
 
 
+class Propose(ProgramTest):
+    SPEC = {"name": "small", "base": {"model": {"depth": 1, "num_heads": 1, "model_dim": 4}, "attention": {"variant": "softmax"},
+                                      "data": {"source": "zipf_memory", "num_keys": 16, "context": 16},
+                                      "train": {"batch_size": 4, "warmup_steps": 5, "eval_tokens": 256}}}
+
+    def test_a_budget_of_flops_gives_a_spec_that_keeps_to_it_and_says_what_intervals_it_reaches(self):
+        spec = write_spec(self.folder, self.SPEC)
+        for design in ("grid", "isoflop"):
+            done = self.run_here("plan", spec, "--flops", "3e10", "--design", design, "--write", "proposed.json", "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            proposal = json.loads(done.stdout)
+            plan = json.loads(self.run_here("plan", "proposed.json", "--json", "--no-timing").stdout)
+            self.assertEqual(plan["num_runs"], proposal["runs"])
+            flops = sum(run["flops"] for run in plan["runs"])
+            self.assertLessEqual(flops, 3e10)
+            self.assertAlmostEqual(flops / proposal["flops"], 1, 2)
+            self.assertEqual({each["name"] for each in proposal["intervals"]}, {"E", "alpha", "beta", "N_exponent"})
+
+    def test_an_exponent_that_the_budget_cannot_give_is_not_promised_and_no_budget_is_refused(self):
+        spec = write_spec(self.folder, self.SPEC)
+        small = self.run_here("plan", spec, "--flops", "3e9", "--noise", "0.05")
+        self.assertEqual(small.returncode, 0, small.stderr)
+        self.assertIn("NOT promised", small.stdout)
+        self.assertEqual(self.run_here("plan", spec, "--flops", "1e6").returncode, 65)
+        self.assertEqual(self.run_here("plan", spec, "--flops", "1e9", "--budget", "1h").returncode, 2)
+        self.assertEqual(self.run_here("plan", spec, "--write", "x.json").returncode, 2)
+        self.assertEqual(self.run_here("plan", spec, "--budget", "soon").returncode, 65)
+
+    def test_the_next_runs_of_a_sweep_are_new_ones_within_the_budget(self):
+        spec = json.loads(json.dumps(self.SPEC))
+        spec["grid"] = {"model.model_dim": [4, 8, 16], "train.steps": [60, 120, 240]}
+        path = write_spec(self.folder, spec)
+        # Results as a law would have them: training nine tiny models need not show one.
+        os.makedirs(os.path.join(self.folder, "out"))
+        with open(os.path.join(self.folder, "out", "results.jsonl"), "w") as file:
+            for run in json.loads(self.run_here("plan", path, "--json", "--no-timing").stdout)["runs"]:
+                loss = 1.7 + 6 * run["parameters"]["total"] ** -0.5 + 40 * run["tokens"] ** -0.5
+                row = {"id": run["id"], "status": "done", "loss": loss, "params": run["parameters"]["total"], "tokens": run["tokens"],
+                       "flops": run["flops"], "seed": run["config"]["train"]["seed"], "config": run["config"]}
+                file.write(json.dumps(row) + "\n")
+        done = self.run_here("plan", path, "--adaptive", "out", "--flops", "2e9", "--write", "next.json", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        proposal = json.loads(done.stdout)
+        before = {each["name"]: each["half_width"] for each in proposal["intervals_before"]}
+        for each in proposal["intervals"]:
+            self.assertLess(each["half_width"], before[each["name"]])
+        plan = json.loads(self.run_here("plan", "next.json", "--json", "--no-timing").stdout)
+        self.assertLessEqual(sum(run["flops"] for run in plan["runs"]), 2e9)
+        known = {row["id"] for row in rows(os.path.join(self.folder, "out", "results.jsonl"))}
+        self.assertFalse(known & {run["id"] for run in plan["runs"]})
+
+
 class Sweep(ProgramTest):
     def test_a_sweep_leaves_everything_and_a_second_call_trains_nothing(self):
         spec = write_spec(self.folder, TINY)

@@ -21,6 +21,19 @@ class Fit(ProgramTest):
         rows = [f"{n},{d},{1.7 + 12 * n ** -0.5 + 400 * d ** -0.6}" for n in (1e3, 4e3, 16e3, 64e3) for d in (1e5, 4e5, 16e5)]
         return self.write("t.csv", "params,tokens,loss\n" + "\n".join(rows) + "\n")
 
+    def test_laws_are_scored_above_a_budget_and_a_budget_is_a_positive_number(self):
+        done = self.run_here("fit", self.table(), "--held-out-above", "1e10", "--json", "--bootstrap", "0")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        laws = {law["law"]: law for law in json.loads(done.stdout)["laws"]}
+        law = laws["E + A N^-alpha + B D^-beta"]
+        above = [1 for n in (1e3, 4e3, 16e3, 64e3) for d in (1e5, 4e5, 16e5) if 6 * n * d > 1e10]
+        self.assertEqual(law["held_out_points"], len(above))
+        self.assertLess(law["held_out"], 1e-6)  # the table has no noise
+        self.assertAlmostEqual(law["fitted"]["alpha"], 0.5, 6)
+        self.assertTrue(law["second_opinion"]["agrees"])
+        for value in ("0", "nan", "inf", "-3"):
+            self.assertEqual(self.run_here("fit", self.table(), "--held-out-above=" + value).returncode, 2, value)
+
     def test_numbers_that_are_none_are_usage_errors(self):
         for flag in ("--delta", "--fixed-irreducible"):
             for value in ("nan", "inf", "-1", "NaN"):

@@ -125,6 +125,22 @@ TEST_CASE("text: training windows lie inside the training part and reach both of
   CHECK(*begins.rbegin() == 81);
 }
 
+TEST_CASE("text: of unique tokens only those train, validation stays the same, and more than there are is refused") {
+  const ScratchFile file(digits(1000));
+  const auto all = file.open(), few = file.open({{"unique_tokens", 30}});
+  // Digits repeat: of 30 tokens with windows of 28 + 1 only places 0 and 1 begin one.
+  std::set<int64_t> begins;
+  for (int64_t index = 0; index < 20; ++index) {
+    const auto batch = few->batch(Split::train, 1, index, 4, 28);
+    for (int64_t row = 0; row < 4; ++row) begins.insert(row_of(batch, row).front());
+  }
+  CHECK(begins == std::set<int64_t>{0, 1});
+  CHECK(few->batch(Split::validation, 1, 0, 2, 28).tokens == all->batch(Split::validation, 1, 0, 2, 28).tokens);
+  CHECK_THROWS_MATCHES(file.open({{"unique_tokens", 901}})->batch(Split::train, 1, 0, 1, 28), DataError,
+                       MessageMatches(ContainsSubstring("ask for 29 to 900")));
+  CHECK_THROWS_AS(file.open({{"unique_tokens", 28}})->batch(Split::train, 1, 0, 1, 28), DataError);
+}
+
 TEST_CASE("text: training windows depend on seed and index alone") {
   const ScratchFile file(digits(5000) + "x");
   const auto source = file.open();

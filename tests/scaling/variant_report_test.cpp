@@ -172,3 +172,45 @@ TEST_CASE("variant_report: runs matched by another path than the feed-forward wi
 TEST_CASE("variant_report: one variant cannot be compared") {
   CHECK_THROWS_AS(report_of(variant_row("softmax", 8, 1000, 0, 0.1, 2.0).dump() + "\n"), DataError);
 }
+
+TEST_CASE("variant_report: with labels shuffled it finds nothing, and says that labels are shuffled") {
+  TemporaryFolder folder;
+  folder.write("results.jsonl", variant_sweep(0.05));
+  CHECK(variant_report(folder.path())["comparisons"][0]["corrected_p"].get<double>() < 0.05);
+  const auto report = variant_report(folder.path(), {}, {.at = {}, .shuffle_labels = true, .seed = 2});
+  CHECK_THAT(report["comparisons"][0]["sentence"].get<std::string>(), ContainsSubstring("not shown to differ"));
+  CHECK(report["shuffled"]["share_shown"].get<double>() <= 0.1);
+  CHECK_THAT(variant_text(report), ContainsSubstring("LABELS ARE SHUFFLED"));
+}
+
+TEST_CASE(
+    "variant_report: exponents of two variants of one law are not shown to differ, with an interval that says so") {
+  const auto report = report_of(variant_sweep(0.05));
+  const auto& exponents = report["comparisons"][0]["exponent_difference"];
+  for (const char* name : {"alpha", "beta"}) {
+    INFO(exponents.dump());
+    REQUIRE(exponents.contains(name));
+    const auto& interval = exponents[name]["interval"];
+    const double value = exponents[name]["value"], half = 0.5 * (interval[1].get<double>() - interval[0].get<double>());
+    CHECK(interval[0].get<double>() < value);
+    CHECK(value < interval[1].get<double>());
+    // One draw: twice the interval holds 0 in all but one of 10,000.
+    CHECK(std::abs(value) < 2 * half);
+    CHECK(half < 0.1);
+    // One comparison needs no correction.
+    CHECK_THAT(exponents[name]["corrected_interval"][1].get<double>(), WithinAbs(interval[1].get<double>(), 1e-6));
+  }
+}
+
+TEST_CASE("variant_report: at matched parameters the sentence does not complain of unmatched ones") {
+  TemporaryFolder folder;
+  folder.write("results.jsonl", variant_sweep(0.05, 1.3));
+  const auto plain = variant_report(folder.path())["comparisons"][0];
+  CHECK_THAT(plain["sentence"].get<std::string>(), ContainsSubstring("NOT matched"));
+  const auto report = variant_report(folder.path(), {}, {.at = "parameters"});
+  CHECK(report["at"] == "parameters");
+  const auto& entry = report["comparisons"][0];
+  CHECK(entry["sentence"].get<std::string>().find("NOT matched") == std::string::npos);
+  // Loss is read at equal parameters: linear has 1.3 times as many, so that it is worse by more than the gap.
+  CHECK(entry["mean_difference"].get<double>() < -0.05);
+}

@@ -75,12 +75,13 @@ void add_fit(CLI::App& app, Action& action) {
   auto* fixed = command->add_option("--fixed-irreducible", arguments->fixed_E, "known irreducible loss, nats per token")
                     ->check(finite_number)
                     ->check(CLI::NonNegativeNumber);
-  auto* held_out = command
-                       ->add_option("--held-out-above", arguments->held_out_above,
-                                    "laws are also fitted to the points of at most this many FLOPs (C, else 6 N D) and "
-                                    "scored on the others")
-                       ->check(finite_number)
-                       ->check(CLI::PositiveNumber);
+  auto* held_out =
+      command
+          ->add_option("--held-out-above", arguments->held_out_above,
+                       "laws are also fitted to the points of at most this many FLOPs (C, else 6 N D, else D or N) and "
+                       "scored on the others")
+          ->check(finite_number)
+          ->check(CLI::PositiveNumber);
   command->add_flag("--keep-flagged", arguments->options.keep_flagged,
                     "fit runs too that carry flags (a loss that jumped)");
   command->add_flag("--json", arguments->json, "one JSON document on standard output");

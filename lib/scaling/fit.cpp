@@ -107,7 +107,11 @@ Form one_variable(const std::string& symbol, std::vector<Point> points, double P
   return form;
 }
 
-double compute_of(const Point& point) { return point.C > 0 ? point.C : 6 * point.N * point.D; }
+/// Training FLOPs; where a table has only one of N and D, that one.
+double compute_of(const Point& point) {
+  if (point.C > 0) return point.C;
+  return point.N > 0 && point.D > 0 ? 6 * point.N * point.D : std::max(point.N, point.D);
+}
 
 /// For each variant the points that no cheaper one beats: what a budget can reach.
 std::vector<Point> compute_frontier(std::vector<Point> points) {
@@ -153,7 +157,8 @@ Json collapse_of(const std::vector<Point>& done, const FitReportOptions& options
                          [=](double N) { return std::pow(beta * B / (alpha * A) * std::pow(N, alpha), 1 / beta); });
 }
 
-/// L(C) along the compute frontier, IsoFLOP minima where runs share budgets, and laws against each other.
+/// L(C) along the compute frontier, IsoFLOP minima where runs share budgets, learning curves, and laws against each
+/// other.
 template <class TryForm>
 void add_compute_forms(const std::vector<Point>& done, bool floor_is_free, const FitReportOptions& options,
                        const TryForm& try_form, Json& report) {
@@ -170,7 +175,8 @@ void add_compute_forms(const std::vector<Point>& done, bool floor_is_free, const
     auto check = identify_power_law(form.x[0], floor_is_free, "C");
     if (check.refusal.empty()) try_form(std::move(form), std::move(check));
   }
-  if (auto isoflop = isoflop_report(done); !isoflop.is_null()) report["isoflop"] = std::move(isoflop);
+  const bool both = done.front().N > 0 && done.front().D > 0;
+  if (auto isoflop = both ? isoflop_report(done) : Json(); !isoflop.is_null()) report["isoflop"] = std::move(isoflop);
   if (done.size() > compared_points) return;
   if (auto envelope = envelope_report(done, options.delta); !envelope.is_null())
     report["envelope"] = std::move(envelope);
@@ -263,7 +269,7 @@ Json fit_report(const std::vector<Point>& points, const FitReportOptions& option
     auto check = identify_power_law(form.x[0], floor_is_free, "D");
     try_form(std::move(form), std::move(check));
   }
-  if (has_N && has_D) add_compute_forms(done, floor_is_free, options, try_form, report);
+  if (has_N || has_D) add_compute_forms(done, floor_is_free, options, try_form, report);
   report["flags"] = to_json(flags);
   Doubts doubts;
   add_doubts(report, "", doubts);

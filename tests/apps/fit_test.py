@@ -81,7 +81,7 @@ class Fit(ProgramTest):
         result = json.loads(done.stdout)
         self.assertEqual(done.returncode, 0 if result["passed"] else 1)
         self.assertEqual(result["passed"], all(each["passed"] for each in result["criteria"]))
-        self.assertEqual(len(result["sources"]), 7)
+        self.assertEqual(len(result["sources"]), 8)
         for arguments in (["fit"], ["fit", "t.csv", "--self-test"], ["fit", "t.csv", "--sweeps", "3"]):
             self.assertEqual(self.run_here(*arguments).returncode, 2, arguments)
 

@@ -119,6 +119,10 @@ void check_training(const RunConfig& config, std::vector<Problem>& problems) {
          fmt::format("{} windows of {} tokens are more than the {} tokens a step may hold; take at most {}",
                      train.batch_size, config.data.context, max_positions_per_step,
                      max_positions_per_step / config.data.context)});
+  if (train.watch_every > 0 && config.model.head == "encoder_decoder")
+    problems.push_back({"train.watch_every",
+                        "looks at models of one stack of blocks, which model.head \"encoder_decoder\" is not; leave it "
+                        "out"});
   if (train.device == "cuda" && !at::hasCUDA())
     problems.push_back({"train.device",
                         "received \"cuda\", but no CUDA device can be used here: none is there, or this "

@@ -53,7 +53,7 @@ class Run {
   Json train() {
     const auto& options = config_.train;
     write_config();
-    if (options.on_divergence == "roll_back" && saved_step_ < 0) save();
+    if (saved_step_ < 0) save_for_roll_back();
     while (step_ < options.steps) {
       const auto due = [&] { return step_ == options.steps || step_ % options.eval_every == 0; };
       if (!advance() || (due() && !evaluate())) {
@@ -66,10 +66,14 @@ class Run {
         if (saved_step_ != step_) save();
         return {{"id", id_}, {"status", "interrupted"}, {"steps", step_}};
       }
-      if (options.checkpoint_every > 0 && step_ % options.checkpoint_every == 0) save();
+      if (options.checkpoint_every > 0 && step_ % options.checkpoint_every == 0) {
+        save_for_roll_back();
+        save();
+      }
     }
     if (saved_step_ != step_) save();
     keep_only_checkpoint(checkpoints(), step_);
+    std::filesystem::remove_all(places_to_go_back_to());
     return finish("done");
   }
 
@@ -77,6 +81,8 @@ class Run {
   uint64_t seed() const { return static_cast<uint64_t>(config_.train.seed); }
   TensorMap average_state() { return stepper_.average() ? stepper_.average()->state() : TensorMap(); }
   std::filesystem::path checkpoints() const { return control_.folder / "checkpoint"; }
+  /// Apart from the checkpoints, to which an interruption adds: a run that was interrupted goes back as far as another.
+  std::filesystem::path places_to_go_back_to() const { return control_.folder / "roll_back"; }
 
   /// Only now, when no checkpoint here is of another run.
   void write_config() const {
@@ -138,21 +144,22 @@ class Run {
     stepper_.set_rate_factor(std::pow(config_.train.roll_back_factor, static_cast<double>(count)));
   }
 
-  /// After a divergence, if that is wanted: back to the last checkpoint, at a lower rate. What follows is a function of
-  /// the checkpoint alone, so that a run that is interrupted before the next one does the same again.
+  /// After a divergence, if that is wanted: back to the last checkpoint that was due, at a lower rate.
   /// @return false if the run has to end
   bool roll_back() {
     const auto& options = config_.train;
     if (options.on_divergence != "roll_back" || roll_backs_ >= *options.most_recoveries) return false;
     log_.sync();
-    const auto checkpoint = read_checkpoint(checkpoints(), log_.lines());
+    const auto checkpoint = read_checkpoint(places_to_go_back_to(), log_.lines());
     if (!checkpoint) return false;
     take_over(*checkpoint);
-    log_.truncate_to(checkpoint->log_lines);
     set_roll_backs(roll_backs_ + 1);
     note(fmt::format("step {}: {}; going on from step {} with {:.3g} of the learning rate", *diverged_at_, cause_,
                      step_, std::pow(options.roll_back_factor, static_cast<double>(roll_backs_))));
     diverged_at_.reset();
+    // In place of all newer ones, whose lines of the log go.
+    write_checkpoint(checkpoints(), checkpoint_now(checkpoint->log_lines));
+    log_.truncate_to(checkpoint->log_lines);
     return true;
   }
 
@@ -205,29 +212,39 @@ class Run {
     return true;
   }
 
+  Checkpoint checkpoint_now(int64_t log_lines) {
+    return {.step = step_,
+            .log_lines = log_lines,
+            .config_id = id_,
+            .model = tensors_of(model_),
+            .optimizer = stepper_.optimizer().state(),
+            .average = average_state(),
+            .state = {{"schema", "attnscale.state/1"},
+                      {"config", config_.to_json()},
+                      {"seconds", earlier_seconds_ + seconds_since(begin_)},
+                      {"started", started_},
+                      {"notes", notes_},
+                      {"updates", stepper_.optimizer().steps_taken()},
+                      {"skipped_steps", skipped_steps_},
+                      {"skips", skips_},
+                      {"roll_backs", roll_backs_},
+                      {"loss_scale",
+                       {{"value", stepper_.loss_scale().value()},
+                        {"steps_since_change", stepper_.loss_scale().steps_since_change()}}}}};
+  }
+
   void save() {
     log_.sync();  // a checkpoint may not know lines that the disk does not have
-    write_checkpoint(checkpoints(),
-                     {.step = step_,
-                      .log_lines = log_.lines(),
-                      .config_id = id_,
-                      .model = tensors_of(model_),
-                      .optimizer = stepper_.optimizer().state(),
-                      .average = average_state(),
-                      .state = {{"schema", "attnscale.state/1"},
-                                {"config", config_.to_json()},
-                                {"seconds", earlier_seconds_ + seconds_since(begin_)},
-                                {"started", started_},
-                                {"notes", notes_},
-                                {"updates", stepper_.optimizer().steps_taken()},
-                                {"skipped_steps", skipped_steps_},
-                                {"skips", skips_},
-                                {"roll_backs", roll_backs_},
-                                {"loss_scale",
-                                 {{"value", stepper_.loss_scale().value()},
-                                  {"steps_since_change", stepper_.loss_scale().steps_since_change()}}}}},
+    write_checkpoint(checkpoints(), checkpoint_now(log_.lines()),
                      saved_step_ < 0 ? std::nullopt : std::optional(saved_step_));
     saved_step_ = step_;
+  }
+
+  /// Before the checkpoint of the same step, so that there never is one without the other.
+  void save_for_roll_back() {
+    if (config_.train.on_divergence != "roll_back") return;
+    log_.sync();
+    write_checkpoint(places_to_go_back_to(), checkpoint_now(log_.lines()));
   }
 
   void report(double loss) {

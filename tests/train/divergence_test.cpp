@@ -103,6 +103,12 @@ TEST_CASE("divergence: rolling back lowers the rate until the run goes on, and a
   CHECK(train(config, scratch / "parts")["roll_backs"] == 2);
   check_same_run(scratch / "whole", scratch / "parts");
 
+  // Interrupted between the checkpoint and the divergence, when the weights are ruined already.
+  CHECK(train_some(config, scratch / "ruined", 1)["status"] == "interrupted");
+  CHECK(train(config, scratch / "ruined")["roll_backs"] == 2);
+  check_same_run(scratch / "whole", scratch / "ruined");
+  CHECK_FALSE(std::filesystem::exists(scratch / "whole/roll_back"));
+
   const auto once = small_run({{"train.learning_rate", 1e30},
                                {"train.on_divergence", "roll_back"},
                                {"train.roll_back_factor", 1e-20},

@@ -114,13 +114,17 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"z_loss", {0.1}},
       {"ema_decay", {0.9}},
       {"dtype", {"float64"}},
+      {"loss_scale", {0x1p40, {{"dtype", "float16"}}}},
+      {"loss_scale_growth_every", {1, {{"dtype", "float16"}}}},
       {"seed", {1}},
       {"watch_every", {5}},
       {"eval_every", {4}},
       {"eval_tokens", {400}},
   };
-  // Where a run takes place and how often it is saved do not change its numbers.
-  const std::set<std::string> same = {"device", "checkpoint_every"};
+  // Where a run takes place, what it keeps and how often it is saved do not change its numbers; what it does when it
+  // diverges, divergence_test shows.
+  const std::set<std::string> same = {"device",        "checkpoint_every", "activation_checkpointing",
+                                      "on_divergence", "most_recoveries",  "roll_back_factor"};
   const ScratchFolder scratch;
   std::map<std::string, std::string> logs;
   const auto log_for = [&](const RunConfig& config) {

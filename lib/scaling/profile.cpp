@@ -178,13 +178,62 @@ Crossing crossing(Walk& walk, const Minimum& best, double from, double limit, do
 
 }  // namespace
 
+namespace {
+
+/// Variance of ln L between the points of a group, pooled; nothing where every group is one point.
+std::optional<double> within_variance(const std::vector<double>& losses, const std::vector<int>& group, size_t groups) {
+  std::vector<double> sums(groups, 0.0), counts(groups, 0.0);
+  for (size_t i = 0; i < losses.size(); ++i) {
+    sums[group[i]] += std::log(losses[i]);
+    counts[group[i]] += 1;
+  }
+  double squares = 0;
+  for (size_t i = 0; i < losses.size(); ++i)
+    squares += std::pow(std::log(losses[i]) - sums[group[i]] / counts[group[i]], 2);
+  const double freedom = static_cast<double>(losses.size() - groups);
+  return freedom > 0 ? std::optional(squares / freedom) : std::nullopt;
+}
+
+/// Weights of groups that miss the law by more than their points scatter: 1 / (tau^2 + sigma^2 / m), tau^2 by the
+/// method of moments (DerSimonian and Laird 1986) from the misfit at weights m; the weights m where there is no such
+/// misfit.
+std::vector<double> weights_with_misfit(PowerSumObjective& objective, const Minimum& best,
+                                        const std::vector<double>& counts, double within) {
+  const auto predicted = objective.log_predictions(best.at);
+  double misfit = 0, sum = 0, squares = 0;
+  for (size_t g = 0; g < counts.size(); ++g) {
+    misfit += counts[g] * std::pow(objective.log_losses()[g] - predicted[g], 2);
+    sum += counts[g];
+    squares += counts[g] * counts[g];
+  }
+  const auto groups = static_cast<double>(counts.size());
+  const double freedom = groups - objective.num_free(), typical = (sum - squares / sum) / (groups - 1);
+  const double between = freedom > 0 ? (misfit / freedom - within) / typical : 0;
+  if (!(between > 0) || !(within > 0)) return counts;
+  std::vector<double> weights;
+  double total = 0;
+  for (const double count : counts) total += weights.emplace_back(1 / (between + within / count));
+  for (double& weight : weights) weight *= sum / total;
+  return weights;
+}
+
+}  // namespace
+
 LawProfile::LawProfile(const std::vector<std::vector<double>>& x, const std::vector<double>& losses,
                        const std::vector<int>& group, std::optional<double> fixed_E, const PowerSum& start)
     : objective_(group_means(x, losses, group, fixed_E)),
-      best_(
-          minimise(objective_, objective_.to_coordinates(start), {.max_iterations = 500, .gradient_tolerance = 1e-12})),
       freedom_(objective_.num_points() - objective_.num_free()),
-      lowest_loss_(*std::min_element(losses.begin(), losses.end())) {}
+      lowest_loss_(*std::min_element(losses.begin(), losses.end())) {
+  const DescentOptions to_the_end{.max_iterations = 500, .gradient_tolerance = 1e-12};
+  best_ = minimise(objective_, objective_.to_coordinates(start), to_the_end);
+  std::vector<double> counts(static_cast<size_t>(objective_.num_points()), 0.0);
+  for (const int g : group) counts[g] += 1;
+  const auto within = within_variance(losses, group, counts.size());
+  if (!within || *std::min_element(counts.begin(), counts.end()) == *std::max_element(counts.begin(), counts.end()))
+    return;
+  objective_.set_weights(weights_with_misfit(objective_, best_, counts, *within));
+  best_ = minimise(objective_, best_.at, to_the_end);
+}
 
 std::optional<Interval> LawProfile::interval(const Quantity& quantity, std::optional<double> lowest,
                                              std::optional<double> highest) const {

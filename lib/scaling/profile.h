@@ -29,9 +29,10 @@ std::optional<Interval> profile_interval(LogObjective& objective, const Minimum&
 /// the law instead of a parameter alone: the best law with g held at a value is found by Newton's method on the
 /// Lagrangian, and the interval ends where F(1, G - parameters) rejects it. It needs no resampling, is as skew as the
 /// law, and does not depend on how the law is parametrised. It takes what a group misses the law by for normal, where
-/// the bootstrap takes the residuals as they are, and least squares instead of Huber's loss. Weights by points, as the
-/// fit and its test of misfit have them, are exact where seeds are the noise; where cells miss the law by more than
-/// their seeds scatter and have unequal numbers of them, coverage has not been measured.
+/// the bootstrap takes the residuals as they are, and least squares instead of Huber's loss. Groups count by their
+/// points where seeds are the noise. Where groups have unequal numbers and miss the law by more than their seeds
+/// scatter, they count 1 / (tau^2 + sigma^2 / m) instead: with points as weights, intervals of 2,000 simulated sweeps
+/// of cells with 1, 2 or 4 seeds covered 91 to 93 % (unequal_seeds of `fit --self-test`).
 class LawProfile {
  public:
   using Quantity = std::function<double(const PowerSum&)>;

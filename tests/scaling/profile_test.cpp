@@ -94,3 +94,24 @@ TEST_CASE("profile: groups that are not more than parameters bear no interval") 
   CHECK(profile.freedom() == 0);
   CHECK_FALSE(profile.interval([](const PowerSum& law) { return law.terms[0].exponent; }));
 }
+
+TEST_CASE("profile: groups that miss the law by far more than their points scatter count alike, however many points") {
+  // The means of the case above, but for points that scatter by 1e-4 about them: sigma^2 / m is nothing beside tau^2,
+  // so that the slope is that of even weights, -.6, with the interval of the first case.
+  std::vector<double> x, losses;
+  std::vector<int> group;
+  const double logs[] = {0, -1, -1, -2};
+  const int counts[] = {1, 3, 3, 1};
+  for (int g = 0; g < 4; ++g)
+    for (int i = 0; i < counts[g]; ++i) {
+      x.push_back(std::exp(g));
+      losses.push_back(std::exp(logs[g] + (counts[g] == 3 ? 1e-4 * (i - 1) : 0.0)));
+      group.push_back(g);
+    }
+  const LawProfile profile({x}, losses, group, 0.0, {.log_floor = 0, .terms = {{0, 0.5}}});
+  const auto slope = profile.interval([](const PowerSum& law) { return law.terms[0].exponent; });
+  REQUIRE(slope);
+  const double half = 4.302652729911275 * std::sqrt(0.1 / 5);
+  CHECK_THAT(slope->low, WithinAbs(0.6 - half, 1e-5));
+  CHECK_THAT(slope->high, WithinAbs(0.6 + half, 1e-5));
+}

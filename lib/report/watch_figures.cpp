@@ -89,7 +89,7 @@ void add_watch(const Sweep& sweep, Figures& figures) {
          {{"field", "y"},
           {"type", "quantitative"},
           {"scale", {{"zero", false}}},
-          {"axis", {{"title", nullptr}, {"format", "~g"}, {"tickCount", 4}}}}},
+          {"axis", {{"title", nullptr}, {"format", ",.3~r"}, {"tickCount", 4}}}}},
         {"color", {{"field", "layer"}, {"type", "nominal"}, {"title", "layer"}}},
         {"tooltip",
          {{{"field", "layer"}}, {{"field", "x"}, {"title", "step"}}, {{"field", "y"}, {"title", "value"}}}}}}};

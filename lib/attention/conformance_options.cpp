@@ -21,14 +21,14 @@ std::vector<Json> illegal_values(const Field& field) {
   using Type = Field::Type;
   switch (field.type) {
     case Type::boolean:
-      return {1, "true", nullptr};
+      return {1, "true"};
     case Type::text:
       return field.choices.empty() ? std::vector<Json>{1} : std::vector<Json>{1, field.choices.front() + "?"};
     case Type::integer:
     case Type::number:
       break;
   }
-  std::vector<Json> values = {"1", true, nullptr};
+  std::vector<Json> values = {"1", true};
   const auto past = [&](double bound, int direction) -> Json {
     if (field.type == Type::integer) return static_cast<int64_t>(bound) + direction;
     return bound + direction * std::max(1.0, std::abs(bound)) * 1e-9;
@@ -50,6 +50,7 @@ void check_bounds(const VariantInfo& variant, Recorder& record) {
     const bool unbounded = field.type == Field::Type::integer && !field.minimum;
     record.note("bounds_enforced", unbounded, 0, fmt::format("{} has no minimum", field.name));
     for (const auto& value : illegal_values(field)) refuse({{field.name, value}});
+    if (!field.optional) refuse({{field.name, nullptr}});  // elsewhere it stands for leaving the option out
   }
 }
 

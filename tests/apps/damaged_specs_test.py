@@ -24,6 +24,8 @@ GOOD = {
 SECTIONS = ("model", "attention", "data", "train")
 #: Keys that name what to build: with a typo in them the section's other keys are unknown too.
 SELECTORS = ("variant", "source")
+#: Keys that may be left out without a fixed default, which null stands for.
+OPTIONAL = ("num_kv_heads", "warmup_steps")
 
 
 def typo(word, kind, rng):
@@ -68,7 +70,7 @@ def damaged():
         for value in (None, [], {}, "zzzzzz", True, -1, 0.5, 1e300, 2**64):
             good = GOOD["base"][section][key]
             fine = (isinstance(good, float) and value in (0.5,)) or (key == "learning_rate" and value in (1e300, 2**64))
-            if fine or (key == "dropout" and value == 0.5):
+            if fine or (key == "dropout" and value == 0.5) or (key in OPTIONAL and value is None):
                 continue
             if rng.random() < 0.5:
                 continue

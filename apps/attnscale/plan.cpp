@@ -104,6 +104,9 @@ void add_plan(CLI::App& app, Action& action) {
       "         attnscale plan experiments/quickstart/spec.json --adaptive results/quickstart --budget 10m");
   command->callback([=, &action] {
     proposal->check();
+    if (proposal->wanted() && (*reasons || *skip_timing || !out->empty()))
+      throw CLI::ValidationError("plan",
+                                 "--why, --no-timing and --out do nothing with --budget or --flops: leave them out");
     action = [=] {
       if (proposal->wanted()) return propose(*arguments, *proposal, *jobs, *json);
       return *reasons ? plan_why(*arguments, *out, *json) : plan(*arguments, *out, *jobs, !*skip_timing, *json);

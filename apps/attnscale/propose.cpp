@@ -34,7 +34,8 @@ double seconds_of(const std::string& text) {
     const auto [stop, error] = std::from_chars(at, end, value);
     const double unit = stop == end ? 0 : *stop == 's' ? 1 : *stop == 'm' ? 60 : *stop == 'h' ? 3600 : 0;
     if (error != std::errc() || unit == 0 || !(value > 0) || !std::isfinite(value))
-      throw ConfigError(fmt::format("--budget: received \"{}\"; expected a time such as 90s, 30m, 2h or 1h30m", text));
+      throw Error(fmt::format("--budget: received \"{}\"; expected a time such as 90s, 30m, 2h or 1h30m", text),
+                  ExitCode::usage);
     total += value * unit;
     at = stop + 1;
   }
@@ -289,6 +290,11 @@ void ProposalArguments::add_to(CLI::App& command) {
 }
 
 void ProposalArguments::check() const {
+  if (!adaptive.empty() && (design != "grid" || seeds > 0))
+    throw CLI::ValidationError(
+        "plan", "--adaptive keeps the design and seeds of its sweep: leave --design and --plan-seeds out");
+  if (!wanted() && (design != "grid" || noise != ProposalArguments{}.noise))
+    throw CLI::ValidationError("plan", "--design and --noise need --budget or --flops");
   if (!budget.empty() && flops > 0) throw CLI::ValidationError("plan", "give --budget or --flops, not both");
   if (!adaptive.empty() && !like.empty())
     throw CLI::ValidationError("plan", "--adaptive judges by its own sweep: leave --like out");

@@ -25,7 +25,8 @@ struct Vertex {
   double octave = 0;  ///< log2 of the value
   double loss = 0;
   double sensitivity = 0;
-  int edge = 0;  ///< -1: the lowest value is the best one; 1: the highest
+  int edge = 0;          ///< -1: the lowest value is the best one; 1: the highest
+  bool between = false;  ///< found by a parabola, not only known to be the best of the swept values
 };
 
 /// The runs that `by` and `along` do not tell apart.
@@ -72,8 +73,10 @@ std::optional<Vertex> vertex_of(const Setting& setting, std::optional<int64_t> l
   Vertex vertex{.octave = least->first, .loss = least->second};
   if (least == curve.begin()) vertex.edge = -1;
   else if (least == curve.end() - 1) vertex.edge = 1;
-  else if (std::isfinite((least - 1)->second) && std::isfinite((least + 1)->second))
+  else if (std::isfinite((least - 1)->second) && std::isfinite((least + 1)->second)) {
     std::tie(vertex.octave, vertex.loss) = parabola_vertex(*(least - 1), *least, *(least + 1));
+    vertex.between = true;
+  }
   for (const auto& [octave, loss] : curve)
     vertex.sensitivity += (std::min(loss, setting.cap) - vertex.loss) / static_cast<double>(curve.size());
   return vertex;
@@ -228,8 +231,9 @@ Json describe(const Found& found, const OptimumQuestion& question) {
         },
         setting.seeds);
   };
-  json["optimum"] =
-      with_interval(number(&Vertex::octave), question.level, [](double octave) { return std::exp2(octave); });
+  auto octave = number(&Vertex::octave);
+  if (!found.vertex.between) octave.estimate.reset();  // the values' spacing, not the seeds, says how sure it is
+  json["optimum"] = with_interval(octave, question.level, [](double octaves) { return std::exp2(octaves); });
   json["loss"] = with_interval(number(&Vertex::loss), question.level, as_it_is);
   json["sensitivity"] = with_interval(number(&Vertex::sensitivity), question.level, as_it_is);
   return json;
@@ -263,8 +267,9 @@ Json shifts_of(const std::vector<Found>& found, const OptimumQuestion& question)
   for (const auto& [from, to] : ends) {
     if (from == to) continue;
     Json json = {{"by", from->setting->by}, {"from", *from->setting->along}, {"to", *to->setting->along}};
-    json["octaves"] =
-        with_interval(difference_of(*to->setting, *from->setting, &Vertex::octave), question.level, as_it_is);
+    auto octaves = difference_of(*to->setting, *from->setting, &Vertex::octave);
+    if (!from->vertex.between || !to->vertex.between) octaves.estimate.reset();
+    json["octaves"] = with_interval(octaves, question.level, as_it_is);
     // An optimum beyond an end moves the difference to one side of what is seen.
     const int beyond_to = to->vertex.edge, beyond_from = -from->vertex.edge;
     if (beyond_to != 0 || beyond_from != 0)
@@ -280,7 +285,10 @@ std::string verdict_of(const Found& a, const Found& b, const Json& difference, c
       return fmt::format("no verdict: the least loss of {} stands at the {} end of {}; sweep further there",
                          name_of(each->setting->by), each->vertex.edge < 0 ? "low" : "high", question.of);
   if (!difference.contains("low"))
-    return fmt::format("no verdict: {}", a.setting->seeds.size() < 2 ? "one seed" : "the seeds are not the same");
+    return fmt::format("no verdict: {}", a.setting->seeds.size() < 2 ? "one seed"
+                                         : a.setting->seeds != b.setting->seeds
+                                             ? "the seeds are not the same"
+                                             : "without one of the seeds there is no optimum");
   const double low = difference["low"], high = difference["high"], value = difference["value"];
   if (low <= 0 && high >= 0)
     return fmt::format("{} and {} are not shown to differ ({:+.4g} nats per token, interval {:+.4g} to {:+.4g})",
@@ -346,6 +354,11 @@ Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& 
   report["settings"] = Json::array();
   for (const auto& each : found) {
     report["settings"].push_back(describe(each, question));
+    if (each.vertex.edge == 0 && !each.vertex.between)
+      notes.push_back(
+          fmt::format("{}: a run beside the best {} did not finish, so that the optimum is known to the spacing of "
+                      "the values only and has no interval; sweep values between",
+                      each.setting->by.empty() ? "this sweep" : name_of(each.setting->by), last_part(question.of)));
     if (each.setting->seeds.size() == 1 && each.setting == found.front().setting)
       notes.push_back("one seed measures no chance: no number has an interval");
   }

@@ -29,7 +29,8 @@ struct OptimumQuestion {
 /// parabola in the value's logarithm through the least of them and its two neighbours has the optimum and the loss
 /// there at its vertex (as Hoffmann et al. 2022, arXiv:2203.15556, section 3.2, do along sizes). Where the least stands
 /// at an end of the swept range, `edge` says which: the optimum is that far or further. A neighbour that did not
-/// finish or whose loss is not finite brackets the least as well, and the optimum is taken at the least itself.
+/// finish or whose loss is not finite brackets the least as well; the optimum is then the least itself, without an
+/// interval, since not the seeds but the spacing of the values says how sure it is.
 ///
 /// `sensitivity` is the mean over the swept values of min(loss, ln V) - loss at the optimum, a run that did not finish
 /// counting as ln V (Wortsman et al. 2023, arXiv:2309.14322, equation 1, whose cap is the loss at initialisation).

@@ -294,8 +294,8 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
       if (auto exponents = exponent_differences(pair, fits); !exponents.empty())
         entry["exponent_difference"] = std::move(exponents);
     entry["matched_parameters"] =
-        !compare.at.empty() || (pair.params_low > 1 - matched && pair.params_high < 1 + matched);
-    if (pair.difference)
+        compare.at == "parameters" || (pair.params_low > 1 - matched && pair.params_high < 1 + matched);
+    if (pair.difference && (compare.at.empty() || compare.at == "flops"))
       if (auto multiplier = multiplier_of(pair, fits)) entry["compute_multiplier"] = std::move(*multiplier);
     if (pair.at_these_sizes && *pair.difference != 0)
       if (const int seeds =

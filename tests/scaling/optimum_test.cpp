@@ -87,13 +87,17 @@ TEST_CASE("optimum: a value at which a run did not finish brackets the least, an
   TemporaryFolder folder;
   std::string text;
   for (const double rate : rates)
-    text +=
-        row_of("adamw", 32, rate, 0, rate > 0.01 ? std::nullopt : std::optional(loss_at(rate, -7, 2))).dump() + "\n";
+    for (int seed = 0; seed < 3; ++seed)
+      text += row_of("adamw", 32, rate, seed, rate > 0.01 ? std::nullopt : std::optional(loss_at(rate, -7, 2))).dump() +
+              "\n";
   folder.write("results.jsonl", text);
   const auto report = optimum_report(folder.path(), {});
   const auto& found = setting(report, 0);
   CHECK_FALSE(found.contains("edge"));
   CHECK(found["not_finished"] == Json::array({1.0 / 64}));
+  CHECK_FALSE(found["optimum"].contains("low"));
+  CHECK(found["loss"].contains("low"));
+  CHECK(report["notes"].size() == 1);
   CHECK_THAT(found["optimum"]["value"].get<double>(), WithinAbs(1.0 / 128, 1e-12));
   CHECK_THAT(found["sensitivity"]["value"].get<double>(),
              WithinAbs((0.05 * (9 + 4 + 1) + std::log(16.0) - 2) / 5, 1e-12));

@@ -129,7 +129,7 @@ TEST_CASE("divergence: skipping leaves the weights alone, and ends the run after
   CHECK(row["provenance"]["notes"].size() == 5);
 }
 
-TEST_CASE("divergence: the first gradient that is not finite is named") {
+TEST_CASE("divergence: a weight that is not finite is named as the cause") {
   auto model_options = resolved(ModelOptions{.depth = 1, .model_dim = 8, .num_heads = 1}, 5);
   Transformer model(model_options, {}, 4, 0);
   const auto train_options = resolved(TrainOptions{});

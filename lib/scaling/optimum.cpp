@@ -12,7 +12,6 @@
 #include <fmt/ranges.h>
 
 #include "core/json_paths.h"
-#include "core/table.h"
 #include "scaling/sweep_rows.h"
 
 namespace attnscale {
@@ -117,15 +116,6 @@ Json with_interval(const Jackknifed& number, double level, const std::function<d
 
 double as_it_is(double value) { return value; }
 
-/// `optimizer = adamw, clip_norm = 1`; empty for nothing.
-std::string name_of(const Json& by) {
-  std::vector<std::string> parts;
-  for (const auto& [path, value] : by.items())
-    parts.push_back(
-        fmt::format("{} = {}", last_part(path), value.is_string() ? value.get<std::string>() : value.dump()));
-  return fmt::format("{}", fmt::join(parts, ", "));
-}
-
 /// The paths in which two configs differ.
 std::string differences(const Json& one, const Json& other) {
   const auto as_map = [](const Json& config) {
@@ -187,7 +177,7 @@ std::vector<Setting> settings_of(const std::vector<Json>& rows, const OptimumQue
 void know_seeds(Setting& setting, const OptimumQuestion& question) {
   if (setting.losses.size() < 3)
     throw ConfigError(fmt::format("{}{}{} has {} value{} of {}; an optimum inside them needs at least 3",
-                                  name_of(setting.by), setting.by.empty() ? "" : ", ",
+                                  name_of_setting(setting.by), setting.by.empty() ? "" : ", ",
                                   setting.along ? fmt::format("{} {}", question.along, *setting.along) : "this sweep",
                                   setting.losses.size(), setting.losses.size() == 1 ? "" : "s", question.of));
   for (const auto& [seed, loss] : setting.losses.begin()->second) setting.seeds.insert(seed);
@@ -283,7 +273,7 @@ std::string verdict_of(const Found& a, const Found& b, const Json& difference, c
   for (const auto* each : {&a, &b})
     if (each->vertex.edge != 0)
       return fmt::format("no verdict: the least loss of {} stands at the {} end of {}; sweep further there",
-                         name_of(each->setting->by), each->vertex.edge < 0 ? "low" : "high", question.of);
+                         name_of_setting(each->setting->by), each->vertex.edge < 0 ? "low" : "high", question.of);
   if (!difference.contains("low"))
     return fmt::format("no verdict: {}", a.setting->seeds.size() < 2 ? "one seed"
                                          : a.setting->seeds != b.setting->seeds
@@ -292,11 +282,11 @@ std::string verdict_of(const Found& a, const Found& b, const Json& difference, c
   const double low = difference["low"], high = difference["high"], value = difference["value"];
   if (low <= 0 && high >= 0)
     return fmt::format("{} and {} are not shown to differ ({:+.4g} nats per token, interval {:+.4g} to {:+.4g})",
-                       name_of(a.setting->by), name_of(b.setting->by), value, low, high);
+                       name_of_setting(a.setting->by), name_of_setting(b.setting->by), value, low, high);
   const bool first = value < 0;
   return fmt::format("{} is better than {} by {:.4g} nats per token (interval {:.4g} to {:.4g}), each at its own {}",
-                     name_of((first ? a : b).setting->by), name_of((first ? b : a).setting->by), std::abs(value),
-                     first ? -high : low, first ? -low : high, last_part(question.of));
+                     name_of_setting((first ? a : b).setting->by), name_of_setting((first ? b : a).setting->by),
+                     std::abs(value), first ? -high : low, first ? -low : high, last_part(question.of));
 }
 
 Json differences_of(const std::vector<Found>& found, const OptimumQuestion& question) {
@@ -316,14 +306,6 @@ Json differences_of(const std::vector<Found>& found, const OptimumQuestion& ques
   return list;
 }
 
-std::string with_bounds(const Json& number, const char* format) {
-  auto text = fmt::format(fmt::runtime(format), number["value"].get<double>());
-  if (number.contains("low"))
-    text += fmt::format(fmt::runtime(fmt::format(" [{0}, {0}]", format)), number["low"].get<double>(),
-                        number["high"].get<double>());
-  return text;
-}
-
 }  // namespace
 
 Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& question) {
@@ -336,7 +318,7 @@ Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& 
   std::vector<Found> found;
   for (const auto& setting : settings) {
     const auto name =
-        fmt::format("{}{}{}", name_of(setting.by), setting.by.empty() || !setting.along ? "" : ", ",
+        fmt::format("{}{}{}", name_of_setting(setting.by), setting.by.empty() || !setting.along ? "" : ", ",
                     setting.along ? fmt::format("{} = {}", last_part(question.along), *setting.along) : "");
     if (setting.seeds.empty()) {
       notes.push_back(
@@ -355,10 +337,10 @@ Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& 
   for (const auto& each : found) {
     report["settings"].push_back(describe(each, question));
     if (each.vertex.edge == 0 && !each.vertex.between)
-      notes.push_back(
-          fmt::format("{}: a run beside the best {} did not finish, so that the optimum is known to the spacing of "
-                      "the values only and has no interval; sweep values between",
-                      each.setting->by.empty() ? "this sweep" : name_of(each.setting->by), last_part(question.of)));
+      notes.push_back(fmt::format(
+          "{}: a run beside the best {} did not finish, so that the optimum is known to the spacing of "
+          "the values only and has no interval; sweep values between",
+          each.setting->by.empty() ? "this sweep" : name_of_setting(each.setting->by), last_part(question.of)));
     if (each.setting->seeds.size() == 1 && each.setting == found.front().setting)
       notes.push_back("one seed measures no chance: no number has an interval");
   }
@@ -366,42 +348,6 @@ Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& 
   report["differences"] = differences_of(found, question);
   report["notes"] = notes;
   return report;
-}
-
-std::string optimum_text(const Json& report) {
-  const auto of = last_part(report["of"].get<std::string>());
-  Table table;
-  for (const auto& path : report["by"]) table.add_column(last_part(path.get<std::string>()));
-  if (report.contains("along")) table.add_column(last_part(report["along"].get<std::string>()), Table::right);
-  for (const auto& title : {"best " + of, std::string("loss there"), std::string("sensitivity"), std::string("seeds")})
-    table.add_column(title, Table::right);
-  for (const auto& setting : report["settings"]) {
-    std::vector<std::string> cells;
-    for (const auto& [path, value] : setting["by"].items())
-      cells.push_back(value.is_string() ? value.get<std::string>() : value.dump());
-    if (setting.contains("along")) cells.push_back(fmt::format("{}", setting["along"].get<double>()));
-    const auto edge = setting.value("edge", "");
-    cells.push_back((edge == "low" ? "<= " : edge == "high" ? ">= " : "") + with_bounds(setting["optimum"], "{:.3g}"));
-    cells.push_back(with_bounds(setting["loss"], "{:.4f}"));
-    cells.push_back(with_bounds(setting["sensitivity"], "{:.3f}"));
-    cells.push_back(setting["seeds"].dump());
-    table.add_row(std::move(cells));
-  }
-  auto text = table.text(200) + "\n";
-  for (const auto& shift : report["shifts"]) {
-    const auto name = name_of(shift["by"]);
-    text += fmt::format("{}{}the best {} moves by {}{} octaves from {} {} to {}\n", name, name.empty() ? "" : ": ", of,
-                        shift.contains("bounds") ? shift["bounds"].get<std::string>() + " " : "",
-                        with_bounds(shift["octaves"], "{:+.2f}"), last_part(report["along"].get<std::string>()),
-                        shift["from"].get<double>(), shift["to"].get<double>());
-  }
-  for (const auto& difference : report["differences"])
-    text += (difference.contains("along") ? fmt::format("{} {}: ", last_part(report["along"].get<std::string>()),
-                                                        difference["along"].get<double>())
-                                          : "") +
-            difference["verdict"].get<std::string>() + "\n";
-  for (const auto& note : report["notes"]) text += "note: " + note.get<std::string>() + "\n";
-  return text;
 }
 
 }  // namespace attnscale

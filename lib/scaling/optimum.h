@@ -42,6 +42,9 @@ struct OptimumQuestion {
 ///         values, and for runs that differ in something else, with what; as read_sweep_rows
 Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& question);
 
+/// A setting in words: `optimizer = adamw, clip_norm = 1`; empty for nothing. @param by  as in the report
+std::string name_of_setting(const Json& by);
+
 /// The report for a terminal: a table, then a sentence for each shift and difference.
 std::string optimum_text(const Json& report);
 

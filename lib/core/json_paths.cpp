@@ -1,6 +1,7 @@
 #include "core/json_paths.h"
 
 #include <cmath>
+#include <map>
 
 namespace attnscale {
 
@@ -48,6 +49,20 @@ std::vector<std::pair<std::string, Json>> flatten(const Json& object, const std:
       for (auto& leaf : flatten(value, path)) leaves.push_back(std::move(leaf));
   }
   return leaves;
+}
+
+Json differing_leaves(const Json& first, const Json& second) {
+  Json result = Json::object();
+  std::map<std::string, Json> others;
+  for (auto& [path, value] : flatten(second)) others[path] = value;
+  for (const auto& [path, value] : flatten(first)) {
+    const auto other = others.find(path);
+    if (other == others.end()) result[path] = {value, nullptr};
+    else if (other->second != value) result[path] = {value, other->second};
+    if (other != others.end()) others.erase(other);
+  }
+  for (const auto& [path, value] : others) result[path] = {nullptr, value};
+  return result;
 }
 
 }  // namespace attnscale

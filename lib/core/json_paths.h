@@ -23,4 +23,7 @@ std::string last_part(const std::string& path);
 /// Leaves of nested objects by dotted path, in the order of the file; lists are leaves.
 std::vector<std::pair<std::string, Json>> flatten(const Json& object, const std::string& prefix = "");
 
+/// path -> [first, second] of the leaves that differ, null where one has none: first those of `first`, in its order.
+Json differing_leaves(const Json& first, const Json& second);
+
 }  // namespace attnscale

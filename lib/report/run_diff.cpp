@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include <fmt/format.h>
 
 #include "core/files.h"
+#include "core/json_paths.h"
 #include "core/table.h"
 #include "report/sweep_data.h"
 #include "report/text.h"
@@ -19,21 +19,6 @@ namespace fs = std::filesystem;
 Json without(Json object, std::initializer_list<const char*> keys) {
   for (const auto* key : keys) object.erase(key);
   return object;
-}
-
-/// path -> [first, second] of the leaves that differ.
-Json differences(const Json& first, const Json& second) {
-  Json result = Json::object();
-  std::map<std::string, Json> others;
-  for (auto& [path, value] : flatten(second)) others[path] = value;
-  for (const auto& [path, value] : flatten(first)) {
-    const auto other = others.find(path);
-    if (other == others.end()) result[path] = {value, nullptr};
-    else if (other->second != value) result[path] = {value, other->second};
-    if (other != others.end()) others.erase(other);
-  }
-  for (const auto& [path, value] : others) result[path] = {nullptr, value};
-  return result;
 }
 
 Json read_object(const fs::path& file) {
@@ -80,10 +65,10 @@ Json run_diff(const fs::path& first, const fs::path& second) {
   const auto dates = {"started", "finished"};
   Json diff = {{"schema", "attnscale.diff/1"},
                {"runs", {first.filename().string(), second.filename().string()}},
-               {"config", differences(read_object(first / "config.json"), read_object(second / "config.json"))},
-               {"results", differences(without(a, results), without(b, results))},
-               {"provenance", differences(without(a.value("provenance", Json::object()), dates),
-                                          without(b.value("provenance", Json::object()), dates))}};
+               {"config", differing_leaves(read_object(first / "config.json"), read_object(second / "config.json"))},
+               {"results", differing_leaves(without(a, results), without(b, results))},
+               {"provenance", differing_leaves(without(a.value("provenance", Json::object()), dates),
+                                               without(b.value("provenance", Json::object()), dates))}};
   if (!fs::exists(first / "log.jsonl") || !fs::exists(second / "log.jsonl")) diff["log"] = "missing";
   else if (const auto step = first_difference_of_logs(first / "log.jsonl", second / "log.jsonl"); step < 0)
     diff["log"] = "equal";

@@ -118,17 +118,9 @@ double as_it_is(double value) { return value; }
 
 /// The paths in which two configs differ.
 std::string differences(const Json& one, const Json& other) {
-  const auto as_map = [](const Json& config) {
-    std::map<std::string, Json> leaves;
-    for (auto& [path, value] : flatten(config)) leaves[path] = value;
-    return leaves;
-  };
-  const auto a = as_map(one), b = as_map(other);
   std::set<std::string> paths;
-  for (const auto& [path, value] : a)
-    if (const auto found = b.find(path); found == b.end() || found->second != value) paths.insert(path);
-  for (const auto& [path, value] : b)
-    if (!a.count(path)) paths.insert(path);
+  const Json leaves = differing_leaves(one, other);
+  for (const auto& [path, pair] : leaves.items()) paths.insert(path);
   return fmt::format("{}", fmt::join(paths, ", "));
 }
 

@@ -22,14 +22,19 @@ struct Case {
 };
 
 const std::vector<Case>& cases() {
-  static const std::vector<Case> list = {{"zipf_memory"},
-                                         {"zipf_memory", {{"num_keys", 5}, {"num_labels", 3}, {"noise", 0}}},
-                                         {"hidden_markov"},
-                                         {"hidden_markov", {{"x", 0.15}, {"a", 0.6}}},
-                                         {"hidden_markov", {{"process", "even"}}},
-                                         {"hidden_markov", {{"process", "golden_mean"}}},
-                                         {"dirichlet"},
-                                         {"dirichlet", {{"num_symbols", 4}, {"order", 0}, {"alpha", 0.5}}}};
+  static const std::vector<Case> list = {
+      {"zipf_memory"},
+      {"zipf_memory", {{"num_keys", 5}, {"num_labels", 3}, {"noise", 0}}},
+      {"hidden_markov"},
+      {"hidden_markov", {{"x", 0.15}, {"a", 0.6}}},
+      {"hidden_markov", {{"process", "even"}}},
+      {"hidden_markov", {{"process", "golden_mean"}}},
+      {"dirichlet"},
+      {"dirichlet", {{"num_symbols", 4}, {"order", 0}, {"alpha", 0.5}}},
+      {"graph_walk"},
+      {"graph_walk", {{"num_nodes", 9}, {"mean_degree", 2}}},
+      {"random_hierarchy"},
+      {"random_hierarchy", {{"num_symbols", 5}, {"num_rules", 3}, {"branching", 3}, {"levels", 2}}}};
   return list;
 }
 

@@ -7,6 +7,7 @@ SplitMix64, cumulative sums. Equal tokens show that C++ compiler and library do 
 
 import bisect
 import hashlib
+import itertools
 
 MASK = (1 << 64) - 1
 
@@ -88,6 +89,48 @@ def dirichlet(random, length, symbols=8, alpha=0.3):
     return tokens
 
 
-for source in (zipf_memory, mess3, dirichlet):
+def graph_walk(random, length, nodes=256, edges=1280):
+    table_random = Random(0, "data/graph_walk/graph")
+    pairs = [(a, b) for b in range(nodes) for a in range(b)]
+    chosen = set()
+    for last in range(len(pairs) - edges, len(pairs)):
+        candidate = table_random.below(last + 1)
+        chosen.add(last if candidate in chosen else candidate)
+    near = [[] for _ in range(nodes)]
+    for a, b in sorted(pairs[i] for i in chosen):
+        near[a].append(b)
+        near[b].append(a)
+    ends = [node for node in range(nodes) for _ in near[node]]
+    tokens = [ends[random.below(len(ends))]]
+    while len(tokens) < length:
+        around = sorted(near[tokens[-1]])
+        tokens.append(around[random.below(len(around))])
+    return tokens
+
+
+def random_hierarchy(random, length, symbols=8, rules=4, branching=2, levels=3):
+    table_random = Random(0, "data/random_hierarchy/rules")
+    sides = list(itertools.product(range(symbols), repeat=branching))
+    grammar = []  # per level, from the lowest: the right sides of each symbol
+    for _ in range(levels):
+        order = list(sides)
+        for i in range(symbols * rules):
+            j = i + table_random.below(len(order) - i)
+            order[i], order[j] = order[j], order[i]
+        grammar.append([order[symbol * rules : (symbol + 1) * rules] for symbol in range(symbols)])
+
+    def grow(level, symbol):
+        if level == 0:
+            return [symbol]
+        side = grammar[level - 1][symbol][random.below(rules)]
+        return [token for child in side for token in grow(level - 1, child)]
+
+    tokens = []
+    while len(tokens) < length:
+        tokens += grow(levels, random.below(symbols))
+    return tokens[:length]
+
+
+for source in (zipf_memory, mess3, dirichlet, graph_walk, random_hierarchy):
     for seed, stream, index in ((3, "data/train", 5), (0, "data/validation", 2)):
         print(source.__name__, stream, source(Random(seed, stream, index), 24))

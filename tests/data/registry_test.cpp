@@ -22,9 +22,10 @@ TEST_CASE("sources: every source is registered once, by name, and says what it i
     CHECK_FALSE(info.heads.empty());
     for (const auto& field : info.fields) CHECK_FALSE(field.doc.empty());
   }
-  CHECK(names == std::vector<std::string>{"associative_recall", "compression", "copy", "dirichlet", "hidden_markov",
-                                          "in_context_recall", "induction", "listops", "majority", "memorization",
-                                          "needle", "parity", "selective_copy", "text", "zipf_memory"});
+  CHECK(names == std::vector<std::string>{"associative_recall", "compression", "copy", "dirichlet", "graph_walk",
+                                          "hidden_markov", "in_context_recall", "induction", "listops", "majority",
+                                          "memorization", "needle", "parity", "random_hierarchy", "selective_copy",
+                                          "text", "zipf_memory"});
 }
 
 TEST_CASE("sources: an unknown name is refused with the nearest known one") {

@@ -15,7 +15,7 @@ namespace {
 class Digest {
  public:
   Digest() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
-    if (!context_ || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1)
+    if (!context_ || EVP_DigestInit_ex(context_.get(), algorithm(), nullptr) != 1)
       throw std::runtime_error("libcrypto cannot start a SHA-256");
   }
   void add(std::string_view bytes) { EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()); }
@@ -26,12 +26,23 @@ class Digest {
   }
 
  private:
+  /// OpenSSL 3 looks EVP_sha256() up anew for each digest.
+  static const EVP_MD* algorithm() {
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    static const EVP_MD* fetched = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+    return fetched;
+#else
+    return EVP_sha256();
+#endif
+  }
+
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
 };
 
 std::string to_hex(const std::string& bytes) {
   std::string hex;
-  for (const unsigned char byte : bytes) hex += fmt::format("{:02x}", byte);
+  for (const unsigned char byte : bytes)
+    for (const int digit : {byte >> 4, byte & 15}) hex += "0123456789abcdef"[digit];
   return hex;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <set>
+#include <unordered_set>
 
 #include <fmt/format.h>
 
@@ -10,30 +11,10 @@
 #include "core/version.h"
 #include "sweep/derived.h"
 #include "sweep/exclusion.h"
+#include "train/config_resolver.h"
 
 namespace attnscale {
 namespace {
-
-/// Where in the spec a config path was set: the axis that sets it or something around it, else base.
-class Origin {
- public:
-  void add(const std::string& config_path, const std::string& spec_path) {
-    places_.emplace_back(config_path, spec_path);
-  }
-
-  std::string spec_path(const std::string& config_path) const {
-    for (const auto& [set, place] : places_) {
-      if (config_path == set) return place;
-      if (config_path.rfind(set + ".", 0) == 0) return place + config_path.substr(set.size());
-      // The problem concerns a whole section, and this axis set something inside it.
-      if (set.rfind(config_path + ".", 0) == 0) return place;
-    }
-    return "base." + config_path;
-  }
-
- private:
-  std::vector<std::pair<std::string, std::string>> places_;
-};
 
 void refuse_too_many(const Spec& spec) {
   if (spec.num_runs() <= max_runs) return;
@@ -64,6 +45,22 @@ class Odometer {
   const std::vector<Axis>& axes_;
   std::vector<size_t> digits_;
 };
+
+/// Where in the spec a config path was set at this point: by the axis that sets it or something around it, else in base.
+std::string spec_path(const Spec& spec, const Odometer& at, const std::string& config_path) {
+  for (size_t i = 0; i < spec.axes.size(); ++i) {
+    const auto& axis = spec.axes[i];
+    for (size_t p = 0; p < axis.paths.size(); ++p) {
+      const auto& set = axis.paths[p];
+      const auto& place = axis.where[at[i]][p];
+      if (config_path == set) return place;
+      if (config_path.starts_with(set + ".")) return place + config_path.substr(set.size());
+      // The problem concerns a whole section, and this axis set something inside it.
+      if (set.starts_with(config_path + ".")) return place;
+    }
+  }
+  return "base." + config_path;
+}
 
 /// A value in `base` that an axis replaces is never used, but it is wrong all the same, and says that the spec
 /// is not what its author thinks.
@@ -105,23 +102,24 @@ Plan make_plan(const Spec& spec) {
   Plan plan;
   plan.name = spec.name;
   std::vector<Problem> problems;
-  std::set<std::string> ids, reported;
+  std::set<std::string> reported;
+  std::unordered_set<std::string> ids;
+  ConfigResolver resolver;
   check_replaced_values(spec, problems);
   std::optional<Matcher> matcher;
   if (spec.match) matcher.emplace(*spec.match);
   Exclusion exclusion(spec.exclude);
+  plan.runs.reserve(static_cast<size_t>(spec.num_runs()));
   Odometer at(spec.axes);
   do {
     Json config = spec.base;
     Json settings = Json::object();
-    Origin origin;
     try {
       for (size_t i = 0; i < spec.axes.size(); ++i) {
         const auto& axis = spec.axes[i];
         for (size_t p = 0; p < axis.paths.size(); ++p) {
           set_path(config, axis.paths[p], axis.points[at[i]][p]);
           settings[axis.paths[p]] = axis.points[at[i]][p];
-          origin.add(axis.paths[p], axis.where[at[i]][p]);
         }
       }
     } catch (const ConfigError& error) {
@@ -145,23 +143,25 @@ Plan make_plan(const Spec& spec) {
         if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
       }
     }
-    if (found.empty()) run.config = RunConfig::from_json(config, found);
+    std::optional<ResolvedRun> resolved;
+    if (found.empty()) resolved = resolver.resolve(config, found);
     for (auto& problem : found) {
-      problem.path = origin.spec_path(problem.path);
+      problem.path = spec_path(spec, at, problem.path);
       if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
     }
     if (problems.size() >= most_problems) break;
     if (!problems.empty()) continue;
-    if (exclusion.holds(run.config)) {
+    if (exclusion.holds(resolved->config)) {
       ++plan.excluded;
       continue;
     }
-    run.id = run.config.id();
-    if (!ids.insert(run.id).second) {
+    if (!ids.insert(resolved->id).second) {
       ++plan.repeated;
       continue;
     }
-    run.cost = cost_of(run.config);
+    run.id = std::move(resolved->id);
+    run.config = std::move(resolved->config);
+    run.cost = resolved->cost;
     run.settings = std::move(settings);
     plan.runs.push_back(std::move(run));
   } while (at.next());

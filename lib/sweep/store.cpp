@@ -49,6 +49,7 @@ std::string build_of(const Json& row) {
 
 std::map<std::string, Json> peek_results(const std::filesystem::path& folder, const Plan& plan) {
   std::map<std::string, Json> rows;
+  if (!std::filesystem::is_directory(folder / "runs")) return rows;
   for (const auto& run : plan.runs) {
     const auto file = folder / "runs" / run.id / "result.json";
     if (!std::filesystem::exists(file)) continue;

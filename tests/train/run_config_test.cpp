@@ -8,6 +8,7 @@
 
 #include "core/files.h"
 #include "scratch_folder.h"
+#include "train/config_resolver.h"
 
 using namespace attnscale;
 using Catch::Matchers::ContainsSubstring;
@@ -271,4 +272,48 @@ TEST_CASE("run_config: an encoder reads what the source says, and needs variants
   CHECK_THAT(only({{"norm_placement", "parallel"}}, "softmax"), ContainsSubstring("no place for cross-attention"));
   CHECK_THAT(only({{"initialisation", "deep_norm"}}, "softmax"), ContainsSubstring("other constants for an encoder"));
   CHECK_THAT(only({{"causal", false}}, "softmax"), ContainsSubstring("model.causal: false would show"));
+}
+
+TEST_CASE("config_resolver: gives what reading, hashing and costing each config by itself gives, problems too") {
+  ConfigResolver resolver;
+  auto wide = with("model.model_dim", 32);
+  wide["train"]["accumulate"] = 2;
+  auto checkpointing = with("train.activation_checkpointing", true);
+  auto windowed = with("attention", Json{{"variant", "sliding_window"}, {"window", 4}});
+  auto hybrid = with("model.layers", Json{"softmax", "linear"});
+  hybrid.erase("attention");
+  hybrid["model"]["depth"] = 2;
+  for (int pass = 0; pass < 2; ++pass)  // unknown at first, then known
+    for (const auto& json : {small(), with("train.seed", 3), wide, checkpointing, windowed, hybrid, Json::object(),
+                             with("data.noise", 0.2), with("train.device", "cpu"), with("train.dtype", "float64")}) {
+      INFO(json.dump());
+      std::vector<Problem> problems;
+      const auto run = resolver.resolve(json, problems);
+      for (const auto& problem : problems) UNSCOPED_INFO(problem.path << ": " << problem.message);
+      REQUIRE(run);
+      const auto alone = read(json);
+      CHECK(run->config.to_json() == alone.to_json());
+      CHECK(run->id == alone.id());
+      const auto cost = cost_of(alone);
+      CHECK(run->cost.parameters.to_json() == cost.parameters.to_json());
+      CHECK(run->cost.flops_per_token.to_json() == cost.flops_per_token.to_json());
+      CHECK(run->cost.training_bytes == cost.training_bytes);
+      CHECK(run->cost.state_bytes == cost.state_bytes);
+    }
+  auto unknown_sections = small();
+  unknown_sections["modle"] = 1;
+  unknown_sections["train"]["stepz"] = 1;
+  for (const auto& json : {unknown_sections, Json(3), with("model.num_heads", 3), with("train.warmup_steps", 30),
+                           with("model.vocab_size", 3), with("attention.variant", "softmx"),
+                           with("model.model_dim", 1 << 16), with("data.context", 0), with("train.optimizer", "sgdd")}) {
+    INFO(json.dump());
+    std::vector<Problem> problems;
+    CHECK_FALSE(resolver.resolve(json, problems));
+    const auto alone = problems_of(json);
+    REQUIRE(problems.size() == alone.size());
+    for (size_t i = 0; i < alone.size(); ++i) {
+      CHECK(problems[i].path == alone[i].path);
+      CHECK(problems[i].message == alone[i].message);
+    }
+  }
 }

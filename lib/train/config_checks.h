@@ -1,0 +1,53 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "train/run_config.h"
+
+namespace attnscale {
+
+// The parts of `RunConfig::from_json`, for itself and for ConfigResolver, which does them apart.
+
+/// The section of that name, an empty object if it is left out.
+Json section_of(const Json& json, const std::string& name);
+
+/// The sections that are ours; unknown ones are reported with the nearest name.
+void check_sections(const Json& json, std::vector<Problem>& problems);
+
+/// Model, attention and data as their sections say.
+void read_shape(const Json& json, RunConfig& config, std::vector<Problem>& problems);
+
+/// What a source that was opened says of itself.
+struct SourceFacts {
+  int64_t vocab_size = 0;
+  std::optional<int64_t> validation_windows;  ///< nothing: as many as one likes
+};
+
+/// Opens the source and fills in what it decides of the model, once model, attention and data fit together.
+SourceFacts settle_shape(RunConfig& config, std::vector<Problem>& problems);
+
+/// Training by itself and with an unsettled shape.
+void check_training(const RunConfig& config, std::vector<Problem>& problems);
+
+/// A validation set that goes around would weigh some tokens twice.
+void check_validation(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);
+
+/// @return false after a problem
+bool check_vocabulary(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);
+
+void check_memory(const RunConfig& config, const ModelCost& cost, std::vector<Problem>& problems);
+
+/// The sections as `RunConfig::to_json` writes them.
+Json model_section(const RunConfig& config);
+Json data_section(const DataChoice& data);
+
+/// What `run_id` hashes of a section: canonical, without what says where a run takes place.
+std::string identity_of_data(Json data, const Json& fingerprint);
+std::string identity_of_training(Json train);
+
+/// `RunConfig::id` from the canonical texts of a config's parts.
+std::string run_id(const std::string& attention, const std::string& data, const std::string& model,
+                   const std::string& train, const std::string& fingerprint);
+
+}  // namespace attnscale

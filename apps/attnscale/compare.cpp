@@ -7,17 +7,19 @@
 namespace attnscale {
 namespace {
 
-ExitCode compare(const std::string& folder, const FitReportOptions& options, const CompareOptions& how, bool json) {
+ExitCode compare(const std::string& folder, const FitReportOptions& options, const CompareOptions& how, bool pairs,
+                 bool json) {
   const Json report = variant_report(folder, options, how);
   if (json) print_json(report);
-  else print(variant_text(report));
+  else print(variant_text(report, pairs));
   return ExitCode::done;
 }
 
 }  // namespace
 
 void add_compare(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("compare", "Compares a sweep's attention variants in pairs, with a verdict each");
+  auto* command = app.add_subcommand(
+      "compare", "Ranks a sweep's attention variants, and compares them in pairs with a verdict each");
   auto folder = std::make_shared<std::string>();
   auto options = std::make_shared<FitReportOptions>();
   auto json = std::make_shared<bool>(false);
@@ -30,12 +32,14 @@ void add_compare(CLI::App& app, Action& action) {
       command->add_flag("--shuffle-labels", how->shuffle_labels,
                         "control: deal paired losses out among the variants at random; nothing may be found");
   command->add_option("--seed", how->seed, "seed of the shuffle")->needs(shuffle)->check(CLI::NonNegativeNumber);
-  command->add_flag("--json", *json, "one JSON document on standard output");
+  auto pairs = std::make_shared<bool>(false);
+  auto* all = command->add_flag("--pairs", *pairs, "a sentence for each pair, also where there are more than 10");
+  command->add_flag("--json", *json, "one JSON document on standard output")->excludes(all);
   command->footer(
       "Example: attnscale compare results/quickstart\n"
       "         attnscale compare results/quickstart --at seconds\n"
       "         attnscale compare results/quickstart --shuffle-labels");
-  command->callback([=, &action] { action = [=] { return compare(*folder, *options, *how, *json); }; });
+  command->callback([=, &action] { action = [=] { return compare(*folder, *options, *how, *pairs, *json); }; });
 }
 
 }  // namespace attnscale

@@ -101,8 +101,8 @@ DesignPrior prior_from(const std::string& path, double noise) {
                                       {std::log((*law)["B"].get<double>()), (*law)["beta"].get<double>()}}},
                     .noise = law->value("seed_noise", noise),
                     .source = "L(N, D) of " + path};
-  const double rms = (*law)["rms_log_residual"];
-  prior.misfit = std::sqrt(std::max(0.0, rms * rms - prior.noise * prior.noise));
+  prior.misfit =
+      misfit_between_cells((*law)["rms_log_residual"], (*law)["n_points"], (*law)["n_cells"], 5, prior.noise);
   return prior;
 }
 

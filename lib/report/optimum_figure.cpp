@@ -12,7 +12,8 @@
 namespace attnscale {
 namespace {
 
-std::string setting_name(const Json& setting) {
+/// Short, for legends: texts without their path.
+std::string label_of(const Json& setting) {
   std::vector<std::string> parts;
   for (const auto& [path, value] : setting["by"].items())
     parts.push_back(value.is_string() ? value.get<std::string>()
@@ -29,7 +30,7 @@ Figure optimum_figure(const Json& report) {
   Json rows = Json::array(), order = Json::array();
   Extent x_extent, y_extent;
   for (const auto& setting : report["settings"]) {
-    const auto name = setting_name(setting);
+    const auto name = label_of(setting);
     if (std::find(order.begin(), order.end(), name) == order.end()) order.push_back(name);
     Json base = {{"setting", name}};
     if (moves) base["along"] = setting["along"];

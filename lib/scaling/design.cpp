@@ -65,6 +65,22 @@ std::vector<double> errors_of(const Eigen::MatrixXd& information, const DesignPr
           std::sqrt(covariance(4, 4)), std::sqrt(share.dot(covariance * share))};
 }
 
+/// ln of the determinant of an information that need not determine the law: directions of which it holds nothing count
+/// as held with a millionth of the others. A cell that adds a direction lifts it by far more than one that repeats
+/// another.
+double log_determinant(const DesignPrior& prior, const std::vector<DesignCell>& cells) {
+  const int held = prior.E_is_known ? 1 : 0;
+  Eigen::MatrixXd information = Eigen::MatrixXd::Zero(5 - held, 5 - held);
+  if (!cells.empty()) {
+    const auto rows = design_rows(prior, cells).rightCols(5 - held).eval();
+    information = rows.transpose() * rows;
+  }
+  constexpr double least = 1e-6;
+  const double weight = 1 / (prior.misfit * prior.misfit + prior.noise * prior.noise);  // of one run
+  information.diagonal().array() += least * weight;
+  return Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>(information).eigenvalues().array().log().sum();
+}
+
 double log_product(const std::vector<double>& errors, const DesignPrior& prior) {
   return (prior.E_is_known ? 0 : std::log(errors[0])) + std::log(errors[1]) + std::log(errors[2]);
 }
@@ -254,26 +270,34 @@ std::vector<size_t> next_runs(const std::vector<DesignCell>& existing, const std
   const auto key_of = [&](const Design::Cell& cell) {
     return std::pair(sizes[cell.size].N, static_cast<double>(cell.steps) * sizes[cell.size].tokens_per_step);
   };
-  const auto value = [&] {
-    std::vector<DesignCell> cells;
-    for (const auto& [key, count] : seeds) cells.push_back({.N = key.first, .D = key.second, .seeds = count});
-    return log_product(standard_errors(prior, cells), prior);
+  const auto cells = [&] {
+    std::vector<DesignCell> list;
+    for (const auto& [key, count] : seeds) list.push_back({.N = key.first, .D = key.second, .seeds = count});
+    return list;
   };
+  const auto value = [&] { return log_product(standard_errors(prior, cells()), prior); };
   std::vector<size_t> chosen;
   double left = options.budget, here = value();
   for (;;) {
     size_t best = candidates.size();
     double most = 0, next = 0;
+    const bool determined = std::isfinite(here);
+    const double volume = determined ? 0 : log_determinant(prior, cells());
     for (size_t i = 0; i < candidates.size(); ++i) {
       const auto& candidate = candidates[i];
       const double cost = cost_per_step(sizes[candidate.size], options) * static_cast<double>(candidate.steps);
       if (cost > left) continue;
       const auto key = key_of(candidate);
+      // Another seed determines nothing that its cell does not.
+      if (!determined && seeds.count(key)) continue;
       ++seeds[key];
       const double with = value();
+      // From an undetermined law any run that determines it is worth more than all others; until then what it adds to
+      // the information decides.
+      const double gain = determined            ? (here - with) / cost
+                          : std::isfinite(with) ? 1e300 - cost
+                                                : (log_determinant(prior, cells()) - volume) / cost;
       if (--seeds[key] == 0) seeds.erase(key);
-      // From an undetermined law any run that determines it is worth more than all others.
-      const double gain = std::isfinite(here) ? (here - with) / cost : (std::isfinite(with) ? 1e300 - cost : 1 / cost);
       if (gain > most) {
         most = gain;
         best = i;
@@ -286,6 +310,14 @@ std::vector<size_t> next_runs(const std::vector<DesignCell>& existing, const std
     here = next;
     left -= cost_per_step(sizes[candidates[best].size], options) * static_cast<double>(candidates[best].steps);
   }
+}
+
+double misfit_between_cells(double rms, size_t points, size_t cells, int parameters, double noise) {
+  const auto P = static_cast<double>(points), G = static_cast<double>(cells);
+  const double freedom = G - parameters;
+  if (!(freedom > 0)) return 0;
+  const double of_cells = (rms * rms * P - noise * noise * (P - G)) / freedom;  // noise^2 + P / G misfit^2 on average
+  return std::sqrt(std::max(0.0, (of_cells - noise * noise) * G / P));
 }
 
 }  // namespace attnscale

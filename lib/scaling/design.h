@@ -43,6 +43,12 @@ std::vector<IntervalForecast> forecast_intervals(const DesignPrior& prior, const
 /// Standard errors of (E, alpha, beta, N_exponent), by the same information; infinity where undetermined.
 std::vector<double> standard_errors(const DesignPrior& prior, const std::vector<DesignCell>& cells);
 
+/// What cells miss a fitted law by, in ln L, from its residuals: of their squares, P rms^2, seeds make noise^2 (P - G)
+/// within cells, and G - parameters degrees are left for noise^2 + P / G misfit^2 between them.
+/// @param points, cells  P and G  @param parameters  free ones of the law  @param noise  between seeds, in ln L
+/// @return 0 where nothing is left: no degree of freedom, or residuals that noise explains
+double misfit_between_cells(double rms, size_t points, size_t cells, int parameters, double noise);
+
 /// A size that a design can have.
 struct SizeOption {
   int64_t width = 0;
@@ -82,7 +88,9 @@ std::optional<Design> propose_design(const std::vector<SizeOption>& sizes, const
                                      const DesignOptions& options);
 
 /// The next cells of a sweep, one after the other that which lowers the sum of ln variances of E, alpha and beta the
-/// most per cost, as long as the budget lasts. A cell that exists already may be chosen again: as another seed.
+/// most per cost, as long as the budget lasts. A cell that exists already may be chosen again: as another seed. While
+/// the cells do not determine the law, only others are chosen: one that determines it, or else that which adds the most
+/// to the ln determinant of their information per cost.
 /// @param existing    the cells that are trained
 /// @param candidates  what may be trained next, by size and steps
 /// @return chosen candidates by place, in order; each is one run

@@ -113,32 +113,6 @@ double compute_of(const Point& point) {
   return point.N > 0 && point.D > 0 ? 6 * point.N * point.D : std::max(point.N, point.D);
 }
 
-/// For each variant the points that no cheaper one beats: what a budget can reach.
-std::vector<Point> compute_frontier(std::vector<Point> points) {
-  for (auto& point : points) point.C = compute_of(point);
-  std::stable_sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.C < b.C; });
-  // Seeds of one cell stand or fall together, by their mean.
-  std::map<std::pair<std::string, std::pair<double, double>>, std::pair<double, int>> cells;
-  for (const auto& point : points) {
-    auto& [sum, count] = cells[{point.variant, {point.N, point.D}}];
-    sum += point.L;
-    ++count;
-  }
-  const auto mean_of = [&](const Point& point) {
-    const auto& [sum, count] = cells[{point.variant, {point.N, point.D}}];
-    return sum / count;
-  };
-  std::map<std::string, double> lowest;
-  std::vector<Point> frontier;
-  for (const auto& point : points) {
-    auto& best = lowest.try_emplace(point.variant, std::numeric_limits<double>::infinity()).first->second;
-    if (mean_of(point) > best) continue;
-    best = mean_of(point);
-    frontier.push_back(point);
-  }
-  return frontier;
-}
-
 // Comparing laws fits each of them twice; beyond this it takes longer than the rest of the report.
 constexpr size_t compared_points = 1000;
 
@@ -193,6 +167,31 @@ void add_compute_forms(const std::vector<Point>& done, bool floor_is_free, const
 }
 
 }  // namespace
+
+std::vector<Point> compute_frontier(std::vector<Point> points) {
+  for (auto& point : points) point.C = compute_of(point);
+  std::stable_sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.C < b.C; });
+  // Seeds of one cell stand or fall together, by their mean.
+  std::map<std::pair<std::string, std::pair<double, double>>, std::pair<double, int>> cells;
+  for (const auto& point : points) {
+    auto& [sum, count] = cells[{point.variant, {point.N, point.D}}];
+    sum += point.L;
+    ++count;
+  }
+  const auto mean_of = [&](const Point& point) {
+    const auto& [sum, count] = cells[{point.variant, {point.N, point.D}}];
+    return sum / count;
+  };
+  std::map<std::string, double> lowest;
+  std::vector<Point> frontier;
+  for (const auto& point : points) {
+    auto& best = lowest.try_emplace(point.variant, std::numeric_limits<double>::infinity()).first->second;
+    if (mean_of(point) > best) continue;
+    best = mean_of(point);
+    frontier.push_back(point);
+  }
+  return frontier;
+}
 
 Json fit_report(const std::vector<Point>& points, const FitReportOptions& options) {
   std::vector<Point> done;

@@ -53,6 +53,10 @@ struct FitReportOptions {
 /// @throws NumericsError if a fit has no finite start; ConfigError for a fixed E that a run has beaten
 Json fit_report(const std::vector<Point>& points, const FitReportOptions& options = {});
 
+/// For each variant the points that no cheaper one beats, by the means of cells: what a budget can reach. `C` is filled
+/// in where a point has none: 6 N D, or the one of N and D that it has.
+std::vector<Point> compute_frontier(std::vector<Point> points);
+
 /// The report as a table for the terminal, ending with a line
 /// `irreducible loss: fitted x [lo, hi] / true y` where an E was fitted.
 std::string fit_text(const Json& fit);

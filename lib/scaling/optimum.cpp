@@ -11,7 +11,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "core/error.h"
 #include "core/json_paths.h"
+#include "core/nearest.h"
 #include "scaling/sweep_rows.h"
 
 namespace attnscale {
@@ -136,7 +138,16 @@ double positive_at(const Json& row, const std::string& path, const char* what) {
 void check_path(const std::vector<Json>& rows, const std::string& path, const char* what) {
   for (const auto& row : rows)
     if (row.contains("config") && !at_path(row["config"], path).is_null()) return;
-  throw ConfigError(fmt::format("{} {}: no run has it; see the paths in config of results.jsonl", what, path));
+  std::vector<std::string> known;
+  for (const auto& row : rows)
+    if (row.contains("config"))
+      for (const auto& [name, value] : flatten(row["config"]))
+        if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
+  const auto near = nearest_name(path, known);
+  throw Error(fmt::format("{} {}: no run has it; {}", what, path,
+                          near.empty() ? "see the paths in config of results.jsonl"
+                                       : fmt::format("did you mean \"{}\"?", near)),
+              ExitCode::usage);
 }
 
 std::vector<Setting> settings_of(const std::vector<Json>& rows, const OptimumQuestion& question) {
@@ -292,6 +303,7 @@ Json differences_of(const std::vector<Found>& found, const OptimumQuestion& ques
     Json json = {{"a", a->setting->by}, {"b", b->setting->by}};
     if (a->setting->along) json["along"] = *a->setting->along;
     json["difference"] = with_interval(difference_of(*a->setting, *b->setting, &Vertex::loss), level, as_it_is);
+    json["level"] = level;
     json["verdict"] = verdict_of(*a, *b, json["difference"], question);
     list.push_back(std::move(json));
   }

@@ -22,7 +22,7 @@ struct OptimumQuestion {
 ///    "settings": [{"by": {path: value}, "along"?, "values", "losses", "ranges", "not_finished", "seeds", "edge"?,
 ///                  "optimum": {"value", "low"?, "high"?}, "loss": {the same}, "sensitivity": {the same}}],
 ///    "shifts": [{"by", "from", "to", "octaves": {the same}, "bounds"?: "at least" | "at most" | "unknown"}],
-///    "differences": [{"a", "b", "along"?, "difference": {the same}, "verdict"}],
+///    "differences": [{"a", "b", "along"?, "difference": {the same}, "level", "verdict"}],
 ///    "notes"}
 ///
 /// A setting is what `by` and `along` tell apart. Its loss at each value of the option is the mean over seeds; a
@@ -37,8 +37,9 @@ struct OptimumQuestion {
 ///
 /// Intervals are Student's around the estimate with the delete-one-seed jackknife's variance; shifts and differences
 /// leave out a seed of both sides together, as the seeds are the same. Nothing of the kind with one seed. Intervals and
-/// verdicts of differences hold together (Bonferroni).
-/// @throws ConfigError for a path that no run has, for an option that is no positive number or has fewer than three
+/// verdicts of differences hold together (Bonferroni): each has the `level` that this asks of it.
+/// @throws Error (usage) for a path that no run has; ConfigError for an option that is no positive number or has fewer
+/// than three
 ///         values, and for runs that differ in something else, with what; as read_sweep_rows
 Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& question);
 

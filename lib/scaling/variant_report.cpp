@@ -10,12 +10,15 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "scaling/compute_multiplier.h"
 #include "scaling/matched_runs.h"
+#include "scaling/ranking.h"
 #include "scaling/sweep_rows.h"
 
 namespace attnscale {
 namespace {
 
+constexpr size_t pairs_shown_unasked = 10;
 constexpr double matched = 0.02;  // parameters within 2 % count as matched: widths come in steps
 
 std::optional<double> learning_rate(const Json& row) {
@@ -29,6 +32,13 @@ std::optional<double> learning_rate(const Json& row) {
 bool is_sound(const Json& row, bool keep_flagged) {
   return row.value("status", "done") == "done" && row.contains("loss") &&
          (keep_flagged || !row.contains("flags") || row["flags"].empty());
+}
+
+std::vector<Point> sound_points(const std::vector<Point>& points, bool keep_flagged) {
+  std::vector<Point> sound;
+  for (const auto& point : points)
+    if (point.done() && (keep_flagged || point.flags.empty())) sound.push_back(point);
+  return sound;
 }
 
 struct BestRate {
@@ -75,38 +85,36 @@ std::map<std::string, BestRate> best_rates(const SweepRows& sweep, bool keep_fla
 struct ComparedRows {
   std::vector<Json> rows;
   std::vector<std::string> labels;
+  std::vector<size_t> places;  ///< in the sweep
 };
 
-/// The rows at each variant's best rate, without the rate, so that runs of different rates can be pairs.
-ComparedRows rows_at_best(const SweepRows& sweep, const std::map<std::string, BestRate>& best) {
+/// The rows at each variant's best rate, without the rate, so that runs of different rates can be pairs; all rows where
+/// no rates were swept.
+ComparedRows rows_at_best(const SweepRows& sweep, const std::map<std::string, BestRate>& best, bool swept) {
   ComparedRows chosen;
   for (size_t i = 0; i < sweep.rows.size(); ++i) {
-    const auto rate = learning_rate(sweep.rows[i]);
-    const auto found = best.find(sweep.points[i].variant);
-    if (!rate || found == best.end() || *rate != found->second.rate) continue;
+    if (swept) {
+      const auto rate = learning_rate(sweep.rows[i]);
+      const auto found = best.find(sweep.points[i].variant);
+      if (!rate || found == best.end() || *rate != found->second.rate) continue;
+    }
     chosen.rows.push_back(sweep.rows[i]);
-    chosen.rows.back()["config"]["train"].erase("learning_rate");
+    if (swept) chosen.rows.back()["config"]["train"].erase("learning_rate");
     chosen.labels.push_back(sweep.points[i].variant);
+    chosen.places.push_back(i);
   }
   return chosen;
 }
 
-std::vector<PairedRun> compared_runs(const SweepRows& sweep, const std::map<std::string, BestRate>& best, bool swept,
-                                     bool keep_flagged, const std::string& at) {
+std::vector<PairedRun> compared_runs(const SweepRows& sweep, const ComparedRows& chosen, bool swept, bool keep_flagged,
+                                     const std::string& at) {
   if (!swept && at.empty()) return sweep.pairs;
-  ComparedRows chosen;
-  if (swept) chosen = rows_at_best(sweep, best);
-  else
-    for (size_t i = 0; i < sweep.rows.size(); ++i) {
-      chosen.rows.push_back(sweep.rows[i]);
-      chosen.labels.push_back(sweep.points[i].variant);
-    }
   if (at.empty()) return paired_runs(chosen.rows, chosen.labels, keep_flagged);
   ComparedRows sound;
   for (size_t i = 0; i < chosen.rows.size(); ++i) {
     if (!is_sound(chosen.rows[i], keep_flagged) || chosen.labels[i].empty()) continue;
-    sound.rows.push_back(std::move(chosen.rows[i]));
-    sound.labels.push_back(std::move(chosen.labels[i]));
+    sound.rows.push_back(chosen.rows[i]);
+    sound.labels.push_back(chosen.labels[i]);
   }
   return runs_at_matched(sound.rows, sound.labels, at);
 }
@@ -149,41 +157,28 @@ Json exponent_differences(const PairComparison& pair, const Json& fits) {
   return result;
 }
 
-/// Mean over sizes of the better variant's loss.
-double better_loss(const PairComparison& pair) {
-  std::vector<double> losses;
-  for (const auto& cell : pair.cells) losses.push_back(cell.loss_b);
-  return mean(losses) + std::min(0.0, *pair.difference);
-}
+/// What each variant's law is converted by; nothing for one that has none.
+using ComputeLaws = std::map<std::string, std::optional<ComputeLaw>>;
 
-/// The multiplier with the interval of the difference carried through, E and alpha taken as given.
-std::optional<Json> multiplier_of(const PairComparison& pair, const Json& fits) {
-  const bool a_is_worse = *pair.difference > 0;
-  const auto& worse = a_is_worse ? pair.a : pair.b;
-  if (!fits.contains(worse)) return std::nullopt;
-  const auto& forms = fits[worse]["forms"];
-  const auto law = forms.find("L(C)");
-  if (law == forms.end() || law->contains("no_law") || !law->contains("alpha") || !law->contains("E"))
-    return std::nullopt;
-  const double E = (*law)["E"], alpha = (*law)["alpha"];
-  const double better = better_loss(pair), gap = std::abs(*pair.difference);
-  const auto at = [&](double difference) { return compute_multiplier(better + difference, better, E, alpha); };
-  if (!(alpha > 0) || !(better > E) || !std::isfinite(at(gap))) return std::nullopt;
-  Json json = {{"value", at(gap)}, {"E", E}, {"alpha", alpha}, {"law", "L(C) of " + worse}};
-  if (pair.over_sizes) {
-    const auto interval = pair.over_sizes->interval(pair.corrected_level());
-    const double low = a_is_worse ? interval.low : -interval.high, high = a_is_worse ? interval.high : -interval.low;
-    // Below E no compute reaches; a difference of the other sign divides.
-    const double lowest = better + low > E ? compute_multiplier(better + low, better, E, alpha) : 0;
-    if (std::isfinite(at(high))) json["interval"] = {lowest, at(high)};
-  }
+std::optional<Json> multiplier_json(const PairComparison& pair, const ComputeLaws& laws) {
+  const auto& law = laws.at(*pair.difference > 0 ? pair.a : pair.b);
+  if (!law) return std::nullopt;
+  const auto multiplier = multiplier_of(pair, *law, pair.corrected_level());
+  if (!multiplier) return std::nullopt;
+  Json json = {{"value", multiplier->value}, {"E", multiplier->E}, {"alpha", multiplier->alpha}, {"law", law->name}};
+  if (multiplier->low && multiplier->high) json["interval"] = {*multiplier->low, *multiplier->high};
+  else if (multiplier->low) json["at_least"] = *multiplier->low;
   return json;
 }
 
 std::string multiplier_interval(const Json& multiplier) {
-  if (!multiplier.contains("interval")) return "";
-  return fmt::format(" ({:.3g} to {:.3g})", multiplier["interval"][0].get<double>(),
-                     multiplier["interval"][1].get<double>());
+  if (multiplier.contains("interval"))
+    return fmt::format(" ({:.3g} to {:.3g})", multiplier["interval"][0].get<double>(),
+                       multiplier["interval"][1].get<double>());
+  if (multiplier.contains("at_least"))
+    return fmt::format(" ({:.3g} or more: the points bound E and the exponents on one side only)",
+                       multiplier["at_least"].get<double>());
+  return " (no interval: the points do not bound E and the exponents)";
 }
 
 std::string sentence_of(const PairComparison& pair, const Json& entry, const std::map<std::string, BestRate>& best) {
@@ -208,11 +203,14 @@ std::string sentence_of(const PairComparison& pair, const Json& entry, const std
   } else {
     text = fmt::format("{} and {} are not shown to differ ({:+.4g} nats per token, interval {:+.4g} to {:+.4g})",
                        pair.a, pair.b, *pair.difference, interval.low, interval.high);
+    if (entry.contains("compute_multiplier"))
+      text += fmt::format(", {:.3g}x in compute{}", entry["compute_multiplier"]["value"].get<double>(),
+                          multiplier_interval(entry["compute_multiplier"]));
     if (entry.contains("seeds_needed"))
       text += fmt::format("; at these sizes {} seeds each would show a difference of that size",
                           entry["seeds_needed"].get<int>());
   }
-  if (!entry["matched_parameters"].get<bool>())
+  if (entry.contains("matched_parameters") && !entry["matched_parameters"].get<bool>())
     text += fmt::format("; parameters are NOT matched ({} has {:.3g} to {:.3g} times those of {})", pair.a,
                         pair.params_low, pair.params_high, pair.b);
   if (pair.lost > 0) text += fmt::format("; {} pairs are lost to runs that did not finish", pair.lost);
@@ -247,11 +245,6 @@ int seeds_needed(double effect, double deviation, size_t sizes, double level) {
   return high;
 }
 
-double compute_multiplier(double worse, double better, double E, double alpha) {
-  if (!(better > E)) return std::numeric_limits<double>::infinity();
-  return std::pow((worse - E) / (better - E), 1 / alpha);
-}
-
 Json variant_report(const std::filesystem::path& folder, const FitReportOptions& options,
                     const CompareOptions& compare) {
   const auto sweep = read_sweep_rows(folder, {}, options.keep_flagged);
@@ -260,7 +253,8 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
   for (const auto& row : sweep.rows)
     if (const auto rate = learning_rate(row)) rates.insert(*rate);
   const bool swept = rates.size() > 1;
-  auto runs = compared_runs(sweep, best, swept, options.keep_flagged, compare.at);
+  const auto chosen = rows_at_best(sweep, best, swept);
+  auto runs = compared_runs(sweep, chosen, swept, options.keep_flagged, compare.at);
   constexpr int permutations = 200;
   const double shown_by_chance =
       compare.shuffle_labels ? share_shown_when_shuffled(runs, compare.seed + 1, permutations) : 0;
@@ -272,16 +266,27 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
 
   Json fits = Json::object();
   std::map<std::string, std::vector<Point>> by_variant;
-  for (const auto& point : sweep.points) by_variant[point.variant].push_back(point);
+  for (const size_t i : chosen.places) by_variant[sweep.points[i].variant].push_back(sweep.points[i]);
   auto quick = options;
   quick.replicates = 200;  // intervals of cells are profiles; those of whole runs need these
-  for (const auto& [variant, points] : by_variant) fits[variant] = fit_report(points, quick);
+  ComputeLaws laws;
+  for (const auto& [variant, points] : by_variant) {
+    fits[variant] = fit_report(points, quick);
+    laws[variant] = compute_law(fits[variant]["forms"], sound_points(points, options.keep_flagged), variant);
+  }
 
   Json report = {{"schema", "attnscale.compare/1"}, {"sweep", folder.filename().string()}};
   report["learning_rate"] = {{"swept", swept}, {"best", Json::array()}};
   if (swept)
     for (const auto& [variant, rate] : best)
       report["learning_rate"]["best"].push_back({{"variant", variant}, {"rate", rate.rate}, {"at_edge", rate.at_edge}});
+  std::set<std::string> without_evidence;
+  if (swept)
+    for (const auto& pair : comparisons)
+      for (const auto& name : {pair.a, pair.b})
+        if (const auto found = best.find(name); found != best.end() && found->second.at_edge)
+          without_evidence.insert(name);
+  report["ranking"] = ranking_json(rank_variants(comparisons, without_evidence));
   report["comparisons"] = compare_variants(runs);
   for (size_t i = 0; i < comparisons.size(); ++i) {
     const auto& pair = comparisons[i];
@@ -293,10 +298,12 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
     if (!compare.shuffle_labels)
       if (auto exponents = exponent_differences(pair, fits); !exponents.empty())
         entry["exponent_difference"] = std::move(exponents);
-    entry["matched_parameters"] =
-        compare.at == "parameters" || (pair.params_low > 1 - matched && pair.params_high < 1 + matched);
+    // A frontier at equal FLOPs, seconds or bytes has no parameters of its own.
+    if (compare.at == "parameters" || pair.params_low > 0)
+      entry["matched_parameters"] =
+          compare.at == "parameters" || (pair.params_low > 1 - matched && pair.params_high < 1 + matched);
     if (pair.difference && (compare.at.empty() || compare.at == "flops"))
-      if (auto multiplier = multiplier_of(pair, fits)) entry["compute_multiplier"] = std::move(*multiplier);
+      if (auto multiplier = multiplier_json(pair, laws)) entry["compute_multiplier"] = std::move(*multiplier);
     if (pair.at_these_sizes && *pair.difference != 0)
       if (const int seeds =
               seeds_needed(*pair.difference, seed_deviation(pair), pair.cells.size(), pair.corrected_level()))
@@ -333,9 +340,17 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
   return report;
 }
 
-std::string variant_text(const Json& report) {
+std::string variant_text(const Json& report, bool all_pairs) {
+  const auto& pairs = report["comparisons"];
   std::string text;
-  for (const auto& entry : report["comparisons"]) text += entry["sentence"].get<std::string>() + ".\n";
+  if (!report["ranking"].empty())
+    text +=
+        "from the best to the worst, in nats per token above the best; those that share a letter are not shown to "
+        "differ:\n" +
+        ranking_text(report["ranking"]) + "\n";
+  if (all_pairs || report["ranking"].empty() || pairs.size() <= pairs_shown_unasked)
+    for (const auto& entry : pairs) text += entry["sentence"].get<std::string>() + ".\n";
+  else text += fmt::format("a sentence for each of the {} pairs: --pairs\n", pairs.size());
   for (const auto& note : report["notes"]) text += "note: " + note.get<std::string>() + "\n";
   return text;
 }

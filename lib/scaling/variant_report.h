@@ -20,21 +20,20 @@ struct CompareOptions {
   uint64_t seed = 0;            ///< of the shuffle
 };
 
-/// How much more compute the worse of two losses stands for: ((worse - E) / (better - E))^(1 / alpha).
-/// @return at least 1; infinity where better is not above E
-double compute_multiplier(double worse, double better, double E, double alpha);
-
 /// Every pair of variants of a sweep, each at its own best learning rate where rates were swept, as JSON:
 ///
 ///   {"schema": "attnscale.compare/1", "sweep", "learning_rate": {"swept", "best": [{"variant", "rate", "at_edge"}]},
-///    "comparisons": [{what compare_variants writes, "params_low", "params_high", "matched_parameters",
-///                     "compute_multiplier"?: {"value", "interval", "E", "alpha", "law"}, "seeds_needed"?,
-///                     "exponent_difference"?: {NAME: {"value", "interval", "corrected_interval"}}, "sentence"}],
+///    "ranking": [{"variant", "above_best", "groups", "evidence"}],
+///    "comparisons": [{what compare_variants writes, "params_low"?, "params_high"?, "matched_parameters"?,
+///                     "compute_multiplier"?: {"value", "interval"? | "at_least"?, "E", "alpha", "law"},
+///                     "seeds_needed"?, "exponent_difference"?: {NAME: {"value", "interval", "corrected_interval"}},
+///                     "sentence"}],
 ///    "at"?, "shuffled"?: {"seed", "permutations", "share_shown"}, "notes"}
 ///
 /// A best rate is chosen per variant over all sizes, by the mean of its losses; at the end of the swept range it is no
-/// evidence, and the sentence says so instead of naming a winner. The compute multiplier takes E and alpha from the law
-/// L(C) of the worse variant as given; its interval is that of the difference alone.
+/// evidence, and the sentence says so instead of naming a winner. Laws are fitted to the runs at that rate. The compute
+/// multiplier takes E and the exponent of compute from the law of the worse variant (compute_law); what is not known of
+/// them is in its interval (multiplier_of).
 ///
 /// `exponent_difference` is alpha and beta of L(N, D) of a less those of b, with intervals from those of the two fits
 /// (MOVER: Zou and Donner 2008, Statistics in Medicine 27); the corrected one is wider by the ratio of the normal
@@ -46,7 +45,8 @@ double compute_multiplier(double worse, double better, double E, double alpha);
 Json variant_report(const std::filesystem::path& folder, const FitReportOptions& options = {},
                     const CompareOptions& compare = {});
 
-/// The report for a terminal.
-std::string variant_text(const Json& report);
+/// The report for a terminal: the ranking, and a sentence for each pair where there are at most 10 or all are asked
+/// for.
+std::string variant_text(const Json& report, bool all_pairs = false);
 
 }  // namespace attnscale

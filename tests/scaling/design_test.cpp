@@ -213,3 +213,44 @@ TEST_CASE("design: next runs are those that narrow the intervals most, within th
   for (size_t i = 0; i < candidates.size(); ++i) CHECK(gain(chosen.front()) >= gain(i) * (1 - 1e-9));
   CHECK(next_runs(existing, list, candidates, prior, {.budget = 1}).empty());
 }
+
+TEST_CASE("design: from a law that is not determined the next runs are all different, until it is") {
+  const auto prior = toy_prior(0.004, 0.002);
+  const auto list = size_options();
+  std::vector<Design::Cell> candidates;
+  for (const size_t size : {0, 3, 6, 9})
+    for (const int64_t steps : {100, 400, 1600}) candidates.push_back({.size = size, .steps = steps});
+  for (const bool from_nothing : {true, false}) {
+    // One cell with twenty seeds says nothing of exponents either.
+    std::vector<DesignCell> cells;
+    if (!from_nothing) cells.push_back({.N = list[0].N, .D = 100 * 512.0, .seeds = 20});
+    const auto chosen = next_runs(cells, list, candidates, prior, {.budget = 1e15});
+    std::set<std::pair<double, double>> seen;
+    for (const auto& cell : cells) seen.emplace(cell.N, cell.D);
+    size_t runs = 0;
+    while (!std::isfinite(standard_errors(prior, cells)[0])) {
+      REQUIRE(runs < chosen.size());
+      const auto& cell = candidates[chosen[runs++]];
+      cells.push_back({.N = list[cell.size].N, .D = static_cast<double>(cell.steps) * 512, .seeds = 1});
+      CHECK(seen.emplace(cells.back().N, cells.back().D).second);
+    }
+    // Five parameters need five cells; cheap ones first may take one or two more.
+    CHECK(cells.size() <= 7);
+  }
+}
+
+// 40 cells with 3 seeds each, normal misfit .003 and noise .002: residuals of a law with 5 parameters lose 5 of 40
+// degrees.
+TEST_CASE("design: the misfit between cells is found from residuals, with the degrees of freedom that the fit took") {
+  constexpr int cells = 40, seeds = 3;
+  constexpr double misfit = 0.003, noise = 0.002;
+  // What least squares leaves on average: (G - p) (noise^2 + m misfit^2) between, (P - G) noise^2 within.
+  const double squares = (cells - 5) * (noise * noise + seeds * misfit * misfit) + cells * (seeds - 1) * noise * noise;
+  CHECK_THAT(misfit_between_cells(std::sqrt(squares / (cells * seeds)), cells * seeds, cells, 5, noise),
+             WithinRel(misfit, 1e-12));
+  // One seed: the noise must come from elsewhere.
+  const double single = (cells - 5) * (noise * noise + misfit * misfit);
+  CHECK_THAT(misfit_between_cells(std::sqrt(single / cells), cells, cells, 5, noise), WithinRel(misfit, 1e-12));
+  CHECK(misfit_between_cells(noise / 2, cells * seeds, cells, 5, noise) == 0);
+  CHECK(misfit_between_cells(0.1, 5, 5, 5, noise) == 0);
+}

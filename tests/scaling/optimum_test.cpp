@@ -125,6 +125,15 @@ TEST_CASE("optimum: with shifts common to a seed's runs, the jackknife is Studen
   CHECK_THAT(difference["high"].get<double>() - difference["value"].get<double>(), WithinAbs(spread.half_width, 1e-9));
   CHECK_THAT(report["differences"][0]["verdict"].get<std::string>(),
              ContainsSubstring("optimizer = adamw is better than optimizer = lion by 0.102"));
+  CHECK(report["differences"][0]["level"] == 0.95);
+  // Three settings are three differences, each at the level at which they hold together.
+  for (const double rate : rates)
+    for (size_t seed = 0; seed < offsets.size(); ++seed)
+      text += row_of("sgd", 32, rate, static_cast<int>(seed), loss_at(rate, -7.5, 2.2) + offsets[seed]).dump() + "\n";
+  folder.write("results.jsonl", text);
+  const auto three = optimum_report(folder.path(), {.by = {"train.optimizer"}})["differences"];
+  REQUIRE(three.size() == 3);
+  for (const auto& each : three) CHECK_THAT(each["level"].get<double>(), WithinAbs(1 - 0.05 / 3, 1e-12));
 }
 
 TEST_CASE("optimum: intervals of the optimum and of differences cover the truth as often as they say") {
@@ -166,12 +175,15 @@ TEST_CASE("optimum: what cannot be asked is refused with the reason") {
     try {
       optimum_report(folder.path(), question);
       return std::string("no error");
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
+    } catch (const Error& error) {
+      return fmt::format("{}: {}", static_cast<int>(error.code()), error.what());
     }
   };
   CHECK_THAT(message({}), ContainsSubstring("differ in model.model_dim would count as one setting"));
-  CHECK_THAT(message({.of = "train.learning_rat"}), ContainsSubstring("--of train.learning_rat: no run has it"));
-  CHECK_THAT(message({.of = "train.optimizer"}), ContainsSubstring("expected a number above 0"));
+  CHECK_THAT(message({.of = "train.learning_rat"}),
+             ContainsSubstring("2: --of train.learning_rat: no run has it; did you mean \"train.learning_rate\"?"));
+  CHECK_THAT(message({.along = "x"}), ContainsSubstring("2: --along x: no run has it; see the paths"));
+  CHECK_THAT(message({.of = "train.optimizer"}),
+             ContainsSubstring("65: --of") && ContainsSubstring("expected a number above 0"));
   CHECK_THAT(message({.of = "model.model_dim", .by = {"train.learning_rate"}}), ContainsSubstring("needs at least 3"));
 }

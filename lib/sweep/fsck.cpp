@@ -94,6 +94,8 @@ class Checker {
     else if (decided) found(file, "is missing", again);
     const auto lines = check_log(run / "log.jsonl", decided ? &*result : nullptr, again);
     check_checkpoints(run, id, lines, decided);
+    const bool rolls_back = config && config->at("train").value("on_divergence", "") == "roll_back";
+    check_place_to_go_back_to(run, id, lines, decided, rolls_back, again);
   }
 
   /// Its id is a hash over it and the data's fingerprint, which the result holds.
@@ -141,27 +143,36 @@ class Checker {
     return line;
   }
 
+  /// @return whether it is whole; the finding that says why not is the last, its repair empty
+  bool check_one_checkpoint(const fs::path& place, const std::string& id, int64_t log_lines) {
+    ++report_.checkpoints;
+    return guarded(place, "", [&] {
+      const auto manifest = check_checkpoint(place);
+      if (manifest.at("config") != id) throw DataError(place.string() + ": is of another run");
+      if (manifest.at("log_lines").get<int64_t>() > log_lines)
+        throw DataError(fmt::format("{}: knows {} lines of log.jsonl, which holds {}; the log was cut afterwards",
+                                    place.string(), manifest.at("log_lines").get<int64_t>(), log_lines));
+    });
+  }
+
+  static std::vector<std::string> steps_in(const fs::path& folder) {
+    auto names = names_in(folder);
+    std::erase_if(names, [](const std::string& name) { return !name.starts_with("step-"); });
+    return names;
+  }
+
   void check_checkpoints(const fs::path& run, const std::string& id, int64_t log_lines, bool decided) {
     const auto folder = run / "checkpoint";
     leftovers(folder);
     std::vector<Finding> bad;
     int64_t good = 0;
-    for (const auto& name : names_in(folder)) {
-      if (!name.starts_with("step-")) continue;
-      ++report_.checkpoints;
-      const auto before = report_.findings.size();
-      guarded(folder / name, "", [&] {
-        const auto manifest = check_checkpoint(folder / name);
-        if (manifest.at("config") != id) throw DataError((folder / name).string() + ": is of another run");
-        if (manifest.at("log_lines").get<int64_t>() > log_lines)
-          throw DataError(fmt::format("{}: knows {} lines of log.jsonl, which holds {}; the log was cut afterwards",
-                                      (folder / name).string(), manifest.at("log_lines").get<int64_t>(), log_lines));
+    for (const auto& name : steps_in(folder)) {
+      if (check_one_checkpoint(folder / name, id, log_lines)) {
         ++good;
-      });
-      if (report_.findings.size() > before) {
-        bad.push_back(report_.findings.back());
-        report_.findings.pop_back();
+        continue;
       }
+      bad.push_back(report_.findings.back());
+      report_.findings.pop_back();
     }
     for (auto& finding : bad) {
       finding.repair =
@@ -170,6 +181,21 @@ class Checker {
                      : fmt::format("remove {}; the next sweep begins this run anew", run.string());
       report_.findings.push_back(std::move(finding));
     }
+  }
+
+  /// Where a run that rolls back finds the checkpoint to go back to; the run's end removes it.
+  void check_place_to_go_back_to(const fs::path& run, const std::string& id, int64_t log_lines, bool decided,
+                                 bool rolls_back, const std::string& again) {
+    const auto folder = run / "roll_back";
+    if (!fs::exists(folder)) {
+      if (rolls_back && !decided && fs::exists(run / "checkpoint")) found(folder, "is missing", again);
+      return;
+    }
+    if (decided)
+      return found(folder, "was left by a run that ended", "nothing depends on it; remove it", /*damage=*/false);
+    leftovers(folder);
+    for (const auto& name : steps_in(folder))
+      if (!check_one_checkpoint(folder / name, id, log_lines)) report_.findings.back().repair = again;
   }
 
   /// Every row is that of its run's result.

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "core/json_paths.h"
 #include "core/options.h"
 #include "model/attention_choice.h"
 #include "train/run_config.h"
@@ -60,19 +61,6 @@ std::optional<double> resolved_size(const Json& config, const std::string& quant
                                    "another quantity or take an incremental variant",
                                    label_of(run.attention))});
   return size;
-}
-
-/// Config paths of numbers and texts in which two resolved configs differ.
-void add_differences(const Json& one, const Json& other, const std::string& at, std::set<std::string>& paths) {
-  if (one == other) return;
-  if (!one.is_object() || !other.is_object()) {
-    paths.insert(at);
-    return;
-  }
-  Json all = one;
-  all.update(other);
-  for (const auto& [key, unused] : all.items())
-    add_differences(one.value(key, Json()), other.value(key, Json()), join_path(at, key), paths);
 }
 
 }  // namespace
@@ -162,7 +150,10 @@ std::optional<Matcher::Solution> Matcher::search(Json config, std::vector<Proble
     set_path(config, match_.by, multiples * match_.multiple_of);
     const auto size = resolved_size(config, match_.quantity, reasons, &here);
     if (size && first.is_null()) first = here;
-    if (size) add_differences(first, here, "", followers);
+    if (size) {
+      const auto moved = differing_leaves(first, here);
+      for (const auto& [path, unused] : moved.items()) followers.insert(path);
+    }
     return size;
   };
   // The reasons of the number that did not resolve.

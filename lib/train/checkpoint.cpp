@@ -165,7 +165,7 @@ void write_checkpoint(const fs::path& folder, const Checkpoint& checkpoint, std:
   remove_all_but(folder, checkpoint.step, previous);
 }
 
-std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_lines) {
+std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_lines, const std::string& repair) {
   std::vector<std::string> reasons;
   for (const int64_t step : steps_in(folder)) {
     const auto place = folder_of_step(folder, step);
@@ -184,8 +184,8 @@ std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_li
     }
   }
   if (reasons.empty()) return std::nullopt;
-  throw DataError(fmt::format("{}: no checkpoint can be used; remove the folder to start this run afresh\n  {}",
-                              folder.string(), fmt::join(reasons, "\n  ")));
+  throw DataError(fmt::format("{}: no checkpoint can be used; {}\n  {}", folder.string(), repair,
+                              fmt::join(reasons, "\n  ")));
 }
 
 Json check_checkpoint(const fs::path& folder) { return verified_manifest(folder); }

@@ -40,9 +40,11 @@ void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& che
 /// The newest checkpoint whose every file has the SHA-256 of its manifest and whose lines the log still has; nothing if
 /// there never was one. Bad ones are passed over, and the result says why.
 /// @param log_lines  complete lines of log.jsonl
+/// @param repair     what the error asks for
 /// @throws DataError if there are checkpoints and all are bad: starting afresh would hide the loss
 std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& folder,
-                                          int64_t log_lines = std::numeric_limits<int64_t>::max());
+                                          int64_t log_lines = std::numeric_limits<int64_t>::max(),
+                                          const std::string& repair = "remove the folder to start this run afresh");
 
 /// Removes all but the one of this step, when a run is done.
 void keep_only_checkpoint(const std::filesystem::path& folder, int64_t step);

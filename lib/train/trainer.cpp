@@ -9,6 +9,7 @@
 
 #include "core/files.h"
 #include "core/hash.h"
+#include "core/json_paths.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/provenance.h"
@@ -23,18 +24,6 @@ using Clock = std::chrono::steady_clock;
 constexpr auto progress_interval = std::chrono::milliseconds(250);
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-/// JSON paths at which two configurations differ, with both values.
-void list_differences(const Json& stored, const Json& asked, const std::string& path, std::vector<std::string>& into) {
-  if (!stored.is_object() || !asked.is_object()) {
-    if (stored != asked) into.push_back(fmt::format("{}: {}, asked for {}", path, stored.dump(), asked.dump()));
-    return;
-  }
-  for (const auto& [key, value] : asked.items())
-    list_differences(stored.contains(key) ? stored[key] : Json(), value, join_path(path, key), into);
-  for (const auto& [key, value] : stored.items())
-    if (!asked.contains(key)) list_differences(value, Json(), join_path(path, key), into);
-}
 
 /// One run from its first or next step to its end.
 class Run {
@@ -62,18 +51,17 @@ class Run {
       }
       const bool last = step_ == options.steps;
       if (last) break;
-      if (control_.stop && control_.stop()) {
-        if (saved_step_ != step_) save();
-        return {{"id", id_}, {"status", "interrupted"}, {"steps", step_}};
-      }
       if (options.checkpoint_every > 0 && step_ % options.checkpoint_every == 0) {
         save_for_roll_back();
         save();
       }
+      if (control_.stop && control_.stop()) {
+        if (saved_step_ != step_) save();
+        return {{"id", id_}, {"status", "interrupted"}, {"steps", step_}};
+      }
     }
     if (saved_step_ != step_) save();
     keep_only_checkpoint(checkpoints(), step_);
-    std::filesystem::remove_all(places_to_go_back_to());
     return finish("done");
   }
 
@@ -117,7 +105,9 @@ class Run {
     check_same_tensors(where, checkpoint->average, average_state());
     if (checkpoint->config_id != id_) {
       std::vector<std::string> differences;
-      list_differences(checkpoint->state.value("config", Json::object()), config_.to_json(), "", differences);
+      const auto leaves = differing_leaves(checkpoint->state.value("config", Json::object()), config_.to_json());
+      for (const auto& [path, pair] : leaves.items())
+        differences.push_back(fmt::format("{}: {}, asked for {}", path, pair[0].dump(), pair[1].dump()));
       if (differences.empty()) differences.push_back("the data's fingerprint");
       throw DataError(fmt::format("{}: is of another run ({}, not {}); nothing was loaded\n  {}", where,
                                   checkpoint->config_id, id_, fmt::join(differences, "\n  ")));
@@ -150,8 +140,11 @@ class Run {
     const auto& options = config_.train;
     if (options.on_divergence != "roll_back" || roll_backs_ >= *options.most_recoveries) return false;
     log_.sync();
-    const auto checkpoint = read_checkpoint(places_to_go_back_to(), log_.lines());
-    if (!checkpoint) return false;
+    const auto start_anew = fmt::format("remove {} to do this run anew", control_.folder.string());
+    const auto checkpoint = read_checkpoint(places_to_go_back_to(), log_.lines(), start_anew);
+    if (!checkpoint)
+      throw DataError(fmt::format("{}: the checkpoint to go back to is missing; {}", places_to_go_back_to().string(),
+                                  start_anew));
     take_over(*checkpoint);
     set_roll_backs(roll_backs_ + 1);
     note(fmt::format("step {}: {}; going on from step {} with {:.3g} of the learning rate", *diverged_at_, cause_,
@@ -260,6 +253,7 @@ class Run {
 
   Json finish(const std::string& status) {
     log_.sync();
+    std::filesystem::remove_all(places_to_go_back_to());
     return result_row(
         config_, cost_,
         {.status = status,

@@ -39,6 +39,14 @@ bool is_down(const std::string& name) {
   return name.find(".feed_forward.") != std::string::npos && name.ends_with("down.weight");
 }
 
+/// Layers whose feed-forward network is shut off by its gain (ReZero's, as it begins): no unit's gradient is anything.
+std::set<std::string> shut_off(const std::vector<Slot>& slots) {
+  std::set<std::string> layers;
+  for (const auto& slot : slots)
+    if (slot.name.ends_with(".residual2") && slot.parameter.eq(0).all().item<bool>()) layers.insert(layer_of(slot.name));
+  return layers;
+}
+
 /// Layers in the model's order: the embeddings, the blocks by number, then the rest by name.
 bool comes_before(const std::string& a, const std::string& b) {
   const auto key = [](const std::string& name) {
@@ -111,15 +119,19 @@ void StepLook::before_update(const std::vector<Slot>& slots, int64_t windows, do
   std::map<std::string, std::vector<Tensor>> gradients, weights;
   std::map<std::string, std::pair<int64_t, int64_t>> dead;  // of how many
   std::vector<Tensor> all;
+  const auto shut = shut_off(slots);
   for (const auto& slot : slots) {
     const auto name = layer_of(slot.name);
     weights[name].push_back(slot.parameter.detach());
     weights_.push_back(slot.parameter.detach().clone());
     const auto& gradient = slot.parameter.grad();
     if (gradient.defined()) gradients[name].push_back(gradient), all.push_back(gradient);
-    if (!is_down(slot.name)) continue;
+    if (!is_down(slot.name) || shut.contains(name)) continue;
     const int64_t units = slot.parameter.size(1);
-    dead[name].first += gradient.defined() ? gradient.eq(0).all(0).sum().item<int64_t>() : units;
+    const int64_t without = gradient.defined() ? gradient.eq(0).all(0).sum().item<int64_t>() : units;
+    // An expert that no position of the batch chose; one that was chosen and is dead throughout cannot be told from it.
+    if (without == units && slot.name.find(".experts.") != std::string::npos) continue;
+    dead[name].first += without;
     dead[name].second += units;
   }
   std::vector<std::string> names;

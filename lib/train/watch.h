@@ -19,7 +19,9 @@ std::string layer_of(const std::string& parameter);
 ///   gradient_norm, weight_norm, update_norm   2-norms over the layer's parameters: of the gradient before clipping, of
 ///                      the weights before the update, and of the update
 ///   dead_units         share of feed-forward units that nothing in the batch activated: their column of `down` had a
-///                      gradient of exactly zero. ReLUs die for good; smooth units come here far below zero only
+///                      gradient of exactly zero. ReLUs die for good; smooth units come here far below zero only.
+///                      Experts whose whole gradient is zero (chosen by no position) are left out, and layers that
+///                      ReZero's gain still shuts off
 ///   stream_rms         root mean square of the residual stream after the block
 ///   attention_entropy  of what a position takes from the others, nats, mean over heads and positions; of any variant
 ///                      (`implied_attention`), for one window's first positions

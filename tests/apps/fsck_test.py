@@ -121,6 +121,34 @@ class Fsck(ProgramTest):
             if os.path.isdir(os.path.join(self.out, "runs")):
                 self.assertTrue(self.fsck()["clean"], run("fsck", self.out).stdout)
 
+    def test_the_place_to_go_back_to_is_checked_while_a_run_may_need_it(self):
+        shutil.rmtree(self.out)
+        train = {**TINY["base"]["train"], "steps": 10**6, "eval_every": 10**6, "on_divergence": "roll_back"}
+        spec = write_spec(self.folder, {**TINY, "base": {**TINY["base"], "train": train}, "grid": {"model.depth": [1]}, "seeds": 1})
+        sweep = subprocess.Popen([PROGRAM, "sweep", spec, "--out", self.out], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
+        self.addCleanup(sweep.wait)
+        self.addCleanup(sweep.kill)
+        for _ in range(600):
+            folders = [path for path, _, names in os.walk(self.out) if "manifest.json" in names]
+            if any("/roll_back/step-" in path for path in folders) and any("/checkpoint/step-" in path for path in folders):
+                break
+            time.sleep(0.1)
+        sweep.kill()
+        sweep.wait()
+        time.sleep(0.5)  # its worker goes with it
+        self.assertTrue(self.fsck()["clean"], run("fsck", self.out).stdout)
+        run_folder = os.path.join(self.out, "runs", os.listdir(os.path.join(self.out, "runs"))[0])
+        place = os.path.join(run_folder, "roll_back", os.listdir(os.path.join(run_folder, "roll_back"))[0])
+        with open(os.path.join(place, "model.safetensors"), "r+b") as file:
+            file.truncate(100)
+        finding, = self.fsck()["findings"]
+        self.assertIn("/roll_back/step-", finding["place"])
+        self.assertIn("remove " + run_folder, finding["repair"])
+        shutil.rmtree(os.path.join(run_folder, "roll_back"))
+        finding, = self.fsck()["findings"]
+        self.assertEqual(finding["problem"], "is missing")
+
     def test_a_folder_that_is_no_sweep_is_refused(self):
         self.assertEqual(run("fsck", os.path.join(self.folder, "absent")).returncode, 74)
         os.mkdir(os.path.join(self.folder, "empty"))

@@ -3,6 +3,7 @@
 
 #include "core/files.h"
 #include "core/hash.h"
+#include "run_of.h"
 #include "scratch_folder.h"
 #include "train/stepper.h"
 #include "train/trainer.h"
@@ -18,12 +19,7 @@ RunConfig small_run(const Json& changes) {
     "data": {"source": "zipf_memory", "context": 7, "num_keys": 10, "num_labels": 4},
     "train": {"steps": 20, "batch_size": 3, "warmup_steps": 0, "eval_every": 20, "eval_tokens": 100,
               "checkpoint_every": 4, "learning_rate": 0.01}})");
-  for (const auto& [path, value] : changes.items()) set_path(json, path, value);
-  std::vector<Problem> problems;
-  auto config = RunConfig::from_json(json, problems);
-  for (const auto& problem : problems) UNSCOPED_INFO(problem.path << ": " << problem.message);
-  REQUIRE(problems.empty());
-  return config;
+  return run_of(std::move(json), changes);
 }
 
 const auto quiet = [](const std::string&) {};
@@ -116,6 +112,7 @@ TEST_CASE("divergence: rolling back lowers the rate until the run goes on, and a
   const auto ended = train(once, scratch / "once");
   CHECK(ended["status"] == "diverged");
   CHECK(ended["roll_backs"] == 1);
+  CHECK_FALSE(std::filesystem::exists(scratch / "once/roll_back"));
 }
 
 TEST_CASE("divergence: skipping leaves the weights alone, and ends the run after so many steps") {
@@ -142,4 +139,56 @@ TEST_CASE("divergence: a weight that is not finite is named as the cause") {
   const auto result = stepper.step({tokens, tokens}, 1);
   CHECK_FALSE(result.finite);
   CHECK(result.cause == "the loss is not finite, and neither is blocks.0.feed_forward.down.weight");
+}
+
+TEST_CASE("divergence: a gradient that is not finite is named, though the loss is") {
+  auto model_options = resolved(ModelOptions{.depth = 1, .model_dim = 8, .num_heads = 1, .tie_embeddings = false}, 5);
+  Transformer model(model_options, {}, 4, 0);
+  Stepper stepper(model, resolved(TrainOptions{}));
+  {
+    // The stream leaves the last norm at 1e-37 and meets weights of 1e38: logits of about 10, gradients beyond float32.
+    const torch::NoGradGuard off;
+    auto parameters = model.named_parameters();
+    parameters["final_norm.weight"].fill_(1e-37);
+    parameters["head.weight"].sign_().mul_(2e38);
+  }
+  const auto tokens = torch::arange(8).remainder(5).reshape({2, 4});
+  const auto result = stepper.step({tokens, tokens}, 1);
+  CHECK(std::isfinite(result.loss));
+  CHECK_FALSE(result.finite);
+  CHECK_THAT(result.cause, ContainsSubstring("the gradient of ") && ContainsSubstring(" is not finite"));
+}
+
+TEST_CASE("divergence: a run goes back to the last checkpoint that was due, and an interrupted one as far") {
+  const ScratchFolder scratch;
+  // Plain descent that overflows after some steps, not at the first.
+  const Json steep = {{"train.optimizer", "sgd"},          {"train.learning_rate", 3000.0},
+                      {"train.clip_norm", 0},              {"train.on_divergence", "roll_back"},
+                      {"train.roll_back_factor", 1e-6},    {"train.checkpoint_every", 2},
+                      {"train.most_recoveries", 1}};
+  const auto config = small_run(steep);
+  const auto row = train(config, scratch / "whole");
+  REQUIRE(row["status"] == "done");
+  CHECK(row["roll_backs"] == 1);
+  const auto note = row["provenance"]["notes"][0].get<std::string>();
+  INFO(note);
+  CHECK_THAT(note, ContainsSubstring("going on from step ") && !ContainsSubstring("going on from step 0 "));
+  for (const int steps : {1, 2, 3, 4, 5, 6, 7}) {
+    const auto parts = scratch / std::to_string(steps);
+    CHECK(train_some(config, parts, steps)["status"] == "interrupted");
+    CHECK(train(config, parts)["roll_backs"] == 1);
+    check_same_run(scratch / "whole", parts);
+  }
+}
+
+TEST_CASE("divergence: without its place to go back to, a run says what to do, and does not end as diverged") {
+  const ScratchFolder scratch;
+  const auto config = small_run(
+      {{"train.learning_rate", 1e30}, {"train.on_divergence", "roll_back"}, {"train.roll_back_factor", 1e-20}});
+  CHECK(train_some(config, scratch / "run", 1)["status"] == "interrupted");
+  SECTION("missing") { std::filesystem::remove_all(scratch / "run/roll_back"); }
+  SECTION("damaged") { std::filesystem::resize_file(scratch / "run/roll_back/step-0/model.safetensors", 5); }
+  CHECK_THROWS_WITH(train(config, scratch / "run"),
+                    ContainsSubstring("roll_back") &&
+                        ContainsSubstring("remove " + (scratch / "run").string() + " to do this run anew"));
 }

@@ -121,8 +121,8 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"eval_every", {4}},
       {"eval_tokens", {400}},
   };
-  // Where a run takes place, what it keeps and how often it is saved do not change its numbers; what it does when it
-  // diverges, divergence_test shows.
+  // Where a run takes place, what it keeps and how often it is saved do not change the numbers of a run that does not
+  // diverge; what it does when it diverges (and then goes back to what was saved), divergence_test shows.
   const std::set<std::string> same = {"device",        "checkpoint_every", "activation_checkpointing",
                                       "on_divergence", "most_recoveries",  "roll_back_factor"};
   const ScratchFolder scratch;

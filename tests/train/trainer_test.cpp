@@ -11,6 +11,7 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "data/registry.h"
+#include "run_of.h"
 #include "scratch_folder.h"
 
 using namespace attnscale;
@@ -25,12 +26,7 @@ RunConfig small_run(const Json& changes = Json::object()) {
     "data": {"source": "zipf_memory", "context": 7, "num_keys": 10, "num_labels": 4},
     "train": {"steps": 30, "batch_size": 3, "warmup_steps": 5, "eval_every": 10, "eval_tokens": 500,
               "checkpoint_every": 8, "learning_rate": 0.01}})");
-  for (const auto& [path, value] : changes.items()) set_path(json, path, value);
-  std::vector<Problem> problems;
-  auto config = RunConfig::from_json(json, problems);
-  for (const auto& problem : problems) UNSCOPED_INFO(problem.path << ": " << problem.message);
-  REQUIRE(problems.empty());
-  return config;
+  return run_of(std::move(json), changes);
 }
 
 Json train(const RunConfig& config, const std::filesystem::path& folder) { return train_run(config, {folder, {}, {}}); }

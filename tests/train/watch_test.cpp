@@ -147,6 +147,33 @@ TEST_CASE("watch: units that nothing activates are counted") {
   CHECK_FALSE(of_layer(watched.look(), "embedding").contains("dead_units"));
 }
 
+TEST_CASE("watch: experts that no position chose, and branches that ReZero shuts off, are not called dead") {
+  const auto dead_units = [](ModelOptions options) {
+    Transformer model(resolved(options, 5), {}, watched_context, 1);
+    {
+      const torch::NoGradGuard guard;
+      for (auto& item : model.named_parameters()) {
+        if (item.key().ends_with("up.bias")) item.value().fill_(5);  // all live where they are asked
+        if (item.key().ends_with("router.weight")) item.value().zero_();  // ties: every position takes the first
+      }
+    }
+    Stepper stepper(model, plain_descent());
+    StepLook watched;
+    stepper.step(some_questions(), 1, &watched);
+    const auto& layer = of_layer(watched.look(), "blocks.0");
+    return layer.contains("dead_units") ? layer.at("dead_units") : -1;
+  };
+  ModelOptions options{.depth = 1, .model_dim = 8, .num_heads = 2, .feed_forward = "relu"};
+  CHECK(dead_units(options) == 0);
+  auto experts = options;
+  experts.experts = 4;
+  experts.experts_per_token = 1;
+  CHECK(dead_units(experts) == 0);
+  auto rezero = options;
+  rezero.residual = "rezero";
+  CHECK(dead_units(rezero) == -1);
+}
+
 TEST_CASE("watch: blocks of zeros pass the stream on, and queries of zeros attend to all alike") {
   Transformer model(watched_model(), {}, watched_context, 1);
   model.to(torch::kFloat64);

@@ -17,7 +17,7 @@ torch_version=2.13.0
 torch_minimum=2.11
 reference_packages=(transformers==5.24.0 numpy==2.4.6 einops==0.8.2 fla-core==0.6.0 linformer==0.2.3
   local-attention==1.11.2 memory-compressed-attention==0.0.7 infini-transformer-pytorch==0.2.1 nystrom-attention==0.0.14
-  performer-pytorch==1.1.4 sinkhorn-transformer==0.11.4 x-transformers==2.31.10 pandas==2.3.3 pyarrow==26.0.1
+  performer-pytorch==1.1.4 schedulefree==1.4.1 sinkhorn-transformer==0.11.4 x-transformers==2.31.10 pandas==2.3.3 pyarrow==26.0.1
   tensorboard==2.21.0 matplotlib==3.11.2)
 # A virtual environment holds absolute paths: after a move it is made anew.
 torch_key=$(echo "torch $torch_version $venv" | digest)

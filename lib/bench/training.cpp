@@ -65,6 +65,7 @@ void check_script_has_twin(const RunConfig& config) {
       require(value == expected, fmt::format("{}.{}", part, key), value, expected);
     }
   }
+  require(config.train.schedule != "schedule_free", "train.schedule", config.train.schedule, twin["train"]["schedule"]);
   for (const auto* key : {"optimizer", "clip", "accumulate", "label_smoothing", "z_loss", "ema_decay"}) {
     const Json value = whole["train"].contains(key) ? whole["train"][key] : Json(),
                expected = twin["train"].contains(key) ? twin["train"][key] : Json();

@@ -27,12 +27,17 @@ void WeightAverage::restore(const TensorMap& state, int64_t updates) {
   updates_ = updates;
 }
 
-void WeightAverage::exchange() {
-  for (size_t i = 0; i < names_.size(); ++i) {
-    const auto kept = weights_[i].clone();
-    weights_[i].copy_(averages_[i]);
-    averages_[i].copy_(kept);
+OtherWeights::OtherWeights(Transformer& model, const TensorMap& weights) {
+  if (weights.empty()) return;
+  const torch::NoGradGuard no_gradients;
+  for (const auto& item : model.named_parameters()) {
+    own_.emplace_back(item.value().detach(), item.value().detach().clone());
+    own_.back().first.copy_(weights.at(item.key()));
   }
+}
+
+OtherWeights::~OtherWeights() {
+  for (auto& [parameter, own] : own_) parameter.copy_(own);
 }
 
 }  // namespace attnscale

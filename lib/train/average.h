@@ -22,14 +22,24 @@ class WeightAverage {
   /// Takes over what `state` gave. The caller has checked names and shapes.
   void restore(const TensorMap& state, int64_t updates);
 
-  /// Exchanges the model's weights and the averages.
-  void exchange();
-
  private:
   std::vector<std::string> names_;
   std::vector<Tensor> weights_, averages_;
   double decay_;
   int64_t updates_ = 0;
+};
+
+/// While it lives a model has other weights; then it has its own again, to the bit.
+class OtherWeights {
+ public:
+  /// @param weights  of every parameter by name; or empty, and the model keeps its own
+  OtherWeights(Transformer& model, const TensorMap& weights);
+  ~OtherWeights();
+  OtherWeights(const OtherWeights&) = delete;
+  OtherWeights& operator=(const OtherWeights&) = delete;
+
+ private:
+  std::vector<std::pair<Tensor, Tensor>> own_;  ///< parameter, what it was
 };
 
 }  // namespace attnscale

@@ -18,7 +18,7 @@ struct Checkpoint {
   std::string config_id;
   TensorMap model;         ///< by parameter name
   TensorMap optimizer;     ///< as Optimizer::state
-  TensorMap average = {};  ///< of the weights, by parameter name; empty if none is kept
+  TensorMap average = {};  ///< as Stepper::evaluated_weights
   Json state = Json::object();
   std::vector<std::string> passed_over = {};  ///< set by reading: why newer ones were not used
 };

@@ -3,6 +3,8 @@
 #include <map>
 #include <stdexcept>
 
+#include <fmt/format.h>
+
 #include "model/attention_choice.h"
 #include "train/config_checks.h"
 
@@ -12,7 +14,7 @@ namespace attnscale {
 struct ConfigResolver::Shape {
   RunConfig config;
   SourceFacts facts;
-  std::string attention, data, model, fingerprint;        ///< canonical
+  std::string attention, data, model, fingerprint;           ///< canonical
   std::map<std::pair<int64_t, bool>, ModelCost> costs = {};  ///< by rows of a pass, activation checkpointing
 };
 
@@ -39,18 +41,17 @@ ConfigResolver::Shape* ConfigResolver::shape_of(const Json& json) {
   if (!found.empty() || !check_vocabulary(config, facts, found)) return nullptr;
   const auto fingerprint = config.open_source()->fingerprint();
   if (shapes_.size() == most_kept) shapes_.clear();
-  auto shape = std::make_unique<Shape>(
-      Shape{config, facts, canonical(write_attention(config.attention)),
-            identity_of_data(data_section(config.data), fingerprint), canonical(model_section(config)),
-            canonical(fingerprint)});
+  auto shape = std::make_unique<Shape>(Shape{config, facts, canonical(write_attention(config.attention)),
+                                             identity_of_data(data_section(config.data), fingerprint),
+                                             canonical(model_section(config)), canonical(fingerprint)});
   return (shapes_[key] = std::move(shape)).get();
 }
 
-const ConfigResolver::Training* ConfigResolver::training_of(const Json& json) {
+const ConfigResolver::Training* ConfigResolver::training_of(const Json& json, int64_t context) {
   const auto section = section_of(json, "train");
-  auto key = section.dump();
+  auto key = fmt::format("{} {}", context, section.dump());
   if (const auto known = trainings_.find(key); known != trainings_.end()) return known->second.get();
-  TrainOptions options;
+  TrainOptions options{.context = context};
   std::vector<Problem> found;
   read_options(section, "train", options, found);
   if (!found.empty()) return nullptr;
@@ -64,7 +65,7 @@ std::optional<ResolvedRun> ConfigResolver::resolve(const Json& json, std::vector
   const size_t before = problems.size();
   if (json.is_object()) check_sections(json, problems);
   auto* shape = json.is_object() && problems.size() == before ? shape_of(json) : nullptr;
-  const auto* training = shape ? training_of(json) : nullptr;
+  const auto* training = shape ? training_of(json, shape->config.data.context) : nullptr;
   if (!training) {  // something is wrong, and all that is wrong is said together
     problems.resize(before);
     const auto config = RunConfig::from_json(json, problems);

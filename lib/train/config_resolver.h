@@ -32,7 +32,7 @@ class ConfigResolver {
   struct Training;
   /// Nothing where something is wrong.
   Shape* shape_of(const Json& json);
-  const Training* training_of(const Json& json);
+  const Training* training_of(const Json& json, int64_t context);
 
   static constexpr size_t most_kept = 1 << 14;  ///< then all is forgotten: a bound on memory
   // By the sections' text.

@@ -10,6 +10,7 @@
 #include "train/optimizers/adam.h"
 #include "train/optimizers/lion.h"
 #include "train/optimizers/muon.h"
+#include "train/optimizers/schedule_free.h"
 #include "train/optimizers/sgd.h"
 
 namespace attnscale {
@@ -59,6 +60,14 @@ const OptimizerKind& kind_of(const TrainOptions& options) {
       {"adamw", {make_kind<AdamW>, 2}},         {"adam", {make_kind<Adam>, 2}}, {"sgd", {make_kind<Sgd>, 1}},
       {"adafactor", {make_kind<Adafactor>, 0}}, {"lion", {make_kind<Lion>, 1}}, {"muon", {make_kind<Muon>, 2}},
   };
+  static const std::map<std::string, OptimizerKind> schedule_free = {{"adamw", {make_kind<ScheduleFree>, 2}},
+                                                                     {"sgd", {make_kind<ScheduleFree>, 1}}};
+  if (options.schedule == "schedule_free") {
+    const auto found = schedule_free.find(options.optimizer);
+    if (found == schedule_free.end())
+      throw ConfigError(fmt::format("train.schedule: schedule_free knows no {}", options.optimizer));
+    return found->second;
+  }
   const auto found = kinds.find(options.optimizer);
   if (found == kinds.end()) throw ConfigError(fmt::format("train.optimizer: no optimizer {}", options.optimizer));
   return found->second;
@@ -87,6 +96,7 @@ TensorMap Optimizer::state() const {
   TensorMap result;
   for (const auto& slot : slots_)
     for (const auto& [name, tensor] : slot.state) result[slot.name + "/" + name] = tensor;
+  for (const auto& [name, tensor] : shared_state_) result[name] = tensor;
   return result;
 }
 

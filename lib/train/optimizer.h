@@ -40,11 +40,16 @@ class Optimizer {
 
   int64_t steps_taken() const { return steps_taken_; }
 
-  /// `<parameter>/<name of the state>`, for a checkpoint; shares memory. What is not a tensor follows from the steps.
+  /// `<parameter>/<name of the state>`, and what the optimiser keeps of all together; for a checkpoint; shares memory.
+  /// What is not a tensor follows from the steps.
   TensorMap state() const;
 
   /// Takes over what `state` gave. The caller has checked names and shapes.
   void restore(const TensorMap& state, int64_t steps_taken);
+
+  /// The weights by parameter name that stand for the trained model, where those are not the parameters: new tensors.
+  /// Empty where they are.
+  virtual TensorMap averaged_weights() const { return {}; }
 
   /// Matrices first.
   const std::vector<Slot>& slots() const { return slots_; }
@@ -56,6 +61,7 @@ class Optimizer {
   virtual void update(const Slots& slots, double learning_rate) = 0;
 
   std::vector<Slot> slots_;
+  std::vector<std::pair<std::string, Tensor>> shared_state_ = {};  ///< what a checkpoint saves beside the slots'
 
  private:
   int64_t steps_taken_ = 0;

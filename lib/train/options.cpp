@@ -20,7 +20,9 @@ bool among(const std::string& name, Names names) { return std::find(names.begin(
 bool has_betas(const Options& o) { return among(o.optimizer, {"adamw", "adam", "lion", "muon"}); }
 bool has_epsilon(const Options& o) { return among(o.optimizer, {"adamw", "adam", "adafactor", "muon"}); }
 bool has_momentum(const Options& o) { return among(o.optimizer, {"sgd", "muon"}); }
-bool has_nesterov(const Options& o) { return has_momentum(o) && o.momentum != 0.0; }
+bool is_schedule_free(const Options& o) { return o.schedule == "schedule_free"; }
+bool is_scheduled(const Options& o) { return !is_schedule_free(o); }
+bool has_nesterov(const Options& o) { return has_momentum(o) && is_scheduled(o) && o.momentum != 0.0; }
 bool is_muon(const Options& o) { return o.optimizer == "muon"; }
 bool is_adafactor(const Options& o) { return o.optimizer == "adafactor"; }
 bool decays(const Options& o) { return resolved(o).weight_decay != 0.0; }
@@ -39,6 +41,12 @@ bool rolls_back(const Options& o) { return o.on_divergence == "roll_back"; }
 bool clips_values(const Options& o) { return o.clip == "value"; }
 bool clips_norms(const Options& o) { return !clips_values(o); }
 bool clips(const Options& o) { return (clips_values(o) ? o.clip_value : o.clip_norm) > 0; }
+
+/// The warmup_steps that warmup_tokens, which must be set, gives.
+int64_t warmup_steps_for_tokens(const Options& o) {
+  const int64_t in_a_step = o.batch_size * o.context;
+  return *o.warmup_tokens / in_a_step + (*o.warmup_tokens % in_a_step > 0 ? 1 : 0);
+}
 
 constexpr const char* where_betas = "optimizer adamw, adam, lion or muon";
 constexpr const char* where_epsilon = "optimizer adamw, adam, adafactor or muon";
@@ -63,13 +71,19 @@ Fields schedule_fields() {
       field(&Options::learning_rate, "learning_rate", "the optimizer's rate at the end of the warm-up").above(0),
       field(&Options::schedule, "schedule",
             "the rate after the warm-up: constant, falling in a line or half a cosine, by the root of the step, "
-            "constant and then falling (wsd), falling in steps, or half a cosine after a longer warm-up that is one "
-            "too (one_cycle)")
-          .one_of({"constant", "linear", "cosine", "inverse_sqrt", "wsd", "step", "one_cycle"}),
+            "constant and then falling (wsd), falling in steps, half a cosine after a longer warm-up that is one too "
+            "(one_cycle), or constant with an average of the weights that is evaluated (schedule_free, Defazio et al. "
+            "2024, for adamw and sgd, whose beta1 or momentum is the average's share in where gradients are taken)")
+          .one_of({"constant", "linear", "cosine", "inverse_sqrt", "wsd", "step", "one_cycle", "schedule_free"}),
       field(&Options::warmup_steps, "warmup_steps",
             "steps of warm-up, at most `steps`; left out: a tenth of `steps`, at most 50, for one_cycle three tenths")
           .between(0, 1e9)
           .in("steps"),
+      field(&Options::warmup_tokens, "warmup_tokens",
+            "gives warmup_steps as the tokens that they hold, rounded up to whole steps; left out: warmup_steps says "
+            "it")
+          .at_least(0)
+          .in("tokens"),
       field(&Options::initial_learning_rate, "initial_learning_rate",
             "rate of the first step, as a fraction of learning_rate")
           .between(0, 1)
@@ -121,7 +135,7 @@ Fields optimizer_fields() {
           .only_with("optimizer sgd or muon", has_momentum),
       field(&Options::nesterov, "nesterov",
             "steps along the momentum as it will be (Nesterov's); left out: false, for muon true")
-          .only_with("optimizer sgd or muon, and momentum above 0", has_nesterov),
+          .only_with("optimizer sgd or muon, momentum above 0 and another schedule than schedule_free", has_nesterov),
       field(&Options::newton_schulz_steps, "newton_schulz_steps", "iterations that orthogonalise an update")
           .between(1, 99)
           .only_with("optimizer muon", is_muon),
@@ -174,7 +188,8 @@ Fields objective_fields() {
       field(&Options::ema_decay, "ema_decay",
             "how much of the weights' running average each step keeps; evaluations, and commands that load the run, "
             "then use the average; 0 keeps none")
-          .between(0, 0.9999999),
+          .between(0, 0.9999999)
+          .only_with("another schedule than schedule_free, which keeps an average of its own", is_scheduled),
   };
 }
 
@@ -244,6 +259,10 @@ TrainOptions resolved(TrainOptions o) {
   const auto fill = [](auto& member, auto value) {
     if (!member) member = value;
   };
+  if (o.warmup_tokens) {
+    fill(o.warmup_steps, warmup_steps_for_tokens(o));
+    if (o.warmup_steps == warmup_steps_for_tokens(o)) o.warmup_tokens.reset();
+  }
   fill(o.warmup_steps, is_one_cycle(o) ? 3 * o.steps / 10 : std::min<int64_t>(50, o.steps / 10));
   if (ends_lower(o)) fill(o.final_learning_rate, is_one_cycle(o) ? 4e-6 : 0.1);
   if (is_step(o)) fill(o.decay_every, std::max<int64_t>(1, (o.steps - *o.warmup_steps + 2) / 3));
@@ -266,6 +285,18 @@ std::vector<Problem> train_problems(const TrainOptions& o) {
   if (*o.warmup_steps > o.steps)
     problems.push_back({"warmup_steps", fmt::format("warm-up of {} steps in a run of {}; expected at most {}",
                                                     *o.warmup_steps, o.steps, o.steps)});
+  if (o.warmup_tokens)
+    problems.push_back({"warmup_tokens", fmt::format("{} tokens take {} steps, not warmup_steps {}; leave one of the "
+                                                     "two out",
+                                                     *o.warmup_tokens, warmup_steps_for_tokens(o), *o.warmup_steps)});
+  if (is_schedule_free(o) && !among(o.optimizer, {"adamw", "sgd"}))
+    problems.push_back({"schedule", fmt::format("schedule_free is a form of adamw and sgd, not of {}; take one of "
+                                                "them, or another schedule",
+                                                o.optimizer)});
+  else if (is_schedule_free(o) && (o.optimizer == "sgd" ? *o.momentum : o.beta1) == 0)
+    problems.push_back({o.optimizer == "sgd" ? "momentum" : "beta1",
+                        "0 would leave schedule_free's average out of the training; take 0.9 or another number above "
+                        "0"});
   if (o.batch_size % o.accumulate != 0)
     problems.push_back({"accumulate", fmt::format("{} passes do not divide the {} windows of a step; expected a "
                                                   "divisor of batch_size",

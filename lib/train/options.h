@@ -17,8 +17,9 @@ struct TrainOptions {
   bool activation_checkpointing = false;  ///< blocks are computed again in the backward pass
   double learning_rate = 3e-3;
 
-  std::string schedule = "cosine";                 ///< constant, linear, cosine, inverse_sqrt, wsd, step, one_cycle
+  std::string schedule = "cosine";  ///< constant, linear, cosine, inverse_sqrt, wsd, step, one_cycle, schedule_free
   std::optional<int64_t> warmup_steps = {};        ///< min(50, steps / 10); one_cycle: 3 steps / 10
+  std::optional<int64_t> warmup_tokens = {};       ///< gives warmup_steps as the tokens that they hold, rounded up
   double initial_learning_rate = 0.04;             ///< one_cycle: at the first step, as a fraction of learning_rate
   std::optional<double> final_learning_rate = {};  ///< at the last step, as a fraction of learning_rate
   double decay_fraction = 0.2;                     ///< wsd: share of `steps` that decays
@@ -60,10 +61,13 @@ struct TrainOptions {
   int64_t watch_every = 0;         ///< steps; 0: never
   int64_t checkpoint_every = 500;  ///< steps; 0 writes only the last one
 
+  int64_t context = 1;  ///< no option: the window's, which what is counted in tokens depends on
+
   static const Fields& fields();
 };
 
-/// Fills what was left out and has an effect. What is filled stays: resolving again changes nothing.
+/// Fills what was left out and has an effect. What is filled stays: resolving again changes nothing. `warmup_steps`
+/// then stands for `warmup_tokens`.
 TrainOptions resolved(TrainOptions options);
 
 /// What does not fit together, by path below `train`: found before anything is trained. @param options  resolved

@@ -38,6 +38,7 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   const auto clean = [&] { return problems.size() == before; };
   check_sections(json, problems);
   read_shape(json, config, problems);
+  config.train.context = config.data.context;
   read_options(section_of(json, "train"), "train", config.train, problems);
   config.train = resolved(config.train);
   check_training(config, problems);

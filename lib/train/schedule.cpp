@@ -25,7 +25,7 @@ double fraction_after_warmup(int64_t step, const TrainOptions& o) {
   const int64_t since = step - *o.warmup_steps;
   const double last_fraction = o.final_learning_rate.value_or(0);
   const double progress = static_cast<double>(since) / static_cast<double>(o.steps - *o.warmup_steps);
-  if (o.schedule == "constant") return 1;
+  if (o.schedule == "constant" || o.schedule == "schedule_free") return 1;
   if (o.schedule == "linear") return blend(last_fraction, 1, 1 - progress);
   if (o.schedule == "inverse_sqrt")
     return std::sqrt(static_cast<double>(std::max<int64_t>(1, *o.warmup_steps)) / static_cast<double>(step));

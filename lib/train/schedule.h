@@ -18,6 +18,7 @@ namespace attnscale {
 ///   one_cycle     as cosine                               Smith and Topin 2017, arXiv:1708.07120; its warm-up too is
 ///                                                         half a cosine, from `initial_learning_rate` at s = 1, as in
 ///                                                         PyTorch, and momentum is left alone
+///   schedule_free r                                       Defazio et al. 2024, arXiv:2405.15682: see ScheduleFree
 /// The warm-up of the others is a line: r s / W. A pure function of the step: a resumed run needs no saved schedule.
 /// @param options  resolved
 double learning_rate_at(int64_t step, const TrainOptions& options);

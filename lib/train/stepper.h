@@ -48,6 +48,10 @@ class Stepper {
   /// Of the weights; nothing if `ema_decay` is 0.
   WeightAverage* average() { return average_ ? &*average_ : nullptr; }
 
+  /// What is evaluated in place of the weights that are trained, by name: their running average (`ema_decay`), or the
+  /// optimiser's (schedule_free); empty where it is the weights themselves. For a checkpoint too; may share memory.
+  TensorMap evaluated_weights() const { return average_ ? average_->state() : optimizer_->averaged_weights(); }
+
  private:
   Tensor accumulate_gradients(const Questions& questions, StepLook* watched);
   Tensor pass_apart(const Questions& questions, const Tensor& count, StepLook& watched);

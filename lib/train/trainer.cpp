@@ -67,7 +67,6 @@ class Run {
 
  private:
   uint64_t seed() const { return static_cast<uint64_t>(config_.train.seed); }
-  TensorMap average_state() { return stepper_.average() ? stepper_.average()->state() : TensorMap(); }
   std::filesystem::path checkpoints() const { return control_.folder / "checkpoint"; }
   /// Apart from the checkpoints, to which an interruption adds: a run that was interrupted goes back as far as another.
   std::filesystem::path places_to_go_back_to() const { return control_.folder / "roll_back"; }
@@ -102,7 +101,7 @@ class Run {
     const auto where = fmt::format("{}: step {}", checkpoints().string(), checkpoint->step);
     check_same_tensors(where, checkpoint->model, tensors_of(model_));
     check_same_tensors(where, checkpoint->optimizer, stepper_.optimizer().state());
-    check_same_tensors(where, checkpoint->average, average_state());
+    check_same_tensors(where, checkpoint->average, stepper_.evaluated_weights());
     if (checkpoint->config_id != id_) {
       std::vector<std::string> differences;
       const auto leaves = differing_leaves(checkpoint->state.value("config", Json::object()), config_.to_json());
@@ -191,9 +190,10 @@ class Run {
 
   /// Of the weights' average, if one is kept. @return false if its numbers were not finite
   bool evaluate() {
-    if (stepper_.average()) stepper_.average()->exchange();
-    const auto evaluation = validation_->evaluate(model_, config_.train.dtype);
-    if (stepper_.average()) stepper_.average()->exchange();
+    const auto evaluation = [&] {
+      const OtherWeights averaged(model_, stepper_.evaluated_weights());
+      return validation_->evaluate(model_, config_.train.dtype);
+    }();
     if (!std::isfinite(evaluation.loss)) {
       diverged_at_ = step_;
       cause_ = "the validation loss is not finite";
@@ -211,7 +211,7 @@ class Run {
             .config_id = id_,
             .model = tensors_of(model_),
             .optimizer = stepper_.optimizer().state(),
-            .average = average_state(),
+            .average = stepper_.evaluated_weights(),
             .state = {{"schema", "attnscale.state/1"},
                       {"config", config_.to_json()},
                       {"seconds", earlier_seconds_ + seconds_since(begin_)},

@@ -44,6 +44,7 @@ def line(steps):
 AFTER = STEPS - WARMUP
 CASES = {
     "constant": ({}, warmed_up(constant)),
+    "schedule_free": ({}, warmed_up(constant)),
     "linear": ({"final_learning_rate": FINAL}, warmed_up(line(AFTER))),
     "cosine": ({"final_learning_rate": FINAL},
                warmed_up(lambda o: lr_scheduler.CosineAnnealingLR(o, AFTER, eta_min=RATE * FINAL))),

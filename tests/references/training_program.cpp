@@ -5,7 +5,8 @@
 //       one line per step on standard output: loss, gradient norm, learning rate
 //       WEIGHTS by our parameter names; BATCHES holds `tokens`, int64 [steps, rows, context + 1]
 //   reference_training update OPTIONS.json PARAMETERS.safetensors GRADIENTS.safetensors RESULT.safetensors
-//       as many updates as GRADIENTS [steps, ..] has of each name: schedule, clipping, optimiser; OPTIONS is a `train`
+//       as many updates as GRADIENTS [steps, ..] has of each name: schedule, clipping, optimiser; OPTIONS is a `train`.
+//       Weights that are evaluated in place of the parameters follow as average/NAME
 //   reference_training rates OPTIONS.json
 //       the schedule's rate of each step, a line each
 //   reference_training copy FROM.safetensors TO.safetensors
@@ -72,6 +73,7 @@ void update(const std::filesystem::path& options_file, const std::filesystem::pa
     optimizer->step(learning_rate_at(step, options));
   }
   for (auto& [name, tensor] : weights) tensor = tensor.detach();
+  for (const auto& [name, tensor] : optimizer->averaged_weights()) weights["average/" + name] = tensor;
   write_safetensors(result, weights, {});
 }
 

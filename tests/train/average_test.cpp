@@ -32,15 +32,18 @@ TEST_CASE("average: it starts with the first weights and then keeps its share of
   CHECK(average.state().size() == model.named_parameters().size());
 }
 
-TEST_CASE("average: exchanged weights are the average's, and exchanging again gives the bits back") {
+TEST_CASE("average: a model has other weights for a while, and then its own to the bit") {
   auto model = averaged_model();
   WeightAverage average(model, 0.75);
   set_all(model, 8);
   average.update();
   set_all(model, 3);
-  average.exchange();
-  for (const auto& parameter : model.parameters()) CHECK(parameter.eq(8).all().item<bool>());
-  average.exchange();
+  {
+    const OtherWeights others(model, average.state());
+    for (const auto& parameter : model.parameters()) CHECK(parameter.eq(8).all().item<bool>());
+  }
+  for (const auto& parameter : model.parameters()) CHECK(parameter.eq(3).all().item<bool>());
+  const OtherWeights none(model, {});
   for (const auto& parameter : model.parameters()) CHECK(parameter.eq(3).all().item<bool>());
 }
 

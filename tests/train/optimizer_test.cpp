@@ -103,6 +103,57 @@ TEST_CASE("optimizer: ten steps of each that acts on single numbers equal its pa
   }
 }
 
+TEST_CASE("optimizer: schedule-free's ten steps equal loops over the three sequences of its paper") {
+  // Section 3 of Defazio et al. 2024, with x kept: y = (1 - b) z + b x; z <- z - r (u + decay y);
+  // x <- (1 - c) x + c z, c = r^2 / sum of r^2.
+  for (const bool adaptive : {false, true}) {
+    at::manual_seed(6);
+    const auto matrix = leaf({37, 1}), gain = leaf({37});
+    const TrainOptions options{.schedule = "schedule_free",
+                               .optimizer = adaptive ? "adamw" : "sgd",
+                               .beta1 = adaptive ? 0.8 : 0.9,
+                               .momentum = adaptive ? std::nullopt : std::optional(0.8),
+                               .weight_decay = 0.3};
+    const auto optimizer = optimizer_for({{"gain", gain}, {"matrix", matrix}}, options);
+    struct Sequences {
+      double x, z, v = 0;
+    };
+    std::vector<Sequences> numbers[2];
+    for (int i = 0; i < 37; ++i) {
+      const double start[] = {matrix[i][0].item<double>(), gain[i].item<double>()};
+      for (int k = 0; k < 2; ++k) numbers[k].push_back({.x = start[k], .z = start[k]});
+    }
+    const auto between = [](const Sequences& n) { return 0.2 * n.z + 0.8 * n.x; };
+    double squares = 0;
+    for (int t = 1; t <= 10; ++t) {
+      const double rate = t < 4 ? 0.05 * t : 0.2 / (t - 3);
+      const auto gradient = at::randn({37}, at::kDouble);
+      matrix.mutable_grad() = gradient.view({37, 1}).clone();
+      gain.mutable_grad() = gradient.clone();
+      optimizer->step(rate);
+      squares += rate * rate;
+      const double c = rate * rate / squares;
+      for (int k = 0; k < 2; ++k)
+        for (int i = 0; i < 37; ++i) {
+          auto& n = numbers[k][i];
+          const double g = gradient[i].item<double>();
+          n.v = 0.95 * n.v + 0.05 * g * g;
+          const double u = adaptive ? g / (std::sqrt(n.v / (1 - std::pow(0.95, t))) + 1e-8) : g;
+          n.z -= rate * (u + (k == 0 ? 0.3 : 0) * between(n));
+          n.x = (1 - c) * n.x + c * n.z;
+        }
+    }
+    const auto averages = optimizer->averaged_weights();
+    for (int i = 0; i < 37; ++i) {
+      // Float64: tens of roundings of 1e-16, for x divided by b.
+      CHECK_THAT(matrix[i][0].item<double>(), WithinAbs(between(numbers[0][i]), 1e-12));
+      CHECK_THAT(gain[i].item<double>(), WithinAbs(between(numbers[1][i]), 1e-12));
+      CHECK_THAT(averages.at("matrix")[i][0].item<double>(), WithinAbs(numbers[0][i].x, 1e-12));
+      CHECK_THAT(averages.at("gain")[i].item<double>(), WithinAbs(numbers[1][i].x, 1e-12));
+    }
+  }
+}
+
 TEST_CASE("optimizer: adafactor's ten steps equal loops over algorithm 4 and 5 of its paper") {
   at::manual_seed(3);
   constexpr int N = 3, M = 5;
@@ -269,10 +320,12 @@ TEST_CASE("optimizer: a parameter without a gradient is left alone by every one"
 }
 
 TEST_CASE("optimizer: the state of every one, given to another, makes it go on to the same bits") {
-  const auto names = all_optimizers();
-  CHECK(names.size() == 6);
-  for (const auto& name : names) {
-    INFO(name);
+  std::vector<TrainOptions> all;
+  for (const auto& name : all_optimizers()) all.push_back({.optimizer = name});
+  CHECK(all.size() == 6);
+  for (const auto* name : {"adamw", "sgd"}) all.push_back({.schedule = "schedule_free", .optimizer = name});
+  for (const auto& options : all) {
+    INFO(options.optimizer << " " << options.schedule);
     at::manual_seed(2);
     Named first, second;
     for (const auto* parameter : {"blocks.0.a.weight", "embedding.b", "blocks.0.gain"}) {
@@ -280,7 +333,7 @@ TEST_CASE("optimizer: the state of every one, given to another, makes it go on t
       first.emplace_back(parameter, a);
       second.emplace_back(parameter, a.detach().clone().requires_grad_());
     }
-    const auto one = optimizer_for(first, {.optimizer = name}), other = optimizer_for(second, {.optimizer = name});
+    const auto one = optimizer_for(first, options), other = optimizer_for(second, options);
     const auto step = [](Optimizer& optimizer, const Named& parameters, int t) {
       for (const auto& [unused, parameter] : parameters)
         parameter.mutable_grad() = at::arange(parameter.numel(), at::kDouble).add(t).sin().view(parameter.sizes());
@@ -298,5 +351,8 @@ TEST_CASE("optimizer: the state of every one, given to another, makes it go on t
       step(*other, second, t);
     }
     for (size_t i = 0; i < first.size(); ++i) CHECK(at::equal(first[i].second, second[i].second));
+    const auto averages = other->averaged_weights();
+    CHECK(averages.empty() == (options.schedule != "schedule_free"));
+    for (const auto& [name, average] : one->averaged_weights()) CHECK(at::equal(average, averages.at(name)));
   }
 }

@@ -41,7 +41,11 @@ TEST_CASE("train options: each one without effect beside the others is refused w
       {{{"optimizer", "lion"}, {"epsilon", 1e-8}}, "epsilon", "optimizer adamw, adam, adafactor or muon"},
       {{{"optimizer", "sgd"}, {"momentum", 0.0}, {"nesterov", true}},
        "nesterov",
-       "optimizer sgd or muon, and momentum above 0"},
+       "optimizer sgd or muon, momentum above 0 and another schedule than schedule_free"},
+      {{{"optimizer", "sgd"}, {"schedule", "schedule_free"}, {"nesterov", true}},
+       "nesterov",
+       "optimizer sgd or muon, momentum above 0 and another schedule than schedule_free"},
+      {{{"schedule", "schedule_free"}, {"ema_decay", 0.9}}, "ema_decay", "another schedule than schedule_free"},
       {{{"newton_schulz_steps", 5}}, "newton_schulz_steps", "optimizer muon"},
       {{{"decay_exponent", 0.8}}, "decay_exponent", "optimizer adafactor"},
       {{{"update_clip", 1.0}}, "update_clip", "optimizer adafactor"},
@@ -117,6 +121,14 @@ TEST_CASE("train options: what does not fit together is refused with numbers") {
     return problems.size() == 1 && problems[0].path == path && problems[0].message.find(words) != std::string::npos;
   };
   CHECK(told({{"steps", 20}, {"warmup_steps", 21}}, "warmup_steps", "21 steps in a run of 20"));
+  CHECK(training_problems({{"warmup_steps", 7}, {"warmup_tokens", 100}}).empty());  // 16 windows of one token
+  CHECK(told({{"warmup_steps", 8}, {"warmup_tokens", 100}}, "warmup_tokens",
+             "100 tokens take 7 steps, not warmup_steps 8; leave one"));
+  CHECK(told({{"steps", 20}, {"warmup_tokens", 321}}, "warmup_steps", "21 steps in a run of 20"));
+  CHECK(told({{"schedule", "schedule_free"}, {"optimizer", "lion"}}, "schedule", "adamw and sgd, not of lion"));
+  CHECK(told({{"schedule", "schedule_free"}, {"beta1", 0.0}}, "beta1", "a number above 0"));
+  CHECK(told({{"schedule", "schedule_free"}, {"optimizer", "sgd"}, {"momentum", 0.0}}, "momentum", "above 0"));
+  CHECK(training_problems({{"schedule", "schedule_free"}, {"optimizer", "sgd"}}).empty());
   CHECK(told({{"batch_size", 6}, {"accumulate", 4}}, "accumulate", "4 passes do not divide the 6 windows"));
   CHECK(training_problems({{"batch_size", 6}, {"accumulate", 3}}).empty());
   CHECK(told({{"steps", 20}, {"schedule", "wsd"}, {"warmup_steps", 11}, {"decay_fraction", 0.5}}, "decay_fraction",

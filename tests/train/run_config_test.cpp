@@ -139,6 +139,17 @@ TEST_CASE("run_config: what is one model has one id, however it was said") {
   CHECK(id({{"ffn_multiple", 3}}) != id(Json::object()));
   CHECK(told(with("model", {{"model_dim", 16}, {"num_heads", 2}, {"ffn_multiple", 3}, {"ffn_dim", 64}}),
              "model.ffn_multiple", "leave one"));
+  const auto schooled = [](const Json& changes) {
+    auto json = small();
+    json["train"].erase("warmup_steps");
+    json["train"].update(changes);
+    return read(json).id();
+  };
+  const int64_t in_a_step = 2 * read(small()).data.context;
+  CHECK(schooled({{"warmup_tokens", 5 * in_a_step}}) == schooled({{"warmup_steps", 5}}));
+  CHECK(schooled({{"warmup_tokens", 5 * in_a_step + 1}}) == schooled({{"warmup_steps", 6}}));
+  CHECK(told(with("train", {{"steps", 20}, {"batch_size", 2}, {"warmup_steps", 5}, {"warmup_tokens", 6 * in_a_step}}),
+             "train.warmup_tokens", "leave one"));
   CHECK(id({{"mup_base_dim", 16}}) == id(Json::object()));
   CHECK(id({{"mup_base_dim", 8}}) == id({{"mup_base_dim", 8}, {"mup_base_heads", 2}}));
   CHECK(id({{"mup_base_dim", 8}}) != id({{"mup_base_dim", 8}, {"mup_base_heads", 1}}));

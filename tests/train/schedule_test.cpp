@@ -18,7 +18,7 @@ double rate_at(int64_t step, const TrainOptions& options) { return learning_rate
 constexpr double schedule_rounding = 1e-14;
 
 TEST_CASE("schedule: warm-up is linear and ends at the full rate") {
-  for (const auto* schedule : {"constant", "linear", "cosine", "inverse_sqrt", "wsd", "step"}) {
+  for (const auto* schedule : {"constant", "linear", "cosine", "inverse_sqrt", "wsd", "step", "schedule_free"}) {
     INFO(schedule);
     const TrainOptions options{.steps = 100, .learning_rate = 0.5, .schedule = schedule, .warmup_steps = 4};
     CHECK(rate_at(1, options) == 0.125);
@@ -53,8 +53,23 @@ TEST_CASE("schedule: left out, the warm-up is a tenth of the run, at most 50 ste
   CHECK(*resolved({.steps = 100, .schedule = "one_cycle"}).warmup_steps == 30);
 }
 
+TEST_CASE("schedule: a warm-up in tokens takes as many whole steps as hold them") {
+  const auto warmup = [](std::optional<int64_t> steps, int64_t tokens) {
+    return resolved({.steps = 100, .batch_size = 3, .warmup_steps = steps, .warmup_tokens = tokens, .context = 7});
+  };
+  // 21 tokens in a step
+  CHECK(warmup({}, 0).warmup_steps == 0);
+  CHECK(warmup({}, 1).warmup_steps == 1);
+  CHECK(warmup({}, 84).warmup_steps == 4);
+  CHECK(warmup({}, 85).warmup_steps == 5);
+  CHECK_FALSE(warmup({}, 85).warmup_tokens);
+  CHECK_FALSE(warmup(5, 85).warmup_tokens);
+  CHECK(warmup(4, 85).warmup_tokens == 85);  // which is refused
+}
+
 TEST_CASE("schedule: constant stays, and the root of the step falls from the warm-up's end") {
-  CHECK(rate_at(80, {.steps = 100, .learning_rate = 3, .schedule = "constant", .warmup_steps = 4}) == 3);
+  for (const auto* schedule : {"constant", "schedule_free"})
+    CHECK(rate_at(80, {.steps = 100, .learning_rate = 3, .schedule = schedule, .warmup_steps = 4}) == 3);
   const TrainOptions root{.steps = 100, .learning_rate = 3, .schedule = "inverse_sqrt", .warmup_steps = 4};
   CHECK_THAT(rate_at(16, root), WithinRel(1.5, schedule_rounding));
   CHECK_THAT(rate_at(100, root), WithinRel(0.6, schedule_rounding));

@@ -56,7 +56,8 @@ void check_resumes(const Json& train) {
   CHECK(stop_after(6) == "interrupted");
   CHECK(log_of(config, scratch / "parts") == whole);
   std::vector<std::string> files = {"model.safetensors", "optimizer.safetensors"};
-  if (train.contains("ema_decay")) files.push_back("average.safetensors");
+  const bool averaged = train.contains("ema_decay") || train.value("schedule", "") == "schedule_free";
+  if (averaged) files.push_back("average.safetensors");
   for (const auto& name : files)
     CHECK(sha256_of_file(scratch / "whole/checkpoint/step-20" / name) ==
           sha256_of_file(scratch / "parts/checkpoint/step-20" / name));
@@ -70,6 +71,7 @@ TEST_CASE("train options: a run stopped twice ends with the bits of an undisturb
     check_resumes({{"optimizer", optimizer}, {"learning_rate", 1e-3}, {"dtype", "bfloat16"}, {"ema_decay", 0.9}});
   }
   for (const auto& schedule : choices_of("schedule")) check_resumes({{"schedule", schedule}, {"accumulate", 2}});
+  check_resumes({{"schedule", "schedule_free"}, {"optimizer", "sgd"}, {"on_divergence", "roll_back"}});
 }
 
 TEST_CASE("train options: a run that is watched and computes its blocks again resumes to the same bits") {
@@ -89,6 +91,7 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"learning_rate", {0.01}},
       {"schedule", {"linear"}},
       {"warmup_steps", {7}},
+      {"warmup_tokens", {28 * 7}},
       {"initial_learning_rate", {0.3, {{"schedule", "one_cycle"}}}},
       {"final_learning_rate", {0.3}},
       {"decay_fraction", {0.5, {{"schedule", "wsd"}}}},
@@ -172,6 +175,14 @@ TEST_CASE("train options: with an average of the weights it is what is evaluated
   copy_tensors(checkpoint->model, tensors_of(*trained.model));
   CHECK(validation_set(config)->evaluate(*trained.model, "float32").loss != row["loss"].get<double>());
 
+  // Schedule-free's average is the optimiser's own.
+  const auto free = short_run({{"schedule", "schedule_free"}});
+  const auto free_row = train_run(free, {scratch / "free", {}, {}});
+  const auto free_trained = load_trained_model(scratch / "free");
+  CHECK(validation_set(free)->evaluate(*free_trained.model, "float32").loss == free_row["loss"].get<double>());
+  copy_tensors(read_checkpoint(scratch / "free/checkpoint")->model, tensors_of(*free_trained.model));
+  CHECK(validation_set(free)->evaluate(*free_trained.model, "float32").loss != free_row["loss"].get<double>());
+
   // Without an average nothing of it is written.
   train_run(short_run(), {scratch / "without", {}, {}});
   CHECK(read_checkpoint(scratch / "without/checkpoint")->average.empty());
@@ -187,6 +198,7 @@ TEST_CASE("train options: memory is estimated for what one pass holds and what t
   const auto parameters = static_cast<double>(cost_of(config).parameters.total);
   CHECK(bytes() - bytes({{"optimizer", "lion"}}) == 4 * parameters);
   CHECK(bytes() - bytes({{"optimizer", "adafactor"}}) == 8 * parameters);
+  CHECK(bytes() == bytes({{"schedule", "schedule_free"}}));
   CHECK(bytes({{"ema_decay", 0.5}}) - bytes() == 4 * parameters);
   CHECK(bytes({{"accumulate", 4}}) - 16 * parameters == (bytes() - 16 * parameters) / 4);
 }

@@ -52,7 +52,8 @@ StepTime step_time(const PlannedRun& run) {
   const double expected = step_flops(part) / flops_per_second;
   const int repetitions = std::clamp(static_cast<int>(measured_seconds / expected), 1, 50);
   const double seconds = time_training_steps(part, 1, repetitions > 1 ? 2 : 0, repetitions).median() / 1000;
-  return {.seconds = seconds * all / step_flops(part), .whole = step_flops(part) == all};
+  // The run's mean step, of which a ramp makes less than its last.
+  return {.seconds = seconds * step_flops(run) / step_flops(part), .whole = step_flops(part) == all};
 }
 
 /// Target tokens of all evaluations, in training steps of equal cost: a forward pass is a third of a step.
@@ -60,7 +61,7 @@ double evaluation_steps(const PlannedRun& run) {
   const auto& train = run.config.train;
   const double evaluations = std::ceil(static_cast<double>(train.steps) / static_cast<double>(train.eval_every));
   return evaluations * static_cast<double>(train.eval_tokens) / 3 /
-         static_cast<double>(train.batch_size * run.config.data.context);
+         (run.tokens() / static_cast<double>(train.steps));
 }
 
 }  // namespace

@@ -125,13 +125,18 @@ void add_sizes(const LayerSizes& sizes, int64_t positions, Totals& totals) {
   totals.masks += sizes.masks * positions;
 }
 
+/// What a model for `context` tokens reads: `batch` windows of the first `window` of them.
+struct Reads {
+  int64_t context, window, batch;
+};
+
 /// One mixer of a layer, with what its variant does.
-void add_attention(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
-                   int64_t layer, StackPlace place, Totals& totals) {
+void add_attention(const ModelOptions& options, const AttentionChoice& attention, const Reads& reads, int64_t layer,
+                   StackPlace place, Totals& totals) {
   const auto& choice = at_layer(attention, layer);
   const auto& variant = variant_named(choice.variant);
-  const auto geometry = attention_geometry(options, context, layer, place);
-  const auto sizes = attention_sizes(options, context, batch, place);
+  const auto geometry = attention_geometry(options, reads.context, layer, place);
+  const auto sizes = attention_sizes(options, reads.window, reads.batch, place);
   LayerSizes queries, keys;
   add_mixer(options, variant, choice.options, geometry, options.position == "rotary" && place != StackPlace::cross,
             queries, keys);
@@ -148,8 +153,8 @@ void add_attention(const ModelOptions& options, const AttentionChoice& attention
 }
 
 /// The blocks of one stack.
-void add_stack(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
-               StackPlace place, Totals& totals) {
+void add_stack(const ModelOptions& options, const AttentionChoice& attention, const Reads& reads, StackPlace place,
+               Totals& totals) {
   const bool crossed = options.head == "encoder_decoder" && place == StackPlace::main;
   const int64_t depth = place == StackPlace::encoder ? *options.encoder_depth : options.depth;
   LayerSizes rest;
@@ -157,37 +162,37 @@ void add_stack(const ModelOptions& options, const AttentionChoice& attention, in
   add_residuals(options, crossed ? 3 : 2, rest);
   for (int64_t layer = 0; layer < depth; ++layer) {
     const auto kept = [&] {
-      return batch * (float_bytes * totals.activations + totals.masks) + totals.attention.activation_bytes;
+      return reads.batch * (float_bytes * totals.activations + totals.masks) + totals.attention.activation_bytes;
     };
     const int64_t before = kept();
-    add_attention(options, attention, context, batch, layer, place, totals);
-    if (crossed) add_attention(options, attention, context, batch, layer, StackPlace::cross, totals);
-    add_sizes(rest, attention_sizes(options, context, batch, place).queries, totals);
+    add_attention(options, attention, reads, layer, place, totals);
+    if (crossed) add_attention(options, attention, reads, layer, StackPlace::cross, totals);
+    add_sizes(rest, attention_sizes(options, reads.window, reads.batch, place).queries, totals);
     totals.largest_layer_bytes = std::max(totals.largest_layer_bytes, kept() - before);
   }
 }
 
-Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
+Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, const Reads& reads) {
   const int64_t M = options.model_dim, V = options.vocab_size.value(), E = options.embedding_dim.value();
   const bool encodes = options.head == "encoder_decoder";
   Totals totals;
-  add_stack(options, attention, context, batch, StackPlace::main, totals);
-  if (encodes) add_stack(options, attention, context, batch, StackPlace::encoder, totals);
+  add_stack(options, attention, reads, StackPlace::main, totals);
+  if (encodes) add_stack(options, attention, reads, StackPlace::encoder, totals);
   totals.block_flops = totals.linear_flops;
   const auto between = head_sizes(options);
   totals.blocks += between.matrices + between.vectors;
-  totals.head_activations = between.activations * context;
+  totals.head_activations = between.activations * reads.window;
   totals.activations += totals.head_activations;
   // A factorised embedding is a matrix product on the way in, and one more on the way out.
   const bool factorised = E != M;
   const int64_t head = V * E + (factorised ? E * M : 0), embedding = head;
-  const int64_t embedded = context + (encodes ? 1 : 0);  // the last input token is the decoder's first, too
+  const int64_t embedded = reads.window + (encodes ? 1 : 0);  // the last input token is the decoder's first, too
   totals.linear_flops += 2.0 * static_cast<double>((factorised ? E * M : 0) * embedded);
   totals.head_flops = 2.0 * static_cast<double>(head + between.matrices);
 
   const int64_t stacks = encodes ? 2 : 1;
   const int64_t final_norm = *options.final_norm ? stacks * norm_size(options.norm, M, options.bias) : 0;
-  const int64_t positions = options.position == "learned"    ? context * M
+  const int64_t positions = options.position == "learned"    ? reads.context * M
                             : options.position == "relative" ? stacks * options.relative_buckets * options.num_heads
                                                              : 0;
   const int64_t embedding_norm = options.embedding_norm ? norm_size(options.norm, M, options.bias) : 0;
@@ -199,6 +204,20 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
   parameters.active = parameters.total - totals.idle;
   parameters.standard_block = 12 * options.depth * M * M;
   return totals;
+}
+
+/// Of one training token.
+FlopLedger ledger_of(const Totals& totals, const ModelOptions& options, const Reads& reads, bool checkpointing) {
+  FlopLedger ledger;
+  ledger.six_n = 6.0 * static_cast<double>(totals.parameters.non_embedding - totals.idle);
+  ledger.six_n_with_head = 6.0 * static_cast<double>(totals.parameters.without_input_embedding - totals.idle);
+  const double tokens = static_cast<double>(reads.batch * reads.window), window = static_cast<double>(reads.window);
+  const double products =
+      (totals.linear_flops + totals.head_flops * static_cast<double>(num_outputs(options, reads.window))) / window;
+  ledger.algorithmic = 3 * (products + totals.attention.algorithmic_flops / tokens);
+  ledger.executed = 3 * (products + totals.attention.executed_flops / tokens);
+  if (checkpointing) ledger.executed += totals.block_flops / window + totals.attention.executed_flops / tokens;
+  return ledger;
 }
 
 }  // namespace
@@ -217,22 +236,13 @@ Json FlopLedger::to_json() const {
 
 ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
                      bool checkpointing) {
-  const auto totals = totals_of(options, attention, context, batch);
+  const Reads reads{context, context, batch};
+  const auto totals = totals_of(options, attention, reads);
   const int64_t M = options.model_dim, V = options.vocab_size.value(), positions = batch * context;
+  const auto outputs = num_outputs(options, context);
   ModelCost cost;
   cost.parameters = totals.parameters;
-  cost.flops_per_token.six_n = 6.0 * static_cast<double>(totals.parameters.non_embedding - totals.idle);
-  cost.flops_per_token.six_n_with_head =
-      6.0 * static_cast<double>(totals.parameters.without_input_embedding - totals.idle);
-  const double tokens = static_cast<double>(positions);
-  const auto outputs = num_outputs(options, context);
-  const double products =
-      (totals.linear_flops + totals.head_flops * static_cast<double>(outputs)) / static_cast<double>(context);
-  cost.flops_per_token.algorithmic = 3 * (products + totals.attention.algorithmic_flops / tokens);
-  cost.flops_per_token.executed = 3 * (products + totals.attention.executed_flops / tokens);
-  if (checkpointing)
-    cost.flops_per_token.executed +=
-        totals.block_flops / static_cast<double>(context) + totals.attention.executed_flops / tokens;
+  cost.flops_per_token = ledger_of(totals, options, reads, checkpointing);
 
   // Weights, gradients and two moments are 16 bytes a parameter. The most is held at the start of the backward pass:
   // all activations (the embedding's and the final norm's output beside the layers'), logits, log-probabilities and the
@@ -261,10 +271,18 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   return cost;
 }
 
-double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch) {
-  const auto totals = totals_of(options, attention, context, batch);
+FlopLedger flops_in_window(const ModelOptions& options, const AttentionChoice& attention, int64_t context,
+                           int64_t window, bool checkpointing) {
+  const Reads reads{context, window, 1};
+  return ledger_of(totals_of(options, attention, reads), options, reads, checkpointing);
+}
+
+double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
+                     std::optional<int64_t> window) {
+  const Reads reads{context, window.value_or(context), batch};
+  const auto totals = totals_of(options, attention, reads);
   return totals.linear_flops * static_cast<double>(batch) +
-         totals.head_flops * static_cast<double>(batch * num_outputs(options, context)) +
+         totals.head_flops * static_cast<double>(batch * num_outputs(options, reads.window)) +
          totals.attention.executed_flops;
 }
 

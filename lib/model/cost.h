@@ -42,7 +42,13 @@ struct ModelCost {
 ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
                      bool checkpointing = false);
 
-/// Executed FLOPs of one forward pass over [batch, context], equal to what FlopCounter sees.
-double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch);
+/// FLOPs of one training token where windows are cut to `window` of the model's `context` tokens; head next_token.
+FlopLedger flops_in_window(const ModelOptions& options, const AttentionChoice& attention, int64_t context,
+                           int64_t window, bool checkpointing = false);
+
+/// Executed FLOPs of one forward pass over [batch, window], equal to what FlopCounter sees.
+/// @param window  of the model's context; left out: all of it
+double forward_flops(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
+                     std::optional<int64_t> window = std::nullopt);
 
 }  // namespace attnscale

@@ -12,6 +12,7 @@
 #include "sweep/derived.h"
 #include "sweep/exclusion.h"
 #include "train/config_resolver.h"
+#include "train/ramp.h"
 
 namespace attnscale {
 namespace {
@@ -93,9 +94,9 @@ constexpr size_t most_problems = 50;  // a spec with one wrong value in its base
 }  // namespace
 
 double PlannedRun::tokens() const {
-  return static_cast<double>(config.train.steps) * static_cast<double>(config.train.batch_size * config.data.context);
+  return static_cast<double>(work_of(config, cost, config.train.steps).tokens);
 }
-double PlannedRun::training_flops() const { return tokens() * cost.flops_per_token.executed; }
+double PlannedRun::training_flops() const { return work_of(config, cost, config.train.steps).flops.executed; }
 
 Plan make_plan(const Spec& spec) {
   refuse_too_many(spec);

@@ -118,6 +118,15 @@ void check_training(const RunConfig& config, std::vector<Problem>& problems) {
          fmt::format("{} windows of {} tokens are more than the {} tokens a step may hold; take at most {}",
                      train.batch_size, config.data.context, max_positions_per_step,
                      max_positions_per_step / config.data.context)});
+  if (const auto first = train.initial_context; first && *first >= config.data.context)
+    problems.push_back({"train.initial_context", fmt::format("received {}, expected less than data.context {}; leave it "
+                                                             "out to have whole windows from the start",
+                                                             *first, config.data.context)});
+  else if (first && config.model.head != "next_token")
+    problems.push_back({"train.initial_context",
+                        fmt::format("a window cannot be cut for model.head \"{}\", which asks for more than the token "
+                                    "after each position; leave it out",
+                                    config.model.head)});
   if (train.watch_every > 0 && config.model.head == "encoder_decoder")
     problems.push_back({"train.watch_every",
                         "looks at models of one stack of blocks, which model.head \"encoder_decoder\" is not; leave it "
@@ -138,6 +147,13 @@ void check_validation(const RunConfig& config, const SourceFacts& facts, std::ve
            "{} tokens are more than the {} windows of {} tokens that the data has to validate; take at most {}, "
            "or leave more to validate (data.train_fraction)",
            config.train.eval_tokens, *windows, context, ValidationSet::most_tokens(context, *windows))});
+}
+
+void check_cut(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems) {
+  if (!config.train.initial_context || !facts.asks_some) return;
+  problems.push_back({"train.initial_context",
+                      fmt::format("{} asks for tokens at places of its own, which a cut window would lose; leave it out",
+                                  config.data.source)});
 }
 
 bool check_vocabulary(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems) {
@@ -197,9 +213,10 @@ SourceFacts settle_shape(RunConfig& config, std::vector<Problem>& problems) {
   if (problems.size() != before) return {};
   try {
     const auto source = config.open_source();
-    source->batch(Split::validation, 0, 0, 1, config.data.context);  // a text too short for the context says so now
+    // A text too short for the context says so now.
+    const bool asks_some = !source->batch(Split::validation, 0, 0, 1, config.data.context).asked.empty();
     config.model = resolved(config.model, source->vocab_size(), config.data.context);
-    return {source->vocab_size(), source->num_validation_windows(config.data.context)};
+    return {source->vocab_size(), source->num_validation_windows(config.data.context), asks_some};
   } catch (const Error& error) {
     problems.push_back({config.data.options.contains("path") ? "data.path" : "data", error.what()});
     return {};

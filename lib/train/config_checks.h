@@ -22,6 +22,7 @@ void read_shape(const Json& json, RunConfig& config, std::vector<Problem>& probl
 struct SourceFacts {
   int64_t vocab_size = 0;
   std::optional<int64_t> validation_windows;  ///< nothing: as many as one likes
+  bool asks_some = false;                     ///< targets at places of its own, not all
 };
 
 /// Opens the source and fills in what it decides of the model, once model, attention and data fit together.
@@ -32,6 +33,9 @@ void check_training(const RunConfig& config, std::vector<Problem>& problems);
 
 /// A validation set that goes around would weigh some tokens twice.
 void check_validation(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);
+
+/// Windows that `initial_context` cuts may not lose what is asked for.
+void check_cut(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);
 
 /// @return false after a problem
 bool check_vocabulary(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);

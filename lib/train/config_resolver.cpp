@@ -77,6 +77,7 @@ std::optional<ResolvedRun> ConfigResolver::resolve(const Json& json, std::vector
   check_training(run.config, problems);
   if (problems.size() != before) return std::nullopt;
   check_validation(run.config, shape->facts, problems);
+  check_cut(run.config, shape->facts, problems);
   const std::pair rows{rows_per_pass(run.config.train), run.config.train.activation_checkpointing};
   auto cost = shape->costs.find(rows);
   if (cost == shape->costs.end()) cost = shape->costs.emplace(rows, cost_of(run.config)).first;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/hash.h"
+#include "train/ramp.h"
 #include "train/stepper.h"
 
 namespace attnscale {
@@ -64,8 +65,8 @@ Coordinates coordinates_of(const RunConfig& config, int64_t steps) {
   const auto tokens = questions_of(fixed, config.model, 0).inputs.to(at::Device(config.train.device));
   const auto before = snapshot_of(model, tokens);
   for (int64_t step = 1; step <= steps; ++step) {
-    const auto batch = source->batch(Split::train, stream_seed(seed, "data"), step - 1, rows, context);
-    if (!stepper.step(training_questions(batch, config.model, seed, step), step).finite)
+    const auto data = step_data(*source, config, step);
+    if (!stepper.step(data.questions, step).finite)
       throw NumericsError(fmt::format("model_dim {}: step {} is not finite; take a smaller train.learning_rate",
                                       config.model.model_dim, step));
   }

@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "train/ramp.h"
+
 namespace attnscale {
 namespace {
 
@@ -43,10 +45,7 @@ bool clips_norms(const Options& o) { return !clips_values(o); }
 bool clips(const Options& o) { return (clips_values(o) ? o.clip_value : o.clip_norm) > 0; }
 
 /// The warmup_steps that warmup_tokens, which must be set, gives.
-int64_t warmup_steps_for_tokens(const Options& o) {
-  const int64_t in_a_step = o.batch_size * o.context;
-  return *o.warmup_tokens / in_a_step + (*o.warmup_tokens % in_a_step > 0 ? 1 : 0);
-}
+int64_t warmup_steps_for_tokens(const Options& o) { return steps_that_hold(o, *o.warmup_tokens); }
 
 constexpr const char* where_betas = "optimizer adamw, adam, lion or muon";
 constexpr const char* where_epsilon = "optimizer adamw, adam, adafactor or muon";
@@ -56,6 +55,20 @@ Fields length_fields() {
   return {
       field(&Options::steps, "steps", "updates of the weights").between(1, 1e9),
       field(&Options::batch_size, "batch_size", "windows of data.context tokens in each step").between(1, 1 << 20),
+      field(&Options::initial_batch_size, "initial_batch_size",
+            "windows of the first step, from where they grow in a line to batch_size, in multiples of accumulate (Smith "
+            "et al. 2018); left out: batch_size from the start")
+          .between(1, 1 << 20),
+      field(&Options::initial_context, "initial_context",
+            "tokens of each window that the first step reads, its first ones, from where they grow in a line to "
+            "data.context (Li et al. 2022); left out: whole windows from the start; for head next_token of sources "
+            "without answers at places of their own")
+          .between(1, 1 << 20)
+          .in("tokens"),
+      field(&Options::ramp_fraction, "ramp_fraction", "share of `steps` at the start in which they grow")
+          .between(0, 1)
+          .above(0)
+          .only_with("initial_batch_size or initial_context", has_ramp),
       field(&Options::accumulate, "accumulate",
             "passes that a step's windows are divided into, to save memory: the gradients of all make one update; a "
             "divisor of batch_size")
@@ -297,6 +310,11 @@ std::vector<Problem> train_problems(const TrainOptions& o) {
     problems.push_back({o.optimizer == "sgd" ? "momentum" : "beta1",
                         "0 would leave schedule_free's average out of the training; take 0.9 or another number above "
                         "0"});
+  if (const auto first = o.initial_batch_size; first && (*first >= o.batch_size || *first % o.accumulate != 0))
+    problems.push_back({"initial_batch_size",
+                        fmt::format("received {}, expected a multiple of accumulate {} below batch_size {}; leave it out "
+                                    "to have all windows from the start",
+                                    *first, o.accumulate, o.batch_size)});
   if (o.batch_size % o.accumulate != 0)
     problems.push_back({"accumulate", fmt::format("{} passes do not divide the {} windows of a step; expected a "
                                                   "divisor of batch_size",

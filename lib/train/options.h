@@ -12,9 +12,12 @@ namespace attnscale {
 /// unset where they have no effect.
 struct TrainOptions {
   int64_t steps = 1000;
-  int64_t batch_size = 16;                ///< windows per step
-  int64_t accumulate = 1;                 ///< passes that a step's windows are divided into
-  bool activation_checkpointing = false;  ///< blocks are computed again in the backward pass
+  int64_t batch_size = 16;                         ///< windows per step
+  std::optional<int64_t> initial_batch_size = {};  ///< windows of the first step
+  std::optional<int64_t> initial_context = {};     ///< tokens of the first step's windows
+  double ramp_fraction = 0.25;                     ///< share of `steps` in which they grow
+  int64_t accumulate = 1;                          ///< passes that a step's windows are divided into
+  bool activation_checkpointing = false;           ///< blocks are computed again in the backward pass
   double learning_rate = 3e-3;
 
   std::string schedule = "cosine";  ///< constant, linear, cosine, inverse_sqrt, wsd, step, one_cycle, schedule_free

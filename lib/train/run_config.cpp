@@ -46,6 +46,7 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   const auto facts = settle_shape(config, problems);
   if (!clean()) return config;
   check_validation(config, facts, problems);
+  check_cut(config, facts, problems);
   if (check_vocabulary(config, facts, problems)) check_memory(config, cost_of(config), problems);
   return config;
 }

@@ -8,15 +8,12 @@
 #include "model/attention_choice.h"
 #include "train/provenance.h"
 #include "train/questions.h"
+#include "train/ramp.h"
 #include "train/run_flags.h"
 #include "train/watch.h"
 
 namespace attnscale {
 namespace {
-
-int64_t tokens_after(const RunConfig& config, int64_t steps) {
-  return steps * config.train.batch_size * config.data.context;
-}
 
 /// Final loss and what it is compared with; only a run that is done has them.
 void add_losses(Json& row, const std::vector<Json>& evaluations) {
@@ -53,8 +50,7 @@ Json curve_of(const std::vector<Json>& evaluations) {
 }  // namespace
 
 Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome& outcome) {
-  const int64_t tokens = tokens_after(config, outcome.steps);
-  const auto total = [&](double flops_per_token) { return flops_per_token * static_cast<double>(tokens); };
+  const auto [tokens, flops] = work_of(config, cost, outcome.steps);
   Json row = {{"schema", "attnscale.result/1"}, {"id", config.id()}, {"status", outcome.status}};
   row["variant"] = label_of(config.attention);
   if (outcome.status == "done") {
@@ -75,11 +71,8 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   row["parameters"] = cost.parameters.to_json();
   if (cost.state_bytes) row["state_bytes"] = *cost.state_bytes;
   row["tokens"] = tokens;
-  row["flops"] = total(cost.flops_per_token.executed);
-  row["flops_ledger"] = {{"six_n", total(cost.flops_per_token.six_n)},
-                         {"six_n_with_head", total(cost.flops_per_token.six_n_with_head)},
-                         {"algorithmic", total(cost.flops_per_token.algorithmic)},
-                         {"executed", total(cost.flops_per_token.executed)}};
+  row["flops"] = flops.executed;
+  row["flops_ledger"] = flops.to_json();
   row["seed"] = config.train.seed;
   row["curve"] = curve_of(outcome.evaluations);
   row["config"] = config.to_json();

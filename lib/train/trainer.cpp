@@ -13,6 +13,7 @@
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/provenance.h"
+#include "train/ramp.h"
 #include "train/run_log.h"
 #include "train/run_result.h"
 #include "train/stepper.h"
@@ -157,9 +158,7 @@ class Run {
 
   /// One step. @return false if its numbers were not finite and that ends the run
   bool advance() {
-    const auto batch = source_->batch(Split::train, stream_seed(seed(), "data"), step_, config_.train.batch_size,
-                                      config_.data.context);
-    const auto questions = training_questions(batch, config_.model, seed(), step_ + 1);
+    const auto [batch, questions] = step_data(*source_, config_, step_ + 1);
     const auto every = config_.train.watch_every;
     std::optional<StepLook> watched;
     if (every > 0 && (step_ + 1) % every == 0) watched.emplace();
@@ -199,8 +198,8 @@ class Run {
       cause_ = "the validation loss is not finite";
       return false;
     }
-    const int64_t tokens = step_ * config_.train.batch_size * config_.data.context;
-    log_.add_evaluation(step_, evaluation, tokens, cost_.flops_per_token.executed * static_cast<double>(tokens),
+    const auto work = work_of(config_, cost_, step_);
+    log_.add_evaluation(step_, evaluation, work.tokens, work.flops.executed,
                         /*in_detail=*/step_ == config_.train.steps);
     return true;
   }

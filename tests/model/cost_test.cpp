@@ -92,6 +92,27 @@ TEST_CASE("cost: forward FLOPs equal what the dispatcher saw") {
     }
 }
 
+TEST_CASE("cost: FLOPs of a window shorter than the context equal what the dispatcher saw, in every causal model") {
+  const WithGatedSum scratch;
+  const torch::NoGradGuard guard;
+  for (const auto& [options, attention] : combinations()) {
+    if (options.head != "next_token" || !*options.causal) continue;
+    Transformer model(options, attention, 16, 0);
+    for (const int64_t window : {1, 7, 12, 15}) {
+      CAPTURE(attention.variant, write_options(options).dump(), window);
+      const auto tokens = some_tokens(2, window);
+      const FlopCounter counter;
+      model.forward(tokens);
+      CHECK(counter.total() == forward_flops(options, attention, 16, 2, window));
+    }
+  }
+  // By hand: as in the case below, with 5 of 8 keys.
+  const auto options = resolved({.depth = 1, .model_dim = 4, .num_heads = 1, .position = "none", .bias = false}, 10);
+  const auto flops = flops_in_window(options, {}, 8, 5);
+  CHECK(flops.executed == 3 * (2 * (192 + 40) + 16 * 5));
+  CHECK(flops.six_n == model_cost(options, {}, 8, 3).flops_per_token.six_n);
+}
+
 TEST_CASE("cost: GPT-2 small has the published 124 million parameters") {
   const auto options = resolved({.depth = 12, .model_dim = 768, .num_heads = 12, .feed_forward = "gelu_tanh"}, 50257);
   const auto ledger = model_cost(options, {}, 1024, 1).parameters;

@@ -87,6 +87,11 @@ TEST_CASE("plan: its sums are those of its runs") {
   const auto& run = plan.runs[0];
   CHECK(run.tokens() == 10 * 4 * 32);
   CHECK(run.training_flops() == run.tokens() * run.cost.flops_per_token.executed);
+  auto ramped = run;
+  ramped.config.train.initial_batch_size = 2;
+  ramped.config.train.ramp_fraction = 0.4;  // 2, 2, 3, 3 windows, then 4
+  CHECK(ramped.tokens() == (2 + 2 + 3 + 3 + 6 * 4) * 32);
+  CHECK(ramped.training_flops() == ramped.tokens() * run.cost.flops_per_token.executed);
   const auto json = plan.to_json();
   CHECK(json["num_runs"] == 1);
   CHECK(json["runs"][0]["id"] == run.id);

@@ -35,6 +35,7 @@ TEST_CASE("train options: each one without effect beside the others is refused w
     const char* words;
   };
   const Case cases[] = {
+      {{{"ramp_fraction", 0.5}}, "ramp_fraction", "initial_batch_size or initial_context"},
       {{{"momentum", 0.9}}, "momentum", "optimizer sgd or muon"},
       {{{"optimizer", "sgd"}, {"beta1", 0.9}}, "beta1", "optimizer adamw, adam, lion or muon"},
       {{{"optimizer", "adafactor"}, {"beta2", 0.9}}, "beta2", "optimizer adamw, adam, lion or muon"},
@@ -125,6 +126,10 @@ TEST_CASE("train options: what does not fit together is refused with numbers") {
   CHECK(told({{"warmup_steps", 8}, {"warmup_tokens", 100}}, "warmup_tokens",
              "100 tokens take 7 steps, not warmup_steps 8; leave one"));
   CHECK(told({{"steps", 20}, {"warmup_tokens", 321}}, "warmup_steps", "21 steps in a run of 20"));
+  CHECK(told({{"batch_size", 6}, {"initial_batch_size", 6}}, "initial_batch_size", "below batch_size 6"));
+  CHECK(told({{"batch_size", 6}, {"accumulate", 3}, {"initial_batch_size", 2}}, "initial_batch_size",
+             "a multiple of accumulate 3"));
+  CHECK(training_problems({{"batch_size", 6}, {"accumulate", 3}, {"initial_batch_size", 3}}).empty());
   CHECK(told({{"schedule", "schedule_free"}, {"optimizer", "lion"}}, "schedule", "adamw and sgd, not of lion"));
   CHECK(told({{"schedule", "schedule_free"}, {"beta1", 0.0}}, "beta1", "a number above 0"));
   CHECK(told({{"schedule", "schedule_free"}, {"optimizer", "sgd"}, {"momentum", 0.0}}, "momentum", "above 0"));

@@ -74,6 +74,10 @@ TEST_CASE("train options: a run stopped twice ends with the bits of an undisturb
   check_resumes({{"schedule", "schedule_free"}, {"optimizer", "sgd"}, {"on_divergence", "roll_back"}});
 }
 
+TEST_CASE("train options: a run whose batches and windows grow resumes to the same bits") {
+  check_resumes({{"initial_batch_size", 2}, {"initial_context", 3}, {"ramp_fraction", 0.7}, {"accumulate", 2}});
+}
+
 TEST_CASE("train options: a run that is watched and computes its blocks again resumes to the same bits") {
   check_resumes({{"watch_every", 3}, {"accumulate", 2}, {"activation_checkpointing", true}});
 }
@@ -87,6 +91,9 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"steps", {21}},
       {"batch_size", {5}},
       {"accumulate", {2}},
+      {"initial_batch_size", {2}},
+      {"initial_context", {3}},
+      {"ramp_fraction", {0.6, {{"initial_batch_size", 2}}}},
       {"activation_checkpointing", {true}},  // its FLOPs
       {"learning_rate", {0.01}},
       {"schedule", {"linear"}},

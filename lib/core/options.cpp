@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "core/idle_option.h"
 #include "core/nearest.h"
 
 namespace attnscale {
@@ -146,9 +147,12 @@ void read_fields(const Json& object, const std::string& path, const Fields& fiel
   if (problems.size() != before) return;  // what an option depends on may be among the faults
   for (const auto& field : fields)
     if (object.contains(field.name) && !object[field.name].is_null() && field.in_effect && !field.in_effect(into))
-      problems.push_back(
-          {join_path(path, field.name), fmt::format("received {}, but it has an effect only with {}; leave it out",
-                                                    describe_value(object[field.name]), field.condition)});
+      problems.push_back(idle_option(field, path, object[field.name]));
+}
+
+Problem idle_option(const Field& field, const std::string& path, const Json& value) {
+  return {join_path(path, field.name), fmt::format("received {}, but it has an effect only with {}; leave it out",
+                                                   describe_value(value), field.condition)};
 }
 
 Json write_fields(const Fields& fields, const void* from) {

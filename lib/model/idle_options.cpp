@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "core/idle_option.h"
+
 namespace attnscale {
 namespace {
 
@@ -11,9 +13,7 @@ void refuse_without_effect(const Fields& fields, const void* options, const std:
   for (const auto& field : fields)
     if (const auto value = field.get(options);
         field.in_effect && !field.in_effect(options) && value != field.default_value)
-      problems.push_back(
-          {join_path(path, field.name), fmt::format("received {}, but it has an effect only with {}; leave it out",
-                                                    describe_value(value), field.condition)});
+      problems.push_back(idle_option(field, path, value));
 }
 
 }  // namespace

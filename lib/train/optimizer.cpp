@@ -37,11 +37,17 @@ bool decayed(Role role, const TrainOptions& options) {
   return role != Role::embedding || options.decay_embeddings;
 }
 
+double rate_factor(Role role, const TrainOptions& options) {
+  if (role == Role::vector) return options.vector_rate.value_or(1);
+  return role == Role::embedding ? options.embedding_rate.value_or(1) : 1;
+}
+
 Slot slot_of(const std::string& name, const Tensor& parameter, const TrainOptions& options) {
   const auto role = role_of(name, parameter);
   return {.name = name,
           .parameter = parameter,
           .weight_decay = decayed(role, options) ? *options.weight_decay : 0,
+          .rate_factor = rate_factor(role, options),
           .hidden_matrix = role == Role::hidden_matrix};
 }
 
@@ -82,10 +88,11 @@ Optimizer::Optimizer(std::vector<Slot> slots) : slots_(std::move(slots)) {
 void Optimizer::step(double learning_rate) {
   const torch::NoGradGuard no_gradients;
   ++steps_taken_;
-  Slots with_gradient;
+  begin_step(learning_rate);
+  std::map<double, Slots> with_gradient;  // by rate
   for (auto& slot : slots_)
-    if (slot.parameter.grad().defined()) with_gradient.push_back(&slot);
-  if (!with_gradient.empty()) update(with_gradient, learning_rate);
+    if (slot.parameter.grad().defined()) with_gradient[slot.rate_factor].push_back(&slot);
+  for (const auto& [factor, slots] : with_gradient) update(slots, factor * learning_rate);
 }
 
 void Optimizer::zero_gradients() {

@@ -15,6 +15,7 @@ struct Slot {
   std::string name;
   Tensor parameter;
   double weight_decay = 0;
+  double rate_factor = 1;  ///< of the learning rate
   /// A matrix that turns one hidden vector into another: the `weight` of a Linear inside a block. Embeddings and the
   /// head, whose rows stand for tokens, are none; nor are filters of a convolution or learnt vectors.
   bool hidden_matrix = false;
@@ -57,7 +58,11 @@ class Optimizer {
  protected:
   using Slots = std::vector<Slot*>;
 
-  /// @param slots  those that have a gradient; not none. Gradients are off, and this step is counted already.
+  /// Before the updates of a step, which is counted already. @param learning_rate  without factors
+  virtual void begin_step(double /*learning_rate*/) {}
+
+  /// @param slots  those of one rate that have a gradient; not none. Gradients are off.
+  /// @param learning_rate  theirs
   virtual void update(const Slots& slots, double learning_rate) = 0;
 
   std::vector<Slot> slots_;

@@ -175,6 +175,14 @@ Fields optimizer_fields() {
           .only_with(where_decay, decays),
       field(&Options::decay_vectors, "decay_vectors", "the decay acts on gains and biases, too")
           .only_with(where_decay, decays),
+      field(&Options::embedding_rate, "embedding_rate",
+            "the rate of tables of tokens and positions, of a factorised embedding's maps, and of the head's matrix, as a "
+            "multiple of learning_rate; left out: 1")
+          .between(0, 1e6)
+          .above(0),
+      field(&Options::vector_rate, "vector_rate", "the rate of gains and biases, likewise; left out: 1")
+          .between(0, 1e6)
+          .above(0),
   };
 }
 
@@ -285,6 +293,8 @@ TrainOptions resolved(TrainOptions o) {
   if (has_nesterov(o)) fill(o.nesterov, is_muon(o));
   if (is_float16(o)) fill(o.loss_scale, 65536.0);
   if (recovers(o)) fill(o.most_recoveries, rolls_back(o) ? 3 : 10);
+  if (o.embedding_rate == 1.0) o.embedding_rate.reset();
+  if (o.vector_rate == 1.0) o.vector_rate.reset();
   fill(o.weight_decay, among(o.optimizer, {"adam", "sgd"}) ? 0.0 : 0.1);
   return o;
 }

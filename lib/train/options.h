@@ -42,6 +42,8 @@ struct TrainOptions {
   std::optional<double> weight_decay = {};
   bool decay_embeddings = true;  ///< tables of tokens and positions, and the head's matrix
   bool decay_vectors = false;    ///< gains and biases
+  std::optional<double> embedding_rate = {};  ///< times the learning rate, of the same parameters as decay_embeddings
+  std::optional<double> vector_rate = {};     ///< likewise as decay_vectors
 
   std::string clip = "global_norm";  ///< global_norm, per_layer_norm, value
   double clip_norm = 1.0;            ///< 0 turns clipping off

@@ -44,6 +44,17 @@ def grouped(weights, decay):
             {"params": [w for name, w in weights.items() if not is_matrix(name)], "weight_decay": 0.0}]  # fmt: skip
 
 
+def rated(kind, **options):
+    """A rate for embeddings and the head, one for gains and biases, and one for the rest."""
+    def make(weights):
+        groups = grouped(weights, DECAY)
+        embeddings = [w for name, w in weights.items() if name.startswith(("embedding.", "head."))]
+        rest = [w for name, w in weights.items() if is_matrix(name) and not name.startswith(("embedding.", "head."))]
+        return [kind([{"params": embeddings, "weight_decay": DECAY, "lr": 0.25 * RATE},
+                      {"params": rest, "weight_decay": DECAY}, {**groups[1], "lr": 3 * RATE}], lr=RATE, **options)]  # fmt: skip
+    return make
+
+
 def of_kind(kind, **options):
     return lambda weights: [kind(grouped(weights, DECAY), lr=RATE, **options)]
 
@@ -80,6 +91,12 @@ SINGLE = 1e-5  # float32: roundings of 1e-7
 # Muon's ten updates in bfloat16, whose roundings are 0.4 % of a number, are the same operations in the same order.
 CASES = {
     "adamw": ({}, of_kind(torch.optim.AdamW, betas=(0.9, 0.95)), unclipped, EXACT),
+    "adamw, rates": ({"embedding_rate": 0.25, "vector_rate": 3.0}, rated(torch.optim.AdamW, betas=(0.9, 0.95)),
+                     unclipped, EXACT),
+    "sgd, rates": ({"embedding_rate": 0.25, "vector_rate": 3.0, "momentum": 0.8},
+                   rated(torch.optim.SGD, momentum=0.8), unclipped, EXACT),
+    "adafactor, rates": ({"embedding_rate": 0.25, "vector_rate": 3.0},
+                         rated(torch.optim.Adafactor, eps=(1e-15, 1e-3)), unclipped, EXACT),
     "adam": ({}, of_kind(torch.optim.Adam, betas=(0.9, 0.95)), unclipped, EXACT),
     "sgd": ({"momentum": 0.0}, of_kind(torch.optim.SGD), unclipped, EXACT),
     "sgd, momentum": ({"momentum": 0.8}, of_kind(torch.optim.SGD, momentum=0.8), unclipped, EXACT),

@@ -8,7 +8,7 @@ that are evaluated are compared. Exit status 77: packages missing.
 
 import sys
 
-from optimizer_parity import DECAY, EXACT, RATE, SHAPES, STEPS, grouped, ours
+from optimizer_parity import DECAY, EXACT, RATE, SHAPES, STEPS, ours, rated
 
 try:
     import schedulefree
@@ -30,7 +30,7 @@ CASES = {
 
 def theirs(kind, options, start, gradients):
     weights = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
-    optimizer = kind(grouped(weights, DECAY), lr=RATE, warmup_steps=WARMUP, **options)
+    (optimizer,) = rated(kind, warmup_steps=WARMUP, **options)(weights)
     optimizer.train()
     for step in range(STEPS):
         for name, weight in weights.items():
@@ -49,6 +49,7 @@ def main(program):
         start = {name: torch.randn(shape, dtype=torch.float64) for name, shape in SHAPES.items()}
         gradients = {name: torch.randn(STEPS, *shape, dtype=torch.float64) for name, shape in SHAPES.items()}
         own = {"steps": STEPS, "schedule": "schedule_free", "warmup_steps": WARMUP, "learning_rate": RATE, "clip_norm": 0,
+               "embedding_rate": 0.25, "vector_rate": 3.0,
                "optimizer": case.split(",")[0], "weight_decay": DECAY} | changes  # fmt: skip
         reference, result = theirs(kind, options, start, gradients), ours(program, own, start, gradients)
         assert reference.keys() == result.keys()

@@ -9,6 +9,8 @@
 //       Weights that are evaluated in place of the parameters follow as average/NAME
 //   reference_training rates OPTIONS.json
 //       the schedule's rate of each step, a line each
+//   reference_training scales OPTIONS.json FLAGS
+//       the loss scale of each step and whether it updates the weights, a line each; FLAGS has 1 where gradients overflow
 //   reference_training copy FROM.safetensors TO.safetensors
 
 #include <cstring>
@@ -82,6 +84,16 @@ void rates(const std::filesystem::path& options_file) {
   for (int64_t step = 1; step <= options.steps; ++step) fmt::print("{}\n", learning_rate_at(step, options));
 }
 
+void scales(const std::filesystem::path& options_file, const std::string& overflows) {
+  LossScale scale(options_in(options_file));
+  for (const char flag : overflows) {
+    const double value = scale.value();
+    if (flag == '0') scale.succeeded();
+    else if (!scale.overflowed()) throw ConfigError("an overflow without any scale ends a run");
+    fmt::print("{} {}\n", value, flag == '0' ? 1 : 0);
+  }
+}
+
 void copy(const std::filesystem::path& from, const std::filesystem::path& to) {
   Metadata metadata;
   const auto tensors = read_safetensors(from, &metadata);
@@ -97,10 +109,11 @@ int main(int count, char** arguments) {
     if (count == 6 && std::strcmp(arguments[1], "update") == 0)
       return update(arguments[2], arguments[3], arguments[4], arguments[5]), 0;
     if (count == 3 && std::strcmp(arguments[1], "rates") == 0) return rates(arguments[2]), 0;
+    if (count == 4 && std::strcmp(arguments[1], "scales") == 0) return scales(arguments[2], arguments[3]), 0;
     if (count == 4 && std::strcmp(arguments[1], "copy") == 0) return copy(arguments[2], arguments[3]), 0;
     fmt::print(stderr,
                "usage: reference_training train CONFIG WEIGHTS BATCHES | update OPTIONS PARAMETERS GRADIENTS RESULT | "
-               "rates OPTIONS | copy FROM TO\n");
+               "rates OPTIONS | scales OPTIONS FLAGS | copy FROM TO\n");
     return static_cast<int>(ExitCode::usage);
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}\n", error.what());

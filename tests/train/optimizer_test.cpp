@@ -303,6 +303,28 @@ TEST_CASE("optimizer: embeddings are decayed unless told not to, vectors only if
                                       {"head.weight", 0}});
 }
 
+TEST_CASE("optimizer: embeddings and vectors have rates of their own, and one of 1 is no option's") {
+  // Plain descent: each moves by its rate times its gradient.
+  const Named parameters = {{"embedding.token", leaf({4, 2})},
+                            {"head.weight", leaf({4, 2})},
+                            {"blocks.0.norm1.weight", leaf({2})},
+                            {"blocks.0.mixer.output.weight", leaf({2, 2})}};
+  const std::map<std::string, double> rates = {
+      {"embedding.token", 0.5}, {"head.weight", 0.5}, {"blocks.0.norm1.weight", 3}, {"blocks.0.mixer.output.weight", 1}};
+  std::map<std::string, Tensor> before;
+  for (const auto& [name, parameter] : parameters) {
+    before[name] = parameter.detach().clone();
+    parameter.mutable_grad() = at::ones_like(parameter);
+  }
+  optimizer_for(parameters, {.optimizer = "sgd", .momentum = 0.0, .embedding_rate = 0.5, .vector_rate = 3.0})->step(0.25);
+  for (const auto& [name, parameter] : parameters) {
+    INFO(name);
+    CHECK(at::allclose(before[name] - parameter, at::full_like(parameter, 0.25 * rates.at(name)), 1e-12, 1e-14));
+  }
+  CHECK_FALSE(resolved({.embedding_rate = 1.0}).embedding_rate);
+  CHECK_FALSE(resolved({.vector_rate = 1.0}).vector_rate);
+}
+
 TEST_CASE("optimizer: a parameter without a gradient is left alone by every one") {
   for (const auto& name : all_optimizers()) {
     INFO(name);

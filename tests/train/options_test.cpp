@@ -131,7 +131,7 @@ TEST_CASE("train options: what does not fit together is refused with numbers") {
              "a multiple of accumulate 3"));
   CHECK(training_problems({{"batch_size", 6}, {"accumulate", 3}, {"initial_batch_size", 3}}).empty());
   CHECK(told({{"schedule", "schedule_free"}, {"optimizer", "lion"}}, "schedule", "adamw and sgd, not of lion"));
-  CHECK(told({{"schedule", "schedule_free"}, {"beta1", 0.0}}, "beta1", "a number above 0"));
+  CHECK(told({{"schedule", "schedule_free"}, {"beta1", 0.0}}, "beta1", "another number above 0"));
   CHECK(told({{"schedule", "schedule_free"}, {"optimizer", "sgd"}, {"momentum", 0.0}}, "momentum", "above 0"));
   CHECK(training_problems({{"schedule", "schedule_free"}, {"optimizer", "sgd"}}).empty());
   CHECK(told({{"batch_size", 6}, {"accumulate", 4}}, "accumulate", "4 passes do not divide the 6 windows"));

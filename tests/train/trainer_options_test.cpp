@@ -12,6 +12,7 @@
 #include "scratch_folder.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/run_of.h"
 #include "train/trained_model.h"
 #include "train/trainer.h"
 
@@ -25,11 +26,7 @@ RunConfig short_run(const Json& train = Json::object()) {
     "data": {"source": "zipf_memory", "context": 7, "num_keys": 10, "num_labels": 4},
     "train": {"steps": 20, "batch_size": 4, "eval_every": 5, "eval_tokens": 200, "checkpoint_every": 0}})");
   json["train"].update(train);
-  std::vector<Problem> problems;
-  auto config = RunConfig::from_json(json, problems);
-  for (const auto& problem : problems) UNSCOPED_INFO(problem.path << ": " << problem.message);
-  REQUIRE(problems.empty());
-  return config;
+  return run_of(json, Json::object());
 }
 
 std::vector<std::string> choices_of(const std::string& option) {
@@ -117,6 +114,8 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"weight_decay", {0.5}},
       {"decay_embeddings", {false}},
       {"decay_vectors", {true}},
+      {"embedding_rate", {0.5}},
+      {"vector_rate", {2.0}},
       {"clip", {"per_layer_norm", {{"clip_norm", 0.1}}}},
       {"clip_norm", {0.1}},
       {"clip_value", {1e-3, {{"clip", "value"}}}},

@@ -35,13 +35,17 @@ std::vector<Tensor> ScheduleFree::directions(const Slots& slots) {
   return decay == 0 ? result : at::_foreach_add(result, parameters_of(slots), decay);
 }
 
-void ScheduleFree::update(const Slots& slots, double learning_rate) {
+void ScheduleFree::begin_step(double learning_rate) {
   // Until the first step the weights may be set from outside, as a test or a restored model does.
   if (steps_taken() == 1)
     for (auto& slot : slots_) slot.state[0].second.copy_(slot.parameter);
   const double square = learning_rate * learning_rate;
   rate_squares_.add_(square);
-  const double c = square / rate_squares_.item<double>();
+  newest_ = square / rate_squares_.item<double>();
+}
+
+void ScheduleFree::update(const Slots& slots, double learning_rate) {
+  const double c = newest_;
   for (const auto& [weight_decay, group] : by_weight_decay(slots)) {
     const auto steps = directions(group);
     auto y = parameters_of(group), z = states_of(group, 0);

@@ -20,10 +20,12 @@ class ScheduleFree final : public Optimizer {
   TensorMap averaged_weights() const override;
 
  private:
+  void begin_step(double learning_rate) override;
   void update(const Slots& slots, double learning_rate) override;
   std::vector<Tensor> directions(const Slots& slots);
   bool adaptive_;
   double share_, beta2_ = 0, epsilon_ = 0;
+  double newest_ = 1;    ///< c of this step: a factor of the rate is in both of its squares
   Tensor rate_squares_;  ///< float64 scalar: their sum so far
 };
 

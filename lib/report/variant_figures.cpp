@@ -155,14 +155,19 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
     figures.missing.push_back({figure.id, figure.title, "scaling.json holds no fit with an irreducible loss."});
     return;
   }
+  // Of one variant the fits of all runs are its own.
+  std::set<std::string> series;
+  for (const Law& law : sweep.laws) series.insert(law.series);
+  std::vector<Law> laws = sweep.laws;
+  if (series.size() == 2) std::erase_if(laws, [](const Law& law) { return law.series == "all"; });
   Json rows = Json::array(), order = Json::array();
   Extent loss;
   double narrowest = std::numeric_limits<double>::infinity();
-  for (const Law& law : sweep.laws)
+  for (const Law& law : laws)
     if (const auto interval = law.intervals.find("E"); interval != law.intervals.end())
       narrowest = std::min(narrowest, interval->second.second - interval->second.first);
   bool cut = false;
-  for (const Law& law : sweep.laws) {
+  for (const Law& law : laws) {
     const std::string name = fmt::format("{}  {}{}", label(law.series), law.form, law.paired ? ", paired" : "");
     Json row = {{"kind", "fit"}, {"fit", name}, {"y", law.irreducible}};
     loss.add(law.irreducible);
@@ -213,7 +218,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
   }
   figure.caption =
       "The loss that a fitted law says would remain with unlimited parameters (and data), with its 95 % interval. ";
-  if (std::any_of(sweep.laws.begin(), sweep.laws.end(), [](const Law& law) { return law.paired; }))
+  if (std::any_of(laws.begin(), laws.end(), [](const Law& law) { return law.paired; }))
     figure.caption +=
         "Paired fits see the true Bayes loss plus the excess over it on the same tokens: sharper, but they are told "
         "the "
@@ -223,7 +228,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
     figure.caption +=
         fmt::format("The dashed rule is the {} of the source: an interval should cover it. ", sweep.truth->name);
   figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows), std::move(layers), false, sweep);
-  figure.spec["height"] = std::clamp<size_t>(sweep.laws.size() * 40 + 20, 80, 500);
+  figure.spec["height"] = std::clamp<size_t>(laws.size() * 40 + 20, 80, 500);
   figures.drawn.push_back(std::move(figure));
 }
 

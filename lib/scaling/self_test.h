@@ -33,7 +33,7 @@ struct SelfTestOptions {
 ///
 /// Fits start at the truth, which is their optimum but for noise; on the first sweeps of each source the search from
 /// all starts must end at the same place.
-/// Cost: about three minutes of one core for 1,000 sweeps.
+/// Cost: about 40 s of one core for 1,000 sweeps.
 Json self_test(const SelfTestOptions& options = {});
 
 /// The verdicts on `sources`, as self_test fills them: intervals must cover 92 to 98 %, the test at 5 % reject the true

@@ -58,6 +58,47 @@ def forgetting_x_transformers():
     return x_transformers("forgetting", causal=True, data_dependent_alibi=True)
 
 
+@compare("contextual", "causal", "x-transformers", "Attention, CoPE")
+def contextual_x_transformers():
+    return x_transformers("contextual", {"positions": 7}, causal=True, use_cope=True, cope_max_pos=7)
+
+
+def xlnet_case(causal):
+    import torch
+    from transformers.models.xlnet.modeling_xlnet import XLNetConfig, XLNetModel, XLNetRelativeAttention
+
+    stream, count, positions = 24, 3, 19
+    module = randomised(XLNetRelativeAttention(XLNetConfig(d_model=stream, n_head=count, dropout=0.0)))
+    x = leaf(2, positions, stream)
+    frequencies = 10000.0 ** (-torch.arange(0, stream, 2, dtype=torch.float64) / stream)
+    steps = torch.arange(positions, -1 if causal else -positions, -1, dtype=torch.float64)
+    sinusoids = XLNetModel.positional_embedding(steps, frequencies, 2)
+    q, k, v = (torch.einsum("bih,hnd->ibnd", x, weight) for weight in (module.q, module.k, module.v))
+    distances = torch.einsum("lbh,hnd->lbnd", sinusoids, module.r)
+    hidden = torch.ones(positions, positions, dtype=torch.float64).triu(1)[:, :, None, None] if causal else None
+    theirs = module.rel_attn_core(q, k, v, distances, attn_mask=hidden)
+
+    def ours():
+        parameters = {"distance_map": module.r.permute(1, 2, 0).flatten(0, 1), "content": module.r_w_bias,
+                      "distance": module.r_r_bias}  # fmt: skip
+        q_h, k_h, v_h = (tensor.permute(1, 2, 0, 3) for tensor in (q, k, v))
+        y = attention("relative_distance", query=q_h, key=k_h, value=v_h, causal=causal, parameters=parameters,
+                      model_dim=stream)  # fmt: skip
+        return y.permute(2, 0, 1, 3)
+
+    return theirs, ours, [x, module.q, module.k, module.v, module.r, module.r_w_bias, module.r_r_bias]
+
+
+@compare("relative_distance", "causal", "transformers", "XLNetRelativeAttention, uni")
+def relative_distance_causal():
+    return xlnet_case(True)
+
+
+@compare("relative_distance", "bidirectional", "transformers", "XLNetRelativeAttention, bi")
+def relative_distance_bidirectional():
+    return xlnet_case(False)
+
+
 def x_transformers(variant, options=None, causal=False, **theirs):
     from x_transformers.x_transformers import Attention
 
@@ -70,6 +111,9 @@ def x_transformers(variant, options=None, causal=False, **theirs):
         if module.data_dependent_alibi is not None:
             linear = module.data_dependent_alibi.to_forget_gates[0]
             gates = {"forget": linear(x).transpose(1, 2).unsqueeze(-1)}
-        return module.to_out(merged(attention(variant, options, query=q, key=k, value=v, causal=causal, gates=gates)))
+        cope = module.attend.cope
+        y = attention(variant, options, query=q, key=k, value=v, causal=causal, gates=gates,
+                      parameters={"positions": cope.pos_emb} if cope is not None else None)  # fmt: skip
+        return module.to_out(merged(y))
 
     return module(x), ours, [x, *module.parameters()]

@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "core/files.h"
 #include "sweep/certificate.h"
+#include "tensor/kernels/kernels.h"
 
 namespace attnscale {
 namespace {
@@ -47,8 +48,17 @@ void add_verify(CLI::App& app, Action& action) {
   command->add_flag("--json", *json, "one JSON document on standard output");
   auto out = std::make_shared<std::string>();
   command->add_option("--out", *out, "also write the certificate, as JSON, to this file");
+  auto kernels = std::make_shared<std::string>("on");
+  command->add_option("--kernels", *kernels, "off: LibTorch's operators alone, without the program's own CPU kernels")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   command->footer("Example: attnscale verify linear softmax");
-  command->callback([=, &action] { action = [=] { return verify(*names, *json, *out); }; });
+  command->callback([=, &action] {
+    action = [=] {
+      if (*kernels == "off") set_kernels(false);
+      return verify(*names, *json, *out);
+    };
+  });
 }
 
 }  // namespace attnscale

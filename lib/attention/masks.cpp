@@ -6,6 +6,8 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include "tensor/kernels/attention_kernel.h"
+
 namespace attnscale {
 
 Tensor causal_mask(int64_t queries, int64_t keys, torch::Device device) {
@@ -34,6 +36,10 @@ double causal_pairs(int64_t queries, int64_t keys) {
 Tensor softmax_attention(const Tensor& query, const Tensor& key, const Tensor& value, bool causal,
                          const Tensor& visible, const Tensor& bias) {
   const bool grouped = key.size(1) != query.size(1);
+  if (!visible.defined() && !bias.defined())
+    if (const auto dtype = attention_dtype(query, key, value))
+      return attention_kernel(query, key, value, causal ? Band{.ahead = 0} : Band{},
+                              static_cast<double>(query.size(2)) * static_cast<double>(key.size(2)), *dtype);
   if (!visible.defined())
     return at::scaled_dot_product_attention(query, key, value, bias.defined() ? std::optional(bias) : std::nullopt, 0.0,
                                             causal, std::nullopt, grouped);

@@ -29,6 +29,8 @@ Tensor Embedding::forward(const Tensor& tokens, int64_t offset) {
   return norm_ ? norm_->forward(x) : x;
 }
 
-Tensor Embedding::logits(const Tensor& x) const { return at::linear(up_ ? at::matmul(x, up_->weight()) : x, token_); }
+Tensor Embedding::logits(const Tensor& x) const {
+  return attnscale::linear(up_ ? at::matmul(x, up_->weight()) : x, token_);
+}
 
 }  // namespace attnscale

@@ -1,6 +1,7 @@
 #include "model/feed_forward.h"
 
 #include "model/scaled.h"
+#include "tensor/kernels/linear_kernel.h"
 
 namespace attnscale {
 namespace {
@@ -14,6 +15,13 @@ Tensor activated(const Tensor& x, const std::string& kind) {
   return at::relu(x);  // relu, reglu
 }
 
+Activation activation_of(const std::string& kind) {
+  if (kind == "gelu" || kind == "geglu") return Activation::gelu;
+  if (kind == "gelu_tanh" || kind == "geglu_tanh") return Activation::gelu_tanh;
+  if (kind == "silu" || kind == "swiglu") return Activation::silu;
+  return kind == "relu_squared" ? Activation::relu_squared : Activation::relu;  // relu, reglu
+}
+
 }  // namespace
 
 FeedForward::FeedForward(const ModelOptions& options)
@@ -25,6 +33,9 @@ FeedForward::FeedForward(const ModelOptions& options)
 }
 
 Tensor FeedForward::forward(const Tensor& x) const {
+  if (const auto dtype = product_dtype(x, up_->weight()); dtype && input_scale_ == 1)
+    return feed_forward_kernel(x, up_->weight(), up_->bias(), down_->weight(), down_->bias(), activation_of(kind_),
+                               is_gated(kind_), *dtype);
   const auto hidden = up_->forward(scaled(x, input_scale_));  // [.., F] or [.., 2 F]
   if (!is_gated(kind_)) return down_->forward(scaled(activated(hidden, kind_), input_scale_));
   const auto halves = hidden.chunk(2, -1);

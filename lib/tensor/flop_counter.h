@@ -10,7 +10,7 @@ namespace attnscale {
 /// of the process: backward passes on autograd threads count, and so would another model's work.
 /// A multiply-add counts two.
 ///
-/// Seen: mm, addmm, bmm, baddbmm, addbmm, mv, addmv, dot, convolution (grouped and transposed too),
+/// Seen: this program's own kernels (`count_flops`), mm, addmm, bmm, baddbmm, addbmm, mv, addmv, dot, convolution (grouped and transposed too),
 /// and scaled dot-product attention, which counts its full square whatever its mask (the convention
 /// of PyTorch's own counter), each with its backward pass. A product inside a counted operator
 /// (autocast, a convolution done by mm) counts once. Elementwise work, norms and softmax do not
@@ -28,5 +28,9 @@ class FlopCounter {
  private:
   uint64_t handle_;
 };
+
+/// What a kernel of this program's own does, which the dispatcher does not see. Costs nothing while nobody counts.
+/// @param operation  `attnscale::linear`
+void count_flops(const char* operation, double flops);
 
 }  // namespace attnscale

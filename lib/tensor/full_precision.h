@@ -13,4 +13,9 @@ class FullPrecision {
   c10::impl::ExcludeDispatchKeyGuard guard_{c10::autocast_dispatch_keyset};
 };
 
+/// Whether autocast is on for the CPU and acts here: not under FullPrecision.
+inline bool autocast_applies() {
+  return !c10::impl::tls_local_dispatch_key_set().excluded_.has(c10::DispatchKey::AutocastCPU);
+}
+
 }  // namespace attnscale

@@ -7,6 +7,11 @@ namespace attnscale {
 
 using torch::Tensor;
 
+/// x W^T + b, by the program's own kernel where there is one for this processor and dtype, otherwise by LibTorch.
+/// @param x  [.., in] @param weight  [out, in] @param bias  [out] or undefined @return [.., out]
+/// Cost: 2 in out FLOPs for each row.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+
 /// y = x W^T + b. Holds `weight` [out, in] and, if asked, `bias` [out].
 class Linear : public torch::nn::Module {
  public:
@@ -17,6 +22,7 @@ class Linear : public torch::nn::Module {
   Tensor forward(const Tensor& x) const;
 
   const Tensor& weight() const { return weight_; }
+  const Tensor& bias() const { return bias_; }  ///< undefined: none
 
   /// The product with some of the outputs alone. @return [.., count]
   Tensor rows(const Tensor& x, int64_t first, int64_t count) const;

@@ -12,6 +12,7 @@
 
 #include "core/files.h"
 #include "core/version.h"
+#include "tensor/kernels/kernels.h"
 
 namespace attnscale {
 namespace {
@@ -65,9 +66,11 @@ std::string utc_now() {
 }
 
 Json provenance() {
-  return {{"version", version},           {"commit", build_commit()},          {"compiler", compiler_name()},
-          {"torch", TORCH_VERSION},       {"cpu", processor_name()},           {"threads", at::get_num_threads()},
-          {"host", as_utf8(host_name())}, {"command", as_utf8(command_line())}};
+  return {{"version", version},           {"commit", build_commit()},
+          {"compiler", compiler_name()},  {"torch", TORCH_VERSION},
+          {"cpu", processor_name()},      {"threads", at::get_num_threads()},
+          {"host", as_utf8(host_name())}, {"command", as_utf8(command_line())},
+          {"kernels", kernels_in_use()}};
 }
 
 int64_t memory_limit_bytes() {

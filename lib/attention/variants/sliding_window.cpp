@@ -17,6 +17,7 @@
 #include "attention/masks.h"
 #include "attention/oracle_helpers.h"
 #include "attention/registry.h"
+#include "tensor/kernels/attention_kernel.h"
 
 namespace attnscale {
 namespace {
@@ -36,7 +37,8 @@ double capped_sum(int64_t positions, int64_t most) {
 /// split on both sides: window / 2 before and (window - 1) / 2 after (rounded down) and the own.
 /// (The authors' code keeps window + 1 keys.)
 ///
-/// Queries go in blocks of at most max(window, 16); a block gathers its own keys and those before
+/// By the tiled kernel where it runs (lib/tensor/kernels/attention_kernel.h), otherwise as follows, in which costs are
+/// stated. Queries go in blocks of at most max(window, 16); a block gathers its own keys and those before
 /// (and after) it that its windows reach, and hides what lies outside a query's window. One block
 /// takes all where that is less work, which needs T < 2 window.
 class SlidingWindow : public Attention {
@@ -175,6 +177,11 @@ class SlidingWindow : public Attention {
     const auto sizes = checked_sizes("sliding_window", in, geometry_, false);
     const int64_t offset = sizes.keys - sizes.queries;
     const auto plan = plan_for(options_, geometry_.causal, sizes.queries, offset);
+    if (const auto dtype = attention_dtype(in.query, in.key, in.value); dtype && !in.key_padding.defined()) {
+      const auto [behind, ahead] = window_reach(options_.window, geometry_.causal);
+      const double pairs = static_cast<double>(plan.blocks.padded()) * static_cast<double>(plan.width());
+      return attention_kernel(in.query, in.key, in.value, {behind, ahead}, pairs, *dtype);
+    }
     // Blocks stand where heads usually do, so that the fused kernel takes them as they are.
     const auto query = query_blocks(in.query, sizes.kv_heads, plan.blocks).flatten(0, 1);  // [B G, n, R c, D]
     const auto key = gathered(in.key, plan, offset).flatten(0, 1);                         // [B G, n, W, D]

@@ -1,0 +1,361 @@
+#include "tensor/kernels/attention_kernel.h"
+
+#include <cmath>
+
+#include <ATen/record_function.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "tensor/flop_counter.h"
+#include "tensor/full_precision.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/matrix_products.h"
+#include "tensor/precision.h"
+
+namespace attnscale {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t tile = panel_columns;  // queries, and keys
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+/// Which scratch is whose; 0 is the tile engine's.
+enum Slot { logits = 1, gradients, weights, turned, sums, highest, totals, head_memory, group_memory };
+
+struct Sizes {
+  int64_t batch, heads, groups, queries, keys, width, value_width;
+  Band band;
+  float factor() const { return static_cast<float>(1 / std::sqrt(static_cast<double>(width))); }
+  int64_t offset() const { return keys - queries; }
+  int64_t shared() const { return heads / groups; }
+
+  /// Keys that a query sees, cut to [first, first + count): as [low, high) counted from `first`.
+  std::pair<int64_t, int64_t> keys_of(int64_t query, int64_t first, int64_t count) const {
+    const int64_t place = query + offset() - first;
+    return {std::clamp<int64_t>(place - band.behind, 0, count), std::clamp<int64_t>(place + band.ahead + 1, 0, count)};
+  }
+  /// Queries that see a key, likewise.
+  std::pair<int64_t, int64_t> queries_of(int64_t key, int64_t first, int64_t count) const {
+    const int64_t place = key - offset() - first;
+    return {std::clamp<int64_t>(place - band.ahead, 0, count), std::clamp<int64_t>(place + band.behind + 1, 0, count)};
+  }
+  /// Tiles of keys that a tile of queries needs: [first, last).
+  std::pair<int64_t, int64_t> tiles_of(int64_t first_query, int64_t count) const {
+    const int64_t low = std::clamp<int64_t>(first_query + offset() - band.behind, 0, keys);
+    const int64_t high = std::clamp<int64_t>(first_query + count + offset() + band.ahead, 0, keys);
+    return {low / tile, high > low ? panels_of(high) : low / tile};
+  }
+};
+
+/// One head's rows in a tensor [B, H, T, D].
+template <class T>
+struct Rows {
+  T* data;
+  int64_t stride;
+  T* at(int64_t row) const { return data + row * stride; }
+};
+
+template <class T>
+Rows<const T> rows_of_head(const Tensor& x, int64_t b, int64_t h) {
+  return {x.const_data_ptr<T>() + b * x.stride(0) + h * x.stride(1), x.stride(2)};
+}
+template <class T>
+Rows<T> rows_to_fill(Tensor& x, int64_t b, int64_t h) {
+  return {x.mutable_data_ptr<T>() + b * x.stride(0) + h * x.stride(1), x.stride(2)};
+}
+
+/// Rows as right factors, tile by tile: each tile's positions are the inner length.
+template <class T>
+int64_t tile_size(int64_t width) {
+  return tile * panels_of(width) * panel_columns;
+}
+template <class T>
+void tiles_from_rows(Rows<const T> rows, int64_t count, int64_t width, T* out) {
+  for (int64_t first = 0; first < count; first += tile, out += tile_size<T>(width))
+    panels_from_rows(rows.at(first), rows.stride, std::min(tile, count - first), width, out);
+}
+
+/// Memory for `count` numbers of T in a slot.
+template <class T>
+T* scratch_of(Slot slot, int64_t count) {
+  return reinterpret_cast<T*>(scratch(slot, (count * static_cast<int64_t>(sizeof(T)) + 3) / 4));
+}
+
+/// Rows of 64 floats as a left factor.
+template <class T>
+const T* as_left(const float* in, int64_t rows, Slot slot) {
+  if constexpr (sizeof(T) == 4) return in;
+  else {
+    T* out = scratch_of<T>(slot, tile * tile);
+    convert(in, out, rows * tile);
+    return out;
+  }
+}
+
+/// Zeros around [low, high) of a row of which `count` numbers are used.
+void clear_outside(float* row, int64_t low, int64_t high, int64_t count) {
+  std::fill(row, row + low, 0.F);
+  std::fill(row + std::max(low, high), row + count, 0.F);
+}
+
+template <class T>
+void forward_tile(const Sizes& sizes, Rows<const T> query, const T* key_panels, const T* value_tiles, int64_t first,
+                  int64_t count, Rows<T> out, float* log_totals) {
+  const int64_t d = sizes.width, e = sizes.value_width;
+  float *logit = scratch(logits, tile * tile), *sum = scratch(sums, tile * e), *most = scratch(highest, tile),
+        *total = scratch(totals, tile);
+  std::fill_n(most, count, -infinity);
+  std::fill_n(total, count, 0.F);
+  std::fill_n(sum, count * e, 0.F);
+  const auto [begin, end] = sizes.tiles_of(first, count);
+  for (int64_t j = begin; j < end; ++j) {
+    const int64_t first_key = j * tile, keys = std::min(tile, sizes.keys - first_key), inner = inner_of<T>(keys);
+    tile_product(query.at(first), query.stride, key_panels + first_key * inner_of<T>(d), logit, tile, count, d, keys,
+                 false);
+    for (int64_t i = 0; i < count; ++i) {
+      const auto [low, high] = sizes.keys_of(first + i, first_key, keys);
+      float* row = logit + i * tile;
+      clear_outside(row, low, high, inner);
+      if (low >= high) continue;
+      const float shrink = vector_functions()->softmax_row(row + low, high - low, sizes.factor(), most + i, total + i);
+      if (shrink != 1 && j > begin) vector_functions()->scale(sum + i * e, shrink, e);
+    }
+    product(as_left<T>(logit, count, weights), tile, value_tiles + j * tile_size<T>(e), sum, e, count, keys, e, true);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const bool sees = total[i] != 0;
+    vector_functions()->scale(sum + i * e, sees ? 1 / total[i] : 0.F, e);
+    convert(sum + i * e, out.at(first + i), e);
+    log_totals[first + i] = sees ? most[i] + std::log(total[i]) : infinity;  // exp(logit - inf) = 0
+  }
+}
+
+template <class T>
+void forward_group(const Sizes& sizes, const Tensor& query, const Tensor& key, const Tensor& value, int64_t b,
+                   int64_t g, Tensor& out, Tensor& log_totals) {
+  const int64_t d = sizes.width, e = sizes.value_width;
+  T* key_panels = scratch_of<T>(head_memory, panel_size<T>(d, sizes.keys));
+  T* value_tiles = scratch_of<T>(group_memory, panels_of(sizes.keys) * tile_size<T>(e));
+  const auto keys = rows_of_head<T>(key, b, g);
+  panels_from_columns(keys.data, keys.stride, d, sizes.keys, key_panels);
+  tiles_from_rows(rows_of_head<T>(value, b, g), sizes.keys, e, value_tiles);
+  for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h)
+    for (int64_t first = 0; first < sizes.queries; first += tile)
+      forward_tile(sizes, rows_of_head<T>(query, b, h), key_panels, value_tiles, first,
+                   std::min(tile, sizes.queries - first), rows_to_fill<T>(out, b, h),
+                   log_totals.mutable_data_ptr<float>() + (b * sizes.heads + h) * sizes.queries);
+}
+
+/// Takes pieces of one piece of memory.
+template <class T>
+T* take(char*& memory, int64_t count) {
+  T* piece = reinterpret_cast<T*>(memory);
+  memory += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+  return piece;
+}
+constexpr int64_t spare = 64 * 16;  ///< bytes that the pieces are rounded up by, at most
+
+/// What the backward pass of one head works with: queries and the output's gradient as right factors both ways.
+template <class T>
+struct Head {
+  Rows<const T> query, gradient;
+  const float* log_totals;
+  T *query_panels, *gradient_panels;  // of 64 queries: [D, 64], [E, 64]
+  T *query_tiles, *gradient_tiles;    // [64, D], [64, E]
+  float* means;                       // of the weights' gradients: [T]
+  float* of_query;                    // [T, D]
+};
+
+/// And of a group: keys and values as they lie, keys as right factors, and the gradients of both.
+template <class T>
+struct Group {
+  Rows<const T> key, value;
+  T* key_tiles;
+  float *of_key, *of_value;  // [S, D], [S, E]
+};
+
+template <class T>
+Head<T> head_of(const Sizes& sizes, const Tensor& query, const Tensor& gradient, const Tensor& out,
+                const Tensor& log_totals, int64_t b, int64_t h) {
+  const int64_t d = sizes.width, e = sizes.value_width, queries = sizes.queries, tiles = panels_of(queries);
+  const int64_t half =
+      (panel_size<T>(d, queries) + panel_size<T>(e, queries) + tiles * tile_size<T>(d) + tiles * tile_size<T>(e)) *
+      static_cast<int64_t>(sizeof(T));
+  auto* memory = scratch_of<char>(head_memory, half + 4 * (queries + queries * d) + spare);
+  Head<T> head{rows_of_head<T>(query, b, h),
+               rows_of_head<T>(gradient, b, h),
+               log_totals.const_data_ptr<float>() + (b * sizes.heads + h) * queries,
+               take<T>(memory, panel_size<T>(d, queries)),
+               take<T>(memory, panel_size<T>(e, queries)),
+               take<T>(memory, tiles * tile_size<T>(d)),
+               take<T>(memory, tiles * tile_size<T>(e)),
+               take<float>(memory, queries),
+               take<float>(memory, queries * d)};
+  panels_from_columns(head.query.data, head.query.stride, d, queries, head.query_panels);
+  panels_from_columns(head.gradient.data, head.gradient.stride, e, queries, head.gradient_panels);
+  tiles_from_rows(head.query, queries, d, head.query_tiles);
+  tiles_from_rows(head.gradient, queries, e, head.gradient_tiles);
+  const auto output = rows_of_head<T>(out, b, h);
+  float *left = scratch(sums, 2 * e), *right = left + e;
+  for (int64_t t = 0; t < queries; ++t) {
+    convert(output.at(t), left, e);
+    convert(head.gradient.at(t), right, e);
+    head.means[t] = vector_functions()->dot(left, right, e);
+  }
+  std::fill_n(head.of_query, queries * d, 0.F);
+  return head;
+}
+
+/// Adds the share of one tile of queries and one of keys to all three gradients. Works on the transposed logits, so
+/// that the products with queries and the output's gradient take their left factor as it is.
+template <class T>
+void backward_tile(const Sizes& sizes, const Head<T>& head, const Group<T>& group, int64_t first, int64_t first_key) {
+  const int64_t d = sizes.width, e = sizes.value_width, i = first / tile, j = first_key / tile;
+  const int64_t queries = std::min(tile, sizes.queries - first), keys = std::min(tile, sizes.keys - first_key);
+  float *weight = scratch(logits, tile * tile), *slope = scratch(gradients, tile * tile),
+        *straight = scratch(turned, tile * tile);
+  tile_product(group.key.at(first_key), group.key.stride, head.query_panels + first * inner_of<T>(d), weight, tile,
+               keys, d, queries, false);
+  tile_product(group.value.at(first_key), group.value.stride, head.gradient_panels + first * inner_of<T>(e), slope,
+               tile, keys, e, queries, false);
+  for (int64_t s = 0; s < keys; ++s) {
+    const auto [low, high] = sizes.queries_of(first_key + s, first, queries);
+    float *row = weight + s * tile, *of_row = slope + s * tile;
+    clear_outside(row, low, high, inner_of<T>(queries));
+    clear_outside(of_row, low, high, inner_of<T>(queries));
+    if (low >= high) continue;
+    vector_functions()->weights_again(row + low, head.log_totals + first + low, sizes.factor(), high - low);
+    vector_functions()->logit_gradient(row + low, head.means + first + low, sizes.factor(), of_row + low, high - low);
+  }
+  product(as_left<T>(weight, keys, weights), tile, head.gradient_tiles + i * tile_size<T>(e),
+          group.of_value + first_key * e, e, keys, queries, e, true);
+  product(as_left<T>(slope, keys, weights), tile, head.query_tiles + i * tile_size<T>(d), group.of_key + first_key * d,
+          d, keys, queries, d, true);
+  vector_functions()->transpose(slope, tile, straight, tile, keys, queries);
+  if (inner_of<T>(keys) > keys)
+    for (int64_t t = 0; t < queries; ++t) straight[t * tile + keys] = 0;
+  product(as_left<T>(straight, queries, weights), tile, group.key_tiles + j * tile_size<T>(d),
+          head.of_query + first * d, d, queries, keys, d, true);
+}
+
+template <class T>
+void convert_rows(const float* in, Rows<T> out, int64_t rows, int64_t width) {
+  for (int64_t i = 0; i < rows; ++i) convert(in + i * width, out.at(i), width);
+}
+
+/// @param saved  query, key, value, output, log_totals @param wanted  gradients of the first three, to be filled
+template <class T>
+void backward_group(const Sizes& sizes, const variable_list& saved, const Tensor& gradient, int64_t b, int64_t g,
+                    std::array<Tensor, 3>& wanted) {
+  const int64_t d = sizes.width, e = sizes.value_width, tiles = panels_of(sizes.keys);
+  auto* memory = scratch_of<char>(
+      group_memory, tiles * tile_size<T>(d) * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare);
+  const Group<T> group{rows_of_head<T>(saved[1], b, g), rows_of_head<T>(saved[2], b, g),
+                       take<T>(memory, tiles * tile_size<T>(d)), take<float>(memory, sizes.keys * d),
+                       take<float>(memory, sizes.keys * e)};
+  tiles_from_rows(group.key, sizes.keys, d, group.key_tiles);
+  std::fill_n(group.of_key, sizes.keys * d, 0.F);
+  std::fill_n(group.of_value, sizes.keys * e, 0.F);
+  for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h) {
+    const auto head = head_of<T>(sizes, saved[0], gradient, saved[3], saved[4], b, h);
+    for (int64_t first = 0; first < sizes.queries; first += tile) {
+      const auto [begin, end] = sizes.tiles_of(first, std::min(tile, sizes.queries - first));
+      for (int64_t j = begin; j < end; ++j) backward_tile(sizes, head, group, first, j * tile);
+    }
+    convert_rows(head.of_query, rows_to_fill<T>(wanted[0], b, h), sizes.queries, d);
+  }
+  convert_rows(group.of_key, rows_to_fill<T>(wanted[1], b, g), sizes.keys, d);
+  convert_rows(group.of_value, rows_to_fill<T>(wanted[2], b, g), sizes.keys, e);
+}
+
+/// [B, H, T, D] whose positions lie outside the heads, as projections put them.
+Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int64_t width, at::TensorOptions options) {
+  return at::empty({batch, positions, heads, width}, options).transpose(1, 2);
+}
+
+/// Calls work(b, g) for each batch row and key-value head.
+template <class Work>
+void for_each_group(const Sizes& sizes, const Work& work) {
+  by_row_blocks(sizes.batch * sizes.groups, 1,
+                [&](int64_t index, int64_t) { work(index / sizes.groups, index % sizes.groups); });
+}
+
+Tensor with_dense_rows(const Tensor& x, at::ScalarType dtype) {
+  const auto cast = x.to(dtype);
+  return cast.stride(3) == 1 ? cast : cast.contiguous();
+}
+
+class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value,
+                        int64_t behind, int64_t ahead, double counted_pairs, at::ScalarType dtype) {
+    RECORD_FUNCTION("attnscale::attention", std::vector<c10::IValue>());
+    const Sizes sizes{query.size(0), query.size(1), key.size(1),   query.size(2),
+                      key.size(2),   query.size(3), value.size(3), {behind, ahead}};
+    const auto q = with_dense_rows(query, dtype), k = with_dense_rows(key, dtype), v = with_dense_rows(value, dtype);
+    auto out = by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.value_width, q.options());
+    auto log_totals = at::empty({sizes.batch, sizes.heads, sizes.queries}, q.options().dtype(at::kFloat));
+    for_each_group(sizes, [&](int64_t b, int64_t g) {
+      if (dtype == at::kFloat) forward_group<float>(sizes, q, k, v, b, g, out, log_totals);
+      else forward_group<at::BFloat16>(sizes, q, k, v, b, g, out, log_totals);
+    });
+    const double flops =
+        2 * static_cast<double>(sizes.batch * sizes.heads * (sizes.width + sizes.value_width)) * counted_pairs;
+    count_flops("attnscale::attention", flops);
+    context->save_for_backward({q, k, v, out, log_totals});
+    context->saved_data["behind"] = behind;
+    context->saved_data["ahead"] = ahead;
+    context->saved_data["flops"] = flops;
+    context->saved_data["types"] =
+        std::vector<int64_t>{static_cast<int64_t>(query.scalar_type()), static_cast<int64_t>(key.scalar_type()),
+                             static_cast<int64_t>(value.scalar_type())};
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    RECORD_FUNCTION("attnscale::attention_backward", std::vector<c10::IValue>());
+    const auto saved = context->get_saved_variables();
+    const auto &query = saved[0], &key = saved[1], &value = saved[2];
+    const Sizes sizes{query.size(0), query.size(1),
+                      key.size(1),   query.size(2),
+                      key.size(2),   query.size(3),
+                      value.size(3), {context->saved_data["behind"].toInt(), context->saved_data["ahead"].toInt()}};
+    const auto gradient = with_dense_rows(gradients[0], query.scalar_type());
+    std::array<Tensor, 3> of = {
+        by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.width, query.options()),
+        by_positions(sizes.batch, sizes.groups, sizes.keys, sizes.width, query.options()),
+        by_positions(sizes.batch, sizes.groups, sizes.keys, sizes.value_width, query.options())};
+    for_each_group(sizes, [&](int64_t b, int64_t g) {
+      if (query.scalar_type() == at::kFloat) backward_group<float>(sizes, saved, gradient, b, g, of);
+      else backward_group<at::BFloat16>(sizes, saved, gradient, b, g, of);
+    });
+    count_flops("attnscale::attention_backward", 2.5 * context->saved_data["flops"].toDouble());
+    const auto types = context->saved_data["types"].toIntVector();
+    for (size_t i = 0; i < of.size(); ++i) of[i] = of[i].to(static_cast<at::ScalarType>(types[i]));
+    return {of[0], of[1], of[2], Tensor(), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+}  // namespace
+
+std::optional<at::ScalarType> attention_dtype(const Tensor& query, const Tensor& key, const Tensor& value) {
+  constexpr int64_t fewest_queries = 8;  // for fewer, turning the keys costs more than it saves
+  if (!query.is_cpu() || query.size(2) < fewest_queries || query.size(0) == 0 || key.size(2) == 0) return std::nullopt;
+  auto dtype = query.scalar_type();
+  if (autocast_applies())
+    if (const auto mixed = mixed_dtype(at::kCPU); mixed && dtype != at::kDouble) dtype = *mixed;
+  if (!has_kernels(dtype)) return std::nullopt;
+  for (const auto& x : {query, key, value})
+    if (x.scalar_type() != at::kFloat && x.scalar_type() != dtype) return std::nullopt;
+  const bool odd = query.size(3) % 2 != 0 || value.size(3) % 2 != 0;
+  if ((dtype == at::kBFloat16 && odd) || query.size(3) == 0 || value.size(3) == 0) return std::nullopt;
+  return dtype;
+}
+
+Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Band& band,
+                        double counted_pairs, at::ScalarType dtype) {
+  return AttentionKernel::apply(query, key, value, band.behind, band.ahead, counted_pairs, dtype);
+}
+
+}  // namespace attnscale

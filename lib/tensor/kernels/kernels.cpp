@@ -1,0 +1,63 @@
+#include "tensor/kernels/kernels.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <string_view>
+
+#include <ATen/Version.h>
+
+#include "tensor/kernels/vector_functions.h"
+
+namespace attnscale {
+
+#ifdef ATTNSCALE_X86
+extern const VectorFunctions vector_functions_AVX2, vector_functions_AVX512;
+#endif
+
+namespace {
+
+/// As ATen itself chooses among its kernels.
+const VectorFunctions* choose() {
+#ifdef ATTNSCALE_X86
+  const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512") return &vector_functions_AVX512;
+  if (capability == "AVX2") return &vector_functions_AVX2;
+#endif
+  return nullptr;
+}
+
+std::atomic<bool>& wanted() {
+  static std::atomic<bool> on = [] {
+    const char* setting = std::getenv("ATTNSCALE_KERNELS");
+    return setting == nullptr || std::string_view(setting) != "off";
+  }();
+  return on;
+}
+
+/// LibTorch multiplies tiles of bfloat16 fast where the processor has instructions for it, and slowly elsewhere.
+bool multiplies_bfloat16() {
+#ifdef ATTNSCALE_X86
+  static const bool does =
+      std::string_view(vector_functions()->instruction_set) == "avx512" && __builtin_cpu_supports("avx512bf16") != 0;
+  return does;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+const VectorFunctions* vector_functions() {
+  static const VectorFunctions* chosen = choose();
+  return chosen;
+}
+
+bool kernels_on() { return wanted() && vector_functions() != nullptr; }
+void set_kernels(bool on) { wanted() = on; }
+std::string kernels_in_use() { return kernels_on() ? vector_functions()->instruction_set : "none"; }
+
+bool has_kernels(at::ScalarType dtype) {
+  return kernels_on() && (dtype == at::kFloat || (dtype == at::kBFloat16 && multiplies_bfloat16()));
+}
+
+}  // namespace attnscale

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+
+#include <torch/types.h>
+
+namespace attnscale {
+
+/// Whether the program's own CPU kernels are used, where they can be: on unless ATTNSCALE_KERNELS=off or
+/// `set_kernels(false)`. Off, everything runs on LibTorch's operators, the kernels' plain twins. Kernels give the same
+/// bits from run to run on one machine with one number of threads, but other bits than their twins.
+bool kernels_on();
+void set_kernels(bool on);
+
+/// Which are in use here: `avx512`, `avx2`, or `none` (off, or no such machine). For provenance.
+std::string kernels_in_use();
+
+/// Whether matrix products in this dtype have kernels here: float32, and bfloat16 where the processor multiplies it.
+bool has_kernels(at::ScalarType dtype);
+
+}  // namespace attnscale

@@ -1,0 +1,105 @@
+#pragma once
+
+#include "tensor/kernels/tiles.h"
+
+// Products of whole matrices from tiles. T is float or at::BFloat16, of which all pointers agree.
+
+namespace attnscale {
+
+using torch::Tensor;
+
+template <class T>
+constexpr at::ScalarType type_of = c10::CppTypeToScalarType<T>::value;
+
+/// Rows that are worked on at once: with a few hundred columns they stay in the second cache.
+constexpr int64_t row_block = 64;
+
+/// Where float32 numbers that end up in `place` are worked on: there, or for bfloat16 in scratch, from which `finish`
+/// rounds them.
+inline float* as_floats(float* place, int, int64_t) { return place; }
+inline float* as_floats(at::BFloat16*, int slot, int64_t count) { return scratch(slot, count); }
+inline void finish(const float*, float*, int64_t) {}
+inline void finish(const float* from, at::BFloat16* to, int64_t count) { convert(from, to, count); }
+
+/// Numbers as float32, in their place or widened in scratch.
+inline const float* read_floats(const float* place, int, int64_t) { return place; }
+inline const float* read_floats(const at::BFloat16* place, int slot, int64_t count) {
+  float* wide = scratch(slot, count);
+  convert(place, wide, count);
+  return wide;
+}
+
+/// x as rows of T that are as long as products take them. @return [M, inner_of(K)], contiguous
+template <class T>
+Tensor rows_of(const Tensor& x) {
+  const Tensor rows = x.reshape({-1, x.size(-1)}).to(type_of<T>).contiguous();
+  const int64_t columns = rows.size(1), inner = inner_of<T>(columns);
+  return inner == columns ? rows : at::constant_pad_nd(rows, {0, inner - columns});
+}
+
+/// Panels of W^T. @param weight  float32 [N, K]
+template <class T>
+Tensor panels_of_transpose(const Tensor& weight) {
+  const Tensor in = weight.contiguous();
+  Tensor panels = at::empty({panel_size<T>(in.size(1), in.size(0))}, in.options().dtype(type_of<T>));
+  panels_from_columns(in.const_data_ptr<float>(), in.size(1), in.size(1), in.size(0), panels.mutable_data_ptr<T>());
+  return panels;
+}
+
+/// Panels of W itself, or of rows of T.
+template <class T, class From>
+Tensor panels_of_rows(const Tensor& matrix, int64_t columns) {
+  Tensor panels = at::empty({panel_size<T>(matrix.size(0), columns)}, matrix.options().dtype(type_of<T>));
+  panels_from_rows(matrix.const_data_ptr<From>(), matrix.size(1), matrix.size(0), columns,
+                   panels.mutable_data_ptr<T>());
+  return panels;
+}
+
+/// a^T b, summed in float32: the gradient of a weight. @param a [M, >= N] @param b [M, >= K], rows of T
+template <class T>
+Tensor transposed_product(const Tensor& a, int64_t outputs, const Tensor& b, int64_t inputs) {
+  const int64_t rows = a.size(0), inner = inner_of<T>(rows);
+  Tensor turned = at::empty({outputs, inner}, a.options());
+  transpose_rows(a.const_data_ptr<T>(), a.size(1), rows, outputs, turned.mutable_data_ptr<T>());
+  const Tensor panels = panels_of_rows<T, T>(b, inputs);
+  Tensor out = at::empty({outputs, inputs}, a.options().dtype(at::kFloat));
+  by_row_blocks(outputs, row_block, [&](int64_t first, int64_t count) {
+    product(turned.const_data_ptr<T>() + first * inner, inner, panels.const_data_ptr<T>(),
+            out.mutable_data_ptr<float>() + first * inputs, inputs, count, inner, inputs);
+  });
+  return out;
+}
+
+/// Sums over rows in float32: the gradient of a bias. @param a  [M, >= N], rows of T
+template <class T>
+Tensor row_sums(const Tensor& a, int64_t columns) {
+  Tensor out = at::zeros({columns}, a.options().dtype(at::kFloat));
+  auto* sum = out.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < a.size(0); ++i)
+    vector_functions()->add(read_floats(a.const_data_ptr<T>() + i * a.size(1), 1, columns), sum, columns);
+  return out;
+}
+
+/// The product of some rows with panels, in float32, a bias added if there is one.
+template <class T>
+void block_product(const T* rows, int64_t stride, int64_t count, int64_t inner, const Tensor& panels,
+                   const Tensor& bias, float* out, int64_t columns) {
+  product(rows, stride, panels.const_data_ptr<T>(), out, columns, count, inner, columns);
+  if (!bias.defined()) return;
+  for (int64_t i = 0; i < count; ++i) vector_functions()->add(bias.const_data_ptr<float>(), out + i * columns, columns);
+}
+
+/// rows [M, K] times panels -> out [M, N], of dtype Out.
+template <class T, class Out>
+void matrix_product(const Tensor& rows, int64_t inner, const Tensor& panels, const Tensor& bias, Tensor& out) {
+  const int64_t columns = out.size(1);
+  by_row_blocks(rows.size(0), row_block, [&](int64_t first, int64_t count) {
+    const T* in = rows.const_data_ptr<T>() + first * rows.size(1);
+    Out* to = out.mutable_data_ptr<Out>() + first * columns;
+    float* tile = as_floats(to, 1, row_block * columns);
+    block_product(in, rows.size(1), count, inner, panels, bias, tile, columns);
+    finish(tile, to, count * columns);
+  });
+}
+
+}  // namespace attnscale

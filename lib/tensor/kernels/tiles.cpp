@@ -1,0 +1,120 @@
+#include "tensor/kernels/tiles.h"
+
+#include <memory>
+
+namespace attnscale {
+namespace {
+
+const VectorFunctions& loops() { return *vector_functions(); }
+
+/// A row of pairs, of float32 or bfloat16 rows.
+void pair(const float* even, const float* odd, at::BFloat16* out, int64_t columns) {
+  loops().round_pair(even, odd, bits(out), columns);
+}
+void pair(const at::BFloat16* even, const at::BFloat16* odd, at::BFloat16* out, int64_t columns) {
+  loops().pair(bits(even), odd ? bits(odd) : nullptr, bits(out), columns);
+}
+
+/// Two bfloat16 numbers move as one number of 32 bits.
+const float* as_pairs(const at::BFloat16* x) { return reinterpret_cast<const float*>(x); }
+float* as_pairs(at::BFloat16* x) { return reinterpret_cast<float*>(x); }
+
+}  // namespace
+
+template <class From, class T>
+void panels_from_rows(const From* in, int64_t stride, int64_t inner, int64_t columns, T* out) {
+  for (int64_t first = 0; first < columns; first += panel_columns) {
+    const int64_t count = std::min(panel_columns, columns - first);
+    if constexpr (sizeof(T) == 4) {
+      for (int64_t i = 0; i < inner; ++i, out += panel_columns) {
+        std::copy_n(in + i * stride + first, count, out);
+        std::fill(out + count, out + panel_columns, 0.F);
+      }
+    } else {
+      for (int64_t i = 0; i < inner; i += 2, out += 2 * panel_columns) {
+        const auto* even = in + i * stride + first;
+        pair(even, i + 1 < inner ? even + stride : nullptr, out, count);
+        std::fill(out + 2 * count, out + 2 * panel_columns, at::BFloat16(0));
+      }
+    }
+  }
+}
+
+template <class From, class T>
+void panels_from_columns(const From* in, int64_t stride, int64_t inner, int64_t columns, T* out) {
+  for (int64_t first = 0; first < columns; first += panel_columns) {
+    const int64_t count = std::min(panel_columns, columns - first);
+    const From* rows = in + first * stride;  // [count, inner]
+    if constexpr (sizeof(T) == 4) {
+      if (count < panel_columns) std::fill_n(out, inner * panel_columns, 0.F);
+      loops().transpose(rows, stride, out, panel_columns, count, inner);
+      out += inner * panel_columns;
+    } else {
+      const int64_t even = inner_of<T>(inner);
+      if (count < panel_columns) std::fill_n(out, even * panel_columns, at::BFloat16(0));
+      if (std::is_same_v<From, T> && even == inner && stride % 2 == 0) {
+        loops().transpose(as_pairs(reinterpret_cast<const T*>(rows)), stride / 2, as_pairs(out), panel_columns, count,
+                          even / 2);
+      } else {
+        auto* narrow = reinterpret_cast<T*>(scratch(0, panel_columns * even / 2));
+        for (int64_t i = 0; i < count; ++i) {
+          convert(rows + i * stride, narrow + i * even, inner);
+          if (even > inner) narrow[i * even + inner] = 0;
+        }
+        loops().transpose(as_pairs(narrow), even / 2, as_pairs(out), panel_columns, count, even / 2);
+      }
+      out += even * panel_columns;
+    }
+  }
+}
+
+template <class T>
+void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out) {
+  const int64_t inner = inner_of<T>(rows);
+  if constexpr (sizeof(T) == 4) {
+    loops().transpose(in, stride, out, inner, rows, columns);
+  } else {
+    // Pairs of rows first, sixteen at a time so that they stay in the nearest cache; then pairs are transposed.
+    constexpr int64_t batch = 32;
+    auto* pairs = reinterpret_cast<T*>(scratch(0, batch / 2 * columns));
+    for (int64_t first = 0; first < rows; first += batch) {
+      const int64_t count = std::min(batch, rows - first);
+      for (int64_t i = 0; i < count; i += 2) {
+        const T* even = in + (first + i) * stride;
+        pair(even, i + 1 < count ? even + stride : nullptr, pairs + i * columns, columns);
+      }
+      loops().transpose(as_pairs(pairs), columns, as_pairs(out + first), inner / 2, (count + 1) / 2, columns);
+    }
+  }
+}
+
+float* scratch(int slot, int64_t count) {
+  constexpr int slots = 12;
+  constexpr std::align_val_t line{64};
+  struct Free {
+    void operator()(float* memory) const { ::operator delete(memory, line); }
+  };
+  struct Buffer {
+    std::unique_ptr<float, Free> memory;
+    int64_t size = 0;
+  };
+  static thread_local Buffer buffers[slots];
+  TORCH_INTERNAL_ASSERT(slot < slots);
+  auto& buffer = buffers[slot];
+  if (buffer.size < count) {
+    buffer.memory.reset(static_cast<float*>(::operator new(static_cast<size_t>(count) * sizeof(float), line)));
+    buffer.size = count;
+  }
+  return buffer.memory.get();
+}
+
+template void panels_from_rows(const float*, int64_t, int64_t, int64_t, float*);
+template void panels_from_rows(const float*, int64_t, int64_t, int64_t, at::BFloat16*);
+template void panels_from_rows(const at::BFloat16*, int64_t, int64_t, int64_t, at::BFloat16*);
+template void panels_from_columns(const float*, int64_t, int64_t, int64_t, float*);
+template void panels_from_columns(const float*, int64_t, int64_t, int64_t, at::BFloat16*);
+template void panels_from_columns(const at::BFloat16*, int64_t, int64_t, int64_t, at::BFloat16*);
+template void transpose_rows(const float*, int64_t, int64_t, int64_t, float*);
+template void transpose_rows(const at::BFloat16*, int64_t, int64_t, int64_t, at::BFloat16*);
+
+}  // namespace attnscale

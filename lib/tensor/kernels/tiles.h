@@ -1,0 +1,100 @@
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/native/CPUBlas.h>
+#include <torch/types.h>
+
+#include "tensor/kernels/vector_functions.h"
+
+// The one engine of the kernels: products of tiles, T x T -> float32, by at::native::cpublas::brgemm, which makes code
+// for the processor that it finds (AVX2, AVX-512, AMX). T is float or at::BFloat16.
+//
+// A left factor lies in rows. A right factor [inner, columns] is cut into panels of 64 columns, which lie one after the
+// other: float [inner][64]; bfloat16 [inner / 2][64][2], two rows side by side, as the processor's products take them.
+// Odd inner lengths are filled up with a row of zeros.
+
+namespace attnscale {
+
+constexpr int64_t panel_columns = 64;
+
+template <class T>
+constexpr int64_t inner_of(int64_t inner) {
+  return sizeof(T) == 2 ? inner + inner % 2 : inner;
+}
+
+inline int64_t panels_of(int64_t columns) { return (columns + panel_columns - 1) / panel_columns; }
+
+/// Numbers that the panels of a right factor take.
+template <class T>
+int64_t panel_size(int64_t inner, int64_t columns) {
+  return inner_of<T>(inner) * panels_of(columns) * panel_columns;
+}
+
+inline const Bits16* bits(const at::BFloat16* x) { return reinterpret_cast<const Bits16*>(x); }
+inline Bits16* bits(at::BFloat16* x) { return reinterpret_cast<Bits16*>(x); }
+
+/// Converts a run of numbers.
+inline void convert(const float* in, float* out, int64_t count) { std::copy_n(in, count, out); }
+inline void convert(const at::BFloat16* in, at::BFloat16* out, int64_t count) { std::copy_n(in, count, out); }
+inline void convert(const float* in, at::BFloat16* out, int64_t count) {
+  vector_functions()->round(in, bits(out), count);
+}
+inline void convert(const at::BFloat16* in, float* out, int64_t count) {
+  vector_functions()->widen(bits(in), out, count);
+}
+
+/// Panels of a factor that lies in rows of numbers From: in [inner, columns], rows `stride` apart.
+template <class From, class T>
+void panels_from_rows(const From* in, int64_t stride, int64_t inner, int64_t columns, T* out);
+
+/// Panels of a factor whose transpose lies in rows: in [columns, inner], rows `stride` apart.
+template <class From, class T>
+void panels_from_columns(const From* in, int64_t stride, int64_t inner, int64_t columns, T* out);
+
+/// out [columns, inner_of(rows)] = in [rows, columns]^T, the last column zero where rows are odd. Any stride.
+template <class T>
+void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out);
+
+/// out (+)= a [rows, inner] b [inner, columns], of at most 64 columns.
+template <class T>
+void tile_product(const T* a, int64_t a_stride, const T* panel, float* out, int64_t out_stride, int64_t rows,
+                  int64_t inner, int64_t columns, bool add) {
+  at::native::cpublas::brgemm(rows, columns, inner_of<T>(inner), a_stride, panel_columns, out_stride, add, a, panel,
+                              out, /*is_vnni=*/sizeof(T) == 2);
+}
+
+/// The same for any number of columns, panel by panel, and any inner length, piece by piece, so that a piece of each
+/// factor stays in the second cache.
+template <class T>
+void product(const T* a, int64_t a_stride, const T* panels, float* out, int64_t out_stride, int64_t rows, int64_t inner,
+             int64_t columns, bool add = false) {
+  constexpr int64_t piece = 1024;
+  const int64_t length = inner_of<T>(inner);
+  for (int64_t from = 0; from < length; from += piece)
+    for (int64_t first = 0; first < columns; first += panel_columns)
+      tile_product(a + from, a_stride, panels + first * length + from * panel_columns, out + first, out_stride, rows,
+                   std::min(piece, length - from), std::min(panel_columns, columns - first), add || from > 0);
+}
+
+/// Memory of one thread for the length of a kernel's inner work; kept for the next. One use at a time for each slot.
+float* scratch(int slot, int64_t count);
+
+/// Ends the use of tiles on this thread, which AMX wants to know.
+class TileUse {
+ public:
+  TileUse() = default;
+  ~TileUse() { at::native::cpublas::brgemm_release(); }
+  TileUse(const TileUse&) = delete;
+  TileUse& operator=(const TileUse&) = delete;
+};
+
+/// Calls work(first, count) for blocks of rows, over the threads that there are. The cuts do not depend on them.
+template <class Work>
+void by_row_blocks(int64_t rows, int64_t block, const Work& work) {
+  at::parallel_for(0, (rows + block - 1) / block, 1, [&](int64_t begin, int64_t end) {
+    const TileUse use;
+    for (int64_t i = begin; i < end; ++i) work(i * block, std::min(block, rows - i * block));
+  });
+}
+
+}  // namespace attnscale

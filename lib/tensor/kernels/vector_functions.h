@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+
+// The innermost loops of the kernels, compiled once for each instruction set that they know.
+
+namespace attnscale {
+
+/// The bits of a bfloat16 number.
+using Bits16 = uint16_t;
+
+/// What `activate` applies. The order is that of the table in activations.h.
+enum class Activation : int { gelu, gelu_tanh, silu, relu, relu_squared };
+
+/// Pointers to one instruction set's loops. Nothing here allocates, and no argument may overlap another unless it says
+/// so. All arithmetic is float32; bfloat16 is rounded to nearest, ties to even.
+struct VectorFunctions {
+  const char* instruction_set;  ///< `avx512`, `avx2`
+
+  void (*round)(const float* in, Bits16* out, int64_t count);
+  void (*widen)(const Bits16* in, float* out, int64_t count);
+
+  /// out[c][r] = in[r][c]
+  void (*transpose)(const float* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows, int64_t columns);
+
+  /// out[c] = (even[c], odd[c]): two rows as the pairs that bfloat16 products take; odd null: zeros.
+  void (*pair)(const Bits16* even, const Bits16* odd, Bits16* out, int64_t columns);
+  void (*round_pair)(const float* even, const float* odd, Bits16* out, int64_t columns);
+
+  void (*add)(const float* in, float* sum, int64_t count);      ///< sum += in
+  void (*scale)(float* x, float factor, int64_t count);         ///< x *= factor
+  float (*dot)(const float* a, const float* b, int64_t count);  ///< in a fixed order
+
+  void (*activate)(Activation kind, const float* in, float* out, int64_t count);
+  /// gradient *= f'(in)
+  void (*activate_backward)(Activation kind, const float* in, float* gradient, int64_t count);
+
+  /// One row of a tile of logits joins a softmax that goes on: row becomes exp(factor row - highest), with the highest
+  /// logit so far, and total the sum over all so far. @return what earlier sums are multiplied by
+  float (*softmax_row)(float* row, int64_t count, float factor, float* highest, float* total);
+
+  /// row = exp(factor row - log_total)
+  void (*weights_again)(float* row, const float* log_total, float factor, int64_t count);
+
+  /// gradient = weight (gradient - mean) factor: of the logits, from that of the weights
+  void (*logit_gradient)(const float* weight, const float* mean, float factor, float* gradient, int64_t count);
+};
+
+/// Those of this machine; null where it has neither AVX2 nor AVX-512, or ATEN_CPU_CAPABILITY forbids them.
+const VectorFunctions* vector_functions();
+
+}  // namespace attnscale

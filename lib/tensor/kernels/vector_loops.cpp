@@ -1,0 +1,262 @@
+// Compiled once for each instruction set, with CPU_CAPABILITY as ATen's own kernels are: no standard library here,
+// whose inline functions the linker could take from this file for all others.
+
+#include <cmath>
+#include <limits>
+
+#include <ATen/cpu/vec/vec.h>
+
+#include "tensor/kernels/vector_functions.h"
+
+#define ATTNSCALE_JOIN_(a, b) a##b
+#define ATTNSCALE_JOIN(a, b) ATTNSCALE_JOIN_(a, b)
+
+namespace attnscale {
+namespace {
+
+using Vector = at::vec::Vectorized<float>;
+constexpr int64_t width = Vector::size();
+
+/// Calls work(first, count) for whole vectors, then for the rest.
+template <class Work>
+inline void by_vectors(int64_t count, const Work& work) {
+  int64_t i = 0;
+  for (; i + width <= count; i += width) work(i, width);
+  if (i < count) work(i, count - i);
+}
+
+// Conversions work on the bits, without a branch, so that the compiler makes vectors of them.
+using Bits32 = uint32_t __attribute__((may_alias));
+
+inline uint32_t rounded(uint32_t number) {
+  const uint32_t nearest = (number + 0x7fffU + ((number >> 16) & 1U)) >> 16;
+  return (number & 0x7fffffffU) > 0x7f800000U ? 0x7fc0U : nearest;  // NaN stays NaN
+}
+
+void round(const float* in, Bits16* __restrict out, int64_t count) {
+  const auto* numbers = reinterpret_cast<const Bits32*>(in);
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<Bits16>(rounded(numbers[i]));
+}
+
+void widen(const Bits16* in, float* __restrict out, int64_t count) {
+  auto* numbers = reinterpret_cast<Bits32*>(out);
+  for (int64_t i = 0; i < count; ++i) numbers[i] = static_cast<uint32_t>(in[i]) << 16;
+}
+
+void transpose(const float* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows, int64_t columns) {
+  constexpr int side = static_cast<int>(width);
+  int64_t r = 0;
+  for (; r + side <= rows; r += side) {
+    int64_t c = 0;
+    for (; c + side <= columns; c += side)
+      at::vec::transpose_mxn<float, side, side>(in + r * in_stride + c, in_stride, out + c * out_stride + r,
+                                                out_stride);
+    for (; c < columns; ++c)
+      for (int64_t i = r; i < r + side; ++i) out[c * out_stride + i] = in[i * in_stride + c];
+  }
+  for (; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c) out[c * out_stride + r] = in[r * in_stride + c];
+}
+
+void pair(const Bits16* even, const Bits16* odd, Bits16* out, int64_t columns) {
+  auto* __restrict pairs = reinterpret_cast<Bits32*>(out);
+  if (odd)
+    for (int64_t c = 0; c < columns; ++c) pairs[c] = even[c] | static_cast<uint32_t>(odd[c]) << 16;
+  else
+    for (int64_t c = 0; c < columns; ++c) pairs[c] = even[c];
+}
+
+void round_pair(const float* even, const float* odd, Bits16* out, int64_t columns) {
+  auto* __restrict pairs = reinterpret_cast<Bits32*>(out);
+  const auto *first = reinterpret_cast<const Bits32*>(even), *second = reinterpret_cast<const Bits32*>(odd);
+  if (odd)
+    for (int64_t c = 0; c < columns; ++c) pairs[c] = rounded(first[c]) | rounded(second[c]) << 16;
+  else
+    for (int64_t c = 0; c < columns; ++c) pairs[c] = rounded(first[c]);
+}
+
+void add(const float* in, float* sum, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sum[i] += in[i];
+}
+
+void scale(float* x, float factor, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) x[i] *= factor;
+}
+
+inline float sum_of(const Vector& vector) {
+  float parts[width];
+  vector.store(parts);
+  for (int64_t half = width / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) parts[i] += parts[i + half];
+  return parts[0];
+}
+
+/// NaN if one of them is.
+inline float highest_of(const Vector& vector) {
+  float parts[width];
+  vector.store(parts);
+  for (int64_t half = width / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i)
+      parts[i] = parts[i] >= parts[i + half] || parts[i] != parts[i] ? parts[i] : parts[i + half];
+  return parts[0];
+}
+
+float dot(const float* a, const float* b, int64_t count) {
+  Vector sum(0.F);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    sum = at::vec::fmadd(Vector::loadu(a + i, n), Vector::loadu(b + i, n), sum);
+  });
+  return sum_of(sum);
+}
+
+/// erf(x) from exp(-x^2), within 1.5e-7: Abramowitz and Stegun 1964, formula 7.1.26.
+inline Vector erf_from(const Vector& x, const Vector& bell) {
+  const Vector one(1.F), sign(-0.F);
+  const auto size = x.abs();
+  const auto t = one / at::vec::fmadd(Vector(0.3275911F), size, one);
+  auto sum = at::vec::fmadd(Vector(1.061405429F), t, Vector(-1.453152027F));
+  sum = at::vec::fmadd(sum, t, Vector(1.421413741F));
+  sum = at::vec::fmadd(sum, t, Vector(-0.284496736F));
+  sum = at::vec::fmadd(sum, t, Vector(0.254829592F));
+  return (one - sum * t * bell) | (x & sign);
+}
+
+// GELU: x (1 + erf(x / sqrt 2)) / 2; tanh form: x (1 + tanh(c (x + 0.044715 x^3))) / 2, c = sqrt(2 / pi).
+constexpr float root_half = 0.70710678118654752440F, density = 0.39894228040143267794F;
+constexpr float tanh_scale = 0.79788456080286535588F, cubic = 0.044715F;
+
+inline Vector sigmoid(const Vector& x) { return Vector(1.F) / (Vector(1.F) + (Vector(0.F) - x).exp_u20()); }
+
+/// Both of a kind: the value, and the derivative.
+template <Activation kind>
+inline Vector value_at(const Vector& x) {
+  const Vector one(1.F), half(0.5F), zero(0.F);
+  if constexpr (kind == Activation::gelu)
+    return x * half * (one + erf_from(x * Vector(root_half), (x * x * Vector(-0.5F)).exp_u20()));
+  else if constexpr (kind == Activation::gelu_tanh)  // (1 + tanh u) / 2 = sigmoid(2 u)
+    return x * sigmoid(Vector(2 * tanh_scale) * x * (one + Vector(cubic) * x * x));
+  else if constexpr (kind == Activation::silu) return x * sigmoid(x);
+  else {
+    const auto positive = at::vec::clamp_min(x, zero);
+    return kind == Activation::relu ? positive : positive * positive;
+  }
+}
+
+template <Activation kind>
+inline Vector slope_at(const Vector& x) {
+  const Vector one(1.F), half(0.5F), zero(0.F), two(2.F);
+  if constexpr (kind == Activation::gelu) {
+    const auto bell = (x * x * Vector(-0.5F)).exp_u20();
+    return half * (one + erf_from(x * Vector(root_half), bell)) + x * Vector(density) * bell;
+  } else if constexpr (kind == Activation::gelu_tanh) {
+    const auto gate = sigmoid(Vector(2 * tanh_scale) * x * (one + Vector(cubic) * x * x));
+    return gate + x * gate * (one - gate) * Vector(2 * tanh_scale) * (one + Vector(3 * cubic) * x * x);
+  } else if constexpr (kind == Activation::silu) {
+    const auto gate = sigmoid(x);
+    return gate * (one + x * (one - gate));
+  } else if constexpr (kind == Activation::relu) return Vector::blendv(zero, one, x > zero);
+  else return two * at::vec::clamp_min(x, zero);
+}
+
+template <class Work>
+inline void with_kind(Activation kind, const Work& work) {
+  switch (kind) {
+    case Activation::gelu:
+      return work.template operator()<Activation::gelu>();
+    case Activation::gelu_tanh:
+      return work.template operator()<Activation::gelu_tanh>();
+    case Activation::silu:
+      return work.template operator()<Activation::silu>();
+    case Activation::relu:
+      return work.template operator()<Activation::relu>();
+    case Activation::relu_squared:
+      return work.template operator()<Activation::relu_squared>();
+  }
+}
+
+void activate(Activation kind, const float* in, float* out, int64_t count) {
+  with_kind(kind, [&]<Activation known>() {
+    by_vectors(count, [&](int64_t i, int64_t n) {
+      value_at<known>(Vector::loadu(in + i, n)).store(out + i, static_cast<int>(n));
+    });
+  });
+}
+
+void activate_backward(Activation kind, const float* in, float* gradient, int64_t count) {
+  with_kind(kind, [&]<Activation known>() {
+    by_vectors(count, [&](int64_t i, int64_t n) {
+      const auto slope = slope_at<known>(Vector::loadu(in + i, n));
+      (slope * Vector::loadu(gradient + i, n)).store(gradient + i, static_cast<int>(n));
+    });
+  });
+}
+
+float softmax_row(float* row, int64_t count, float factor, float* highest, float* total) {
+  constexpr float lowest = -std::numeric_limits<float>::infinity();
+  constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
+  Vector most(lowest);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto here = Vector::loadu(row + i, n);
+    most = at::vec::maximum(most, n == width ? here : Vector::set(Vector(lowest), here, n));
+  });
+  const float found = highest_of(most) * factor, top = found <= *highest ? *highest : found;
+  if (top == lowest) {
+    for (int64_t i = 0; i < count; ++i) row[i] = 0;
+    return 1;
+  }
+  if (!(top < -lowest)) {  // NaN or infinite: so is the softmax, which exp_u20 would hide
+    for (int64_t i = 0; i < count; ++i) row[i] = not_a_number;
+    *highest = *total = not_a_number;
+    return 1;
+  }
+  Vector sum(0.F);
+  const Vector scale_by(factor), shift(top);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto weight = at::vec::fmsub(Vector::loadu(row + i, n), scale_by, shift).exp_u20();
+    weight.store(row + i, static_cast<int>(n));
+    sum = sum + (n == width ? weight : Vector::set(Vector(0.F), weight, n));
+  });
+  const float shrink = *highest == lowest ? 0.F : std::exp(*highest - top);
+  *total = *total * shrink + sum_of(sum);
+  *highest = top;
+  return shrink;
+}
+
+void weights_again(float* row, const float* log_total, float factor, int64_t count) {
+  const Vector scale_by(factor);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    at::vec::fmsub(Vector::loadu(row + i, n), scale_by, Vector::loadu(log_total + i, n))
+        .exp_u20()
+        .store(row + i, static_cast<int>(n));
+  });
+}
+
+void logit_gradient(const float* weight, const float* mean, float factor, float* gradient, int64_t count) {
+  const Vector scale_by(factor);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto centred = Vector::loadu(gradient + i, n) - Vector::loadu(mean + i, n);
+    (Vector::loadu(weight + i, n) * centred * scale_by).store(gradient + i, static_cast<int>(n));
+  });
+}
+
+}  // namespace
+
+extern const VectorFunctions ATTNSCALE_JOIN(vector_functions_, CPU_CAPABILITY);
+const VectorFunctions ATTNSCALE_JOIN(vector_functions_, CPU_CAPABILITY) = {
+    .instruction_set = ATTNSCALE_INSTRUCTION_SET,
+    .round = round,
+    .widen = widen,
+    .transpose = transpose,
+    .pair = pair,
+    .round_pair = round_pair,
+    .add = add,
+    .scale = scale,
+    .dot = dot,
+    .activate = activate,
+    .activate_backward = activate_backward,
+    .softmax_row = softmax_row,
+    .weights_again = weights_again,
+    .logit_gradient = logit_gradient,
+};
+
+}  // namespace attnscale

@@ -1,0 +1,242 @@
+// Each kernel against the same definition in float64 by LibTorch's plain operators, outputs and gradients, in sizes
+// that fill no tile. Tolerances: float32 sums of some hundred terms, 1e-5 of the largest number; bfloat16 keeps 8 bits,
+// of which a few roundings in a row take up to 4 %.
+
+#include <cmath>
+#include <cstdlib>
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+
+#include "tensor/flop_counter.h"
+#include "tensor/kernels/attention_kernel.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/linear_kernel.h"
+#include "tensor/kernels/vector_functions.h"
+#include "tensor/linear.h"
+#include "tensor/memory_counter.h"
+#include "tensor/precision.h"
+
+using namespace attnscale;
+
+namespace {
+
+struct Kernels {
+  explicit Kernels(bool on) : before(kernels_on()) { set_kernels(on); }
+  ~Kernels() { set_kernels(before); }
+  bool before;
+};
+
+#define NEEDS_KERNELS(dtype)         \
+  const Kernels these_kernels(true); \
+  if (!has_kernels(dtype)) SKIP("this processor has no kernels for that dtype")
+
+double tolerance(at::ScalarType dtype) { return dtype == at::kFloat ? 1e-5 : 0.04; }
+
+Tensor trained(at::IntArrayRef sizes, double scale = 1) { return (at::randn(sizes) * scale).set_requires_grad(true); }
+
+/// The same numbers in float64, with gradients of their own.
+Tensor twin_of(const Tensor& x) { return x.defined() ? x.detach().to(at::kDouble).set_requires_grad(true) : x; }
+
+/// Largest difference, as a part of the largest number, which is of the order of 1.
+double difference(const Tensor& a, const Tensor& b) {
+  REQUIRE(a.sizes() == b.sizes());
+  if (a.numel() == 0) return 0;
+  return ((a.to(at::kDouble) - b).abs().max() / b.abs().max().clamp_min(1)).item<double>();
+}
+
+/// Output and gradients of both, under a gradient that is no constant.
+void check_same(const Tensor& output, const Tensor& expected, const std::vector<std::pair<Tensor, Tensor>>& inputs,
+                at::ScalarType dtype) {
+  CHECK(difference(output, expected) < tolerance(dtype));
+  const auto upstream = at::randn(expected.sizes(), at::kDouble);
+  output.backward(upstream.to(output.scalar_type()));
+  expected.backward(upstream);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].first.defined()) continue;
+    CAPTURE(i);
+    REQUIRE(inputs[i].first.grad().defined());
+    CHECK(inputs[i].first.grad().scalar_type() == inputs[i].first.scalar_type());
+    CHECK(difference(inputs[i].first.grad(), inputs[i].second.grad()) < tolerance(dtype));
+  }
+}
+
+Tensor plain_activation(const Tensor& x, Activation kind) {
+  switch (kind) {
+    case Activation::gelu:
+      return at::gelu(x);
+    case Activation::gelu_tanh:
+      return at::gelu(x, "tanh");
+    case Activation::silu:
+      return at::silu(x);
+    case Activation::relu:
+      return at::relu(x);
+    default:
+      return at::relu(x).square();
+  }
+}
+
+/// The definition: softmax over the band, zeros for queries that see nothing.
+Tensor plain_attention(const Tensor& query, const Tensor& key, const Tensor& value, const Band& band) {
+  const int64_t shared = query.size(1) / key.size(1), queries = query.size(2), keys = key.size(2);
+  const auto k = key.repeat_interleave(shared, 1), v = value.repeat_interleave(shared, 1);
+  const auto distance = at::arange(keys).unsqueeze(0) - at::arange(keys - queries, keys).unsqueeze(1);  // [T, S]
+  const auto seen = distance.ge(-band.behind).logical_and(distance.le(band.ahead));
+  const auto logits = at::matmul(query, k.mT()) / std::sqrt(static_cast<double>(query.size(3)));
+  const auto weights = at::softmax(logits.masked_fill(seen.logical_not(), -1e300), -1) * seen;
+  return at::matmul(weights, v);
+}
+
+}  // namespace
+
+TEST_CASE("kernels: a linear layer and its gradients equal the definition") {
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
+  NEEDS_KERNELS(dtype);
+  at::manual_seed(1);
+  struct Shape {
+    int64_t rows, in, out;
+  };
+  for (const auto& [rows, in, out] :
+       {Shape{1, 1, 1}, {3, 5, 7}, {64, 64, 64}, {65, 63, 129}, {130, 200, 65}, {1100, 9, 33}, {2, 1500, 70}})
+    for (const bool with_bias : {false, true}) {
+      CAPTURE(dtype, rows, in, out, with_bias);
+      const auto x = trained({1, rows, in}), weight = trained({out, in}), bias = with_bias ? trained({out}) : Tensor();
+      const auto x2 = twin_of(x), weight2 = twin_of(weight), bias2 = twin_of(bias);
+      check_same(linear_kernel(x, weight, bias, dtype), at::linear(x2, weight2, bias2),
+                 {{x, x2}, {weight, weight2}, {bias, bias2}}, dtype);
+    }
+}
+
+TEST_CASE("kernels: a linear layer takes strided rows, and leaves out gradients that nobody wants") {
+  NEEDS_KERNELS(at::kFloat);
+  const auto whole = at::randn({5, 12, 3});
+  const auto x = whole.transpose(1, 2), weight = trained({6, 12});  // rows whose numbers lie 3 apart
+  const auto output = linear_kernel(x, weight, {}, at::kFloat);
+  CHECK(at::allclose(output, at::linear(x.contiguous(), weight), 1e-5, 1e-5));
+  const FlopCounter counter;
+  output.sum().backward();
+  CHECK(counter.total() == 2 * 15 * 12 * 6);  // of the weight alone
+}
+
+TEST_CASE("kernels: a feed-forward network and its gradients equal the definition") {
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
+  NEEDS_KERNELS(dtype);
+  at::manual_seed(2);
+  for (const auto kind :
+       {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu, Activation::relu_squared})
+    for (const bool gated : {false, true})
+      for (const int64_t rows : {1, 67}) {
+        CAPTURE(dtype, static_cast<int>(kind), gated, rows);
+        const int64_t width = 33, inside = 71, columns = gated ? 2 * inside : inside;
+        const auto x = trained({rows, width}), up = trained({columns, width}, 0.2), up_bias = trained({columns}),
+                   down = trained({width, inside}, 0.2), down_bias = trained({width});
+        const auto x2 = twin_of(x), up2 = twin_of(up), up_bias2 = twin_of(up_bias), down2 = twin_of(down),
+                   down_bias2 = twin_of(down_bias);
+        const auto hidden = at::linear(x2, up2, up_bias2);
+        const auto active = gated
+                                ? plain_activation(hidden.narrow(1, 0, inside), kind) * hidden.narrow(1, inside, inside)
+                                : plain_activation(hidden, kind);
+        check_same(feed_forward_kernel(x, up, up_bias, down, down_bias, kind, gated, dtype),
+                   at::linear(active, down2, down_bias2),
+                   {{x, x2}, {up, up2}, {up_bias, up_bias2}, {down, down2}, {down_bias, down_bias2}}, dtype);
+      }
+}
+
+TEST_CASE("kernels: attention and its gradients equal the definition") {
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
+  NEEDS_KERNELS(dtype);
+  at::manual_seed(3);
+  struct Shape {
+    int64_t queries, keys, heads, groups, width, value_width;
+  };
+  for (const auto& [T, S, H, G, D, E] : {Shape{8, 8, 1, 1, 2, 2},
+                                         {63, 63, 2, 1, 8, 6},
+                                         {64, 64, 2, 2, 32, 32},
+                                         {129, 129, 4, 2, 16, 70},
+                                         {70, 200, 2, 1, 6, 4},
+                                         {200, 70, 1, 1, 4, 8}})
+    for (const auto& band : {Band{}, Band{.ahead = 0}, Band{.behind = 0, .ahead = 0}, Band{.behind = 40, .ahead = 0},
+                             Band{.behind = 65, .ahead = 3}, Band{.behind = 2, .ahead = Band::all}}) {
+      CAPTURE(dtype, T, S, H, G, D, E, band.behind, band.ahead);
+      // As projections leave them: positions outside the heads.
+      const auto heads = [](int64_t positions, int64_t count, int64_t width) {
+        return trained({2, positions, count, width});
+      };
+      const auto query = heads(T, H, D), key = heads(S, G, D), value = heads(S, G, E);
+      const auto query2 = twin_of(query), key2 = twin_of(key), value2 = twin_of(value);
+      const auto output = attention_kernel(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), band,
+                                           static_cast<double>(T * S), dtype);
+      CHECK(output.scalar_type() == dtype);
+      check_same(output, plain_attention(query2.transpose(1, 2), key2.transpose(1, 2), value2.transpose(1, 2), band),
+                 {{query, query2}, {key, key2}, {value, value2}}, dtype);
+    }
+}
+
+TEST_CASE("kernels: attention to numbers that are not finite is not finite") {
+  NEEDS_KERNELS(at::kFloat);
+  for (const double bad : {NAN, INFINITY}) {
+    auto key = at::randn({1, 1, 100, 4});
+    const auto query = at::ones({1, 1, 100, 4});
+    key[0][0][70] = bad;
+    const auto output = attention_kernel(query, key, at::randn({1, 1, 100, 4}), {.ahead = 0}, 0, at::kFloat);
+    CHECK(output.narrow(2, 0, 70).isfinite().all().item<bool>());
+    CHECK(output.narrow(2, 70, 30).isnan().all().item<bool>());
+  }
+}
+
+TEST_CASE("kernels: attention keeps memory that grows with the length, not its square") {
+  NEEDS_KERNELS(at::kFloat);
+  const auto x = trained({1, 1, 4096, 8});
+  REQUIRE(attention_dtype(x, x, x) == at::kFloat);
+  const MemoryCounter memory;
+  attention_kernel(x, x, x, {.ahead = 0}, 0, at::kFloat).sum().backward();
+  CHECK(memory.peak() < 4096 * 4096);  // a byte for each pair would be too much
+}
+
+TEST_CASE("kernels: the same bits from call to call") {
+  NEEDS_KERNELS(at::kFloat);
+  const auto x = at::randn({2, 2, 150, 16}), weight = at::randn({40, 16});
+  const auto gradient_of = [&] {
+    const auto q = x.detach().clone().set_requires_grad(true), w = weight.detach().clone().set_requires_grad(true);
+    linear_kernel(attention_kernel(q, x, x, {.ahead = 0}, 0, at::kFloat), w, {}, at::kFloat).square().sum().backward();
+    return std::pair(q.grad(), w.grad());
+  };
+  const auto first = gradient_of(), second = gradient_of();
+  CHECK(at::equal(first.first, second.first));
+  CHECK(at::equal(first.second, second.second));
+}
+
+TEST_CASE("kernels: bfloat16 rounds as LibTorch does, ties and NaN too") {
+  NEEDS_KERNELS(at::kFloat);
+  const auto x = at::cat(
+      {at::randn({1000}) * 1e3, at::tensor({1.00390625F, 1.01171875F, 0.F, -0.F, INFINITY, NAN, 3.4e38F, 1e-40F})});
+  std::vector<Bits16> bits(static_cast<size_t>(x.numel()));
+  vector_functions()->round(x.const_data_ptr<float>(), bits.data(), x.numel());
+  const auto ours = at::from_blob(bits.data(), {x.numel()}, at::kBFloat16).to(at::kFloat);
+  CHECK(at::equal(ours.nan_to_num(7), x.to(at::kBFloat16).to(at::kFloat).nan_to_num(7)));
+  CHECK(ours[1005].isnan().item<bool>());
+}
+
+TEST_CASE("kernels: who takes part follows dtype, autocast and the switch") {
+  const auto x = at::randn({9, 4}), weight = at::randn({3, 4});
+  const Kernels on(true);
+  if (!has_kernels(at::kFloat)) SKIP("this processor has no kernels");
+  CHECK(product_dtype(x, weight) == at::kFloat);
+  CHECK_FALSE(product_dtype(x.to(at::kDouble), weight.to(at::kDouble)));
+  CHECK_FALSE(product_dtype(x.narrow(0, 0, 0), weight));
+  {
+    const ForwardPrecision precision("bfloat16");
+    CHECK(product_dtype(x, weight) == (has_kernels(at::kBFloat16) ? std::optional(at::kBFloat16) : std::nullopt));
+    if (has_kernels(at::kBFloat16)) CHECK(attnscale::linear(x, weight).scalar_type() == at::kBFloat16);
+  }
+  {
+    const ForwardPrecision precision("float16");
+    CHECK_FALSE(product_dtype(x, weight));
+  }
+  const Kernels off(false);
+  CHECK_FALSE(product_dtype(x, weight));
+  CHECK(kernels_in_use() == "none");
+  CHECK(at::equal(attnscale::linear(x, weight), at::linear(x, weight)));
+}

@@ -62,6 +62,27 @@ void draw(const Json& result, const std::filesystem::path& file) {
   write_file_atomically(file, VegaEngine().svg(attention_cost_figure(result).spec, figure_theme(false)));
 }
 
+/// Our time beside PyTorch's.
+std::string python_attention_table(const Json& result) {
+  Table table;
+  table.add_column("PyTorch " + result["python"]["torch"].get<std::string>());
+  for (const auto* title : {"T", "forward + backward ms", "times slower than this", "interval"})
+    table.add_column(title, Table::right);
+  for (const auto& row : result["rows"]) {
+    if (!row.contains("python")) continue;
+    const auto& slower = row["python"]["times_slower"];
+    table.add_row({row["variant"].get<std::string>(), row["length"].dump(),
+                   spread_text(row["python"]["forward_backward_ms"]),
+                   fmt::format("{:.2f}", slower["median"].get<double>()),
+                   fmt::format("{:.2f} to {:.2f}, {:.0f} %", slower["low"].get<double>(), slower["high"].get<double>(),
+                               100 * slower["confidence"].get<double>())});
+  }
+  auto text = table.text(200);
+  for (const auto& one : result["python"]["left_out"])
+    text += fmt::format("\n{} was left out: {}", one["variant"].get<std::string>(), one["reason"].get<std::string>());
+  return text;
+}
+
 ExitCode attention(const AttentionBench& bench, const std::string& figure, bool json) {
   for (const auto& name : bench.variants) variant_argument(name);
   const Json result = bench_attention(bench);
@@ -89,6 +110,7 @@ ExitCode attention(const AttentionBench& bench, const std::string& figure, bool 
   const auto& variants = result["variants"];
   if (std::any_of(variants.begin(), variants.end(), [](const Json& one) { return one["with_projections"] == true; }))
     print("* with its own projections, which the others leave to the layer around them\n");
+  if (result.contains("python")) print("\n" + python_attention_table(result) + "\n");
   if (bench.lengths.size() > 1) print("\n" + growth_table(result["variants"]) + "\n");
   print(
       fmt::format("{} threads, {}, batch {}, {} heads of width {}; GEMM peak measured {:.0f} GFLOP/s; medians (minimum "
@@ -131,6 +153,28 @@ std::string python_table(const Json& python) {
   return text;
 }
 
+/// What takes at least a hundredth of the time, and the rest.
+std::string operators_table(const Json& operators) {
+  Table table;
+  table.add_column("operator");
+  for (const auto* title : {"calls", "ms", "share"}) table.add_column(title, Table::right);
+  double others = 0, calls = 0, share = 0;
+  for (const auto& one : operators["operators"]) {
+    if (one["share"].get<double>() < 0.01 && one["operator"] != "rest") {
+      others += one["ms"].get<double>();
+      calls += one["calls"].get<double>();
+      share += one["share"].get<double>();
+      continue;
+    }
+    table.add_row({one["operator"].get<std::string>(), fmt::format("{:.0f}", one["calls"].get<double>()),
+                   fmt::format("{:.2f}", one["ms"].get<double>()),
+                   fmt::format("{:.0f} %", 100 * one["share"].get<double>())});
+  }
+  table.add_row({"operators below 1 %", fmt::format("{:.0f}", calls), fmt::format("{:.2f}", others),
+                 fmt::format("{:.0f} %", 100 * share)});
+  return table.text(200);
+}
+
 ExitCode training(const std::vector<std::string>& assignments, const TrainingBench& bench, bool json) {
   const Json result = bench_training(config_for(assignments), bench);
   if (json) {
@@ -144,8 +188,18 @@ ExitCode training(const std::vector<std::string>& assignments, const TrainingBen
                   result["dtype"].get<std::string>(), count_text(result["params"].get<double>()),
                   result["gflops"].get<double>(), 100 * result["of_gemm_peak"].get<double>(),
                   result["gemm_gflops"].get<double>(), bytes_text(result["peak_memory_bytes"].get<int64_t>())));
+  if (result.contains("operators")) print("\n" + operators_table(result["operators"]) + "\n");
   if (result.contains("python")) print("\n" + python_table(result["python"]) + "\n");
   return ExitCode::done;
+}
+
+void add_against(CLI::App& command, std::string& against, std::string& python, const char* description) {
+  auto* comparison = command.add_option("--against", against, description);
+  comparison->check(CLI::IsMember({"python"}));
+  command.add_option("--python", python, "the interpreter for --against python; it needs torch")
+      ->needs(comparison)
+      ->capture_default_str()
+      ->type_name("PROGRAM");
 }
 
 void add_bench_attention(CLI::App& bench, Action& action) {
@@ -178,11 +232,15 @@ void add_bench_attention(CLI::App& bench, Action& action) {
   command->add_option("--most-seconds", options->most_seconds, "leave out what a single call is expected to exceed")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  auto against = std::make_shared<std::string>(), python = std::make_shared<std::string>("python3");
+  add_against(*command, *against, *python,
+              "python: times PyTorch's form of softmax, sliding_window, linear and performer beside them, in turns");
   command->add_option("--figure", *figure, "draw time, memory and crossover into this SVG file")->type_name("FILE");
   command->add_flag("--json", *json, "one JSON document on standard output");
   command->footer("Example: attnscale bench attention --lengths 512,2048,8192 --variants softmax,linear");
   command->callback([=, &action] {
     options->causal = !*bidirectional;
+    if (!against->empty()) options->python = *python;
     action = [=] { return attention(*options, *figure, *json); };
   });
 }
@@ -204,13 +262,9 @@ void add_bench_train(CLI::App& bench, Action& action) {
       ->capture_default_str();
   command->add_option("--clock", options->clock, "wall, or processor: time spent on it, steadier on a shared machine")
       ->capture_default_str();
-  auto* comparison = command->add_option("--against", *against,
-                                         "python: times a plain PyTorch loop on the same work, step by step in turns");
-  comparison->check(CLI::IsMember({"python"}));
-  command->add_option("--python", *python, "the interpreter for --against python; it needs torch")
-      ->needs(comparison)
-      ->capture_default_str()
-      ->type_name("PROGRAM");
+  command->add_flag("--operators", options->operators, "also where the time goes, operator by operator");
+  add_against(*command, *against, *python,
+              "python: times a plain PyTorch loop on the same work, step by step in turns");
   command->add_flag("--json", *json, "one JSON document on standard output");
   command->footer("Example: attnscale bench train --set train.dtype=bfloat16 --against python");
   command->callback([=, &action] {

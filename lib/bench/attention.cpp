@@ -10,9 +10,13 @@
 
 #include "attention/registry.h"
 #include "bench/crossover.h"
+#include "bench/peer_script.h"
+#include "bench/python_peer.h"
 #include "bench/timing.h"
 #include "core/nearest.h"
 #include "core/units.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/linear_kernel.h"
 #include "tensor/memory_counter.h"
 #include "train/provenance.h"
 
@@ -28,7 +32,7 @@ struct Case {
   std::shared_ptr<Attention> attention;
   Inputs inputs;    // [B, H, T, D] each, or hidden [B, 1, T, H D], with gradients
   Tensor upstream;  // gradient of the output
-  Timing forward, both;
+  Timing forward, both, theirs;
   int64_t peak_bytes = 0;  // of forward and backward
   Cost cost;
 
@@ -57,7 +61,7 @@ Geometry geometry_of(const AttentionBench& bench, int64_t length) {
 Case make_case(const AttentionBench& bench, const VariantInfo& variant, int64_t length, torch::ScalarType dtype) {
   const auto geometry = geometry_of(bench, length);
   const Json options = variant.resolve(Json::object());
-  Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, 0, {}};
+  Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, {}, 0, {}};
   result.attention->to(dtype);
   const bool owns = variant.traits.contains(Trait::owns_projections);
   const int64_t heads = owns ? 1 : bench.num_heads, width = owns ? geometry.model_dim : bench.head_dim;
@@ -87,8 +91,13 @@ torch::ScalarType scalar_type_named(const std::string& dtype) {
 double gemm_gflops(torch::ScalarType dtype) {
   constexpr int64_t size = 512;
   const auto a = torch::randn({size, size}).to(dtype), b = torch::randn({size, size}).to(dtype);
-  const auto timing = measure([&] { at::mm(a, b); }, 3, 15);
-  return 2.0 * size * size * size / timing.minimum() * 1e-6;
+  double fastest = measure([&] { at::mm(a, b); }, 3, 15).minimum();
+  if (has_kernels(dtype)) {
+    const torch::NoGradGuard guard;
+    const auto weight = b.to(torch::kFloat32);
+    fastest = std::min(fastest, measure([&] { linear_kernel(a, weight, {}, dtype); }, 3, 15).minimum());
+  }
+  return 2.0 * size * size * size / fastest * 1e-6;
 }
 
 namespace {
@@ -101,18 +110,61 @@ struct Curves {
 
 Json row_of(const Case& one, double peak_gflops) {
   const double gflops = 3 * one.cost.executed_flops / one.both.median() * 1e-6;
-  return {{"variant", one.variant->name},
-          {"family", one.variant->family},
-          {"with_projections", one.variant->traits.contains(Trait::owns_projections)},
-          {"length", one.length},
-          {"forward_ms", one.forward.to_json()},
-          {"forward_backward_ms", one.both.to_json()},
-          {"executed_flops", one.cost.executed_flops},
-          {"gflops", gflops},
-          {"of_gemm_peak", gflops / peak_gflops},
-          {"peak_bytes", one.peak_bytes},
-          {"state_bytes", one.cost.state_bytes}};
+  Json row = {{"variant", one.variant->name},
+              {"family", one.variant->family},
+              {"with_projections", one.variant->traits.contains(Trait::owns_projections)},
+              {"length", one.length},
+              {"forward_ms", one.forward.to_json()},
+              {"forward_backward_ms", one.both.to_json()},
+              {"executed_flops", one.cost.executed_flops},
+              {"gflops", gflops},
+              {"of_gemm_peak", gflops / peak_gflops},
+              {"peak_bytes", one.peak_bytes},
+              {"state_bytes", one.cost.state_bytes}};
+  if (one.theirs.milliseconds.empty()) return row;
+  std::vector<double> ratios;
+  for (size_t i = 0; i < one.theirs.milliseconds.size(); ++i)
+    ratios.push_back(one.theirs.milliseconds[i] / one.both.milliseconds[i]);
+  row["python"] = {{"forward_backward_ms", one.theirs.to_json()}, {"times_slower", median_interval(ratios).to_json()}};
+  return row;
 }
+
+/// PyTorch's forms of some variants.
+class PythonAttention {
+ public:
+  PythonAttention(const AttentionBench& bench, const std::vector<const VariantInfo*>& variants)
+      : peer_(bench.python, attention_peer_script, bench.threads) {
+    if (!bench.causal) throw ConfigError("--against python: the PyTorch script is causal; leave out --bidirectional");
+    Json forms = Json::array();
+    for (const auto* variant : variants)
+      for (const auto* known : {"softmax", "sliding_window", "linear", "performer"})
+        if (variant->name == known) forms.push_back(known);
+    const auto default_of = [](const char* variant, const char* option) {
+      return variant_named(variant).resolve(Json::object())[option];
+    };
+    about_ = peer_.ask({{"forms", forms},
+                        {"batch", bench.batch},
+                        {"heads", bench.num_heads},
+                        {"width", bench.head_dim},
+                        {"dtype", bench.dtype},
+                        {"window", default_of("sliding_window", "window")},
+                        {"features", default_of("performer", "num_features")},
+                        {"threads", bench.threads},
+                        {"clock", bench.clock}});
+  }
+
+  bool has(const std::string& variant) const {
+    return std::find(about_["forms"].begin(), about_["forms"].end(), variant) != about_["forms"].end();
+  }
+  double ms(const Case& one) {
+    return peer_.ask({{"form", one.variant->name}, {"length", one.length}})["ms"].get<double>();
+  }
+  const Json& about() const { return about_; }
+
+ private:
+  PythonPeer peer_;
+  Json about_;
+};
 
 /// Why a variant is not timed at a length, foreseen without making it; nothing if it can be.
 std::optional<std::string> reason_to_leave_out(const AttentionBench& bench, const VariantInfo& variant, int64_t length,
@@ -164,6 +216,8 @@ Json bench_attention(const AttentionBench& bench) {
   auto lengths = bench.lengths;
   std::sort(lengths.begin(), lengths.end());
   lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
+  std::optional<PythonAttention> python;
+  if (!bench.python.empty()) python.emplace(bench, variants);
   const double peak = gemm_gflops(dtype);
   Json rows = Json::array(), left_out = Json::array();
   std::map<std::string, Curves> curves;
@@ -186,6 +240,7 @@ Json bench_attention(const AttentionBench& bench) {
         if (repetition < 0) continue;
         one.forward.milliseconds.push_back(forward.milliseconds[0]);
         one.both.milliseconds.push_back(both.milliseconds[0]);
+        if (python && python->has(one.variant->name)) one.theirs.milliseconds.push_back(python->ms(one));
       }
     for (const auto& one : cases) {
       rows.push_back(row_of(one, peak));
@@ -203,18 +258,21 @@ Json bench_attention(const AttentionBench& bench) {
   for (const auto* variant : variants)
     by_variant.push_back(
         summary(*variant, curves[variant->name], baseline == curves.end() ? nullptr : &baseline->second));
-  return {{"threads", bench.threads},
-          {"dtype", bench.dtype},
-          {"clock", bench.clock},
-          {"shape",
-           {{"batch", bench.batch},
-            {"num_heads", bench.num_heads},
-            {"head_dim", bench.head_dim},
-            {"causal", bench.causal}}},
-          {"gemm_gflops", peak},
-          {"rows", std::move(rows)},
-          {"left_out", std::move(left_out)},
-          {"variants", std::move(by_variant)}};
+  Json result = {{"threads", bench.threads},
+                 {"dtype", bench.dtype},
+                 {"clock", bench.clock},
+                 {"shape",
+                  {{"batch", bench.batch},
+                   {"num_heads", bench.num_heads},
+                   {"head_dim", bench.head_dim},
+                   {"causal", bench.causal}}},
+                 {"gemm_gflops", peak},
+                 {"kernels", kernels_in_use()},
+                 {"rows", std::move(rows)},
+                 {"left_out", std::move(left_out)},
+                 {"variants", std::move(by_variant)}};
+  if (python) result["python"] = python->about();
+  return result;
 }
 
 }  // namespace attnscale

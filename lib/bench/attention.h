@@ -19,6 +19,10 @@ struct AttentionBench {
   int warmup = 1, repetitions = 5;
   std::string clock = "wall";  ///< or processor (one thread only): steadier where other work runs beside
   double most_seconds = 60;    ///< a call expected to take longer is left out, with a word
+  /// An interpreter that has torch: softmax is compared with its scaled_dot_product_attention, linear with the plain
+  /// chunked form, sliding_window with local-attention and performer with performer-pytorch where those are installed
+  /// (lib/bench/attention_peer.py), one pass after each of ours. Empty: no comparison.
+  std::string python;
 };
 
 /// Forward and backward of each variant with its defaults, interleaved: every repetition times all variants once, so
@@ -28,10 +32,11 @@ struct AttentionBench {
 ///
 /// A variant that owns its projections is timed with them, which others leave to the mixer: `with_projections`.
 ///
-/// @return {threads, dtype, clock, shape, gemm_gflops,
+/// @return {threads, dtype, clock, shape, gemm_gflops, kernels,
 ///          rows: [{variant, family, with_projections, length, forward_ms, forward_backward_ms (each median, minimum, maximum),
 ///                  executed_flops (forward), gflops, of_gemm_peak, peak_bytes, state_bytes}],
-///          left_out: [{variant, length, reason}],
+///          (rows that Python has too: python: {forward_backward_ms, times_slower: {median, low, high, confidence}}),
+///          left_out: [{variant, length, reason}], python: {torch, forms, left_out: [{variant, reason}]},
 ///          variants: [{variant, family, with_projections, growth: {from, to, time, memory}, crossover}]};
 ///         gflops counts the backward pass as two forward passes; peak_bytes is what forward and backward need on top
 ///         of inputs and parameters; growth is the factor per doubling at the long end, of the medians; crossover is
@@ -42,8 +47,8 @@ Json bench_attention(const AttentionBench& bench);
 /// @throws ConfigError with the nearest known name
 torch::ScalarType scalar_type_named(const std::string& dtype);
 
-/// GFLOP/s of a square matrix product of a size that caches hold, the best of several: what this
-/// machine reaches with these threads in this dtype.
+/// GFLOP/s of a square matrix product of a size that caches hold, the best of several, by LibTorch or by this program's
+/// kernel: what this machine reaches with these threads in this dtype.
 double gemm_gflops(torch::ScalarType dtype);
 
 }  // namespace attnscale

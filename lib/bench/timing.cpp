@@ -30,18 +30,19 @@ Clock clock_named(const std::string& name) {
   throw ConfigError(fmt::format("unknown clock \"{}\"{}", name, suggestion(name, {"wall", "processor"})));
 }
 
+double now_ms(Clock clock) {
+  timespec time{};
+  ::clock_gettime(clock == Clock::wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &time);
+  return 1e3 * static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_nsec);
+}
+
 Timing measure(const std::function<void()>& work, int warmup, int repetitions, Clock clock) {
-  const auto now = [clock] {
-    timespec time{};
-    ::clock_gettime(clock == Clock::wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &time);
-    return 1e3 * static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_nsec);
-  };
   for (int i = 0; i < warmup; ++i) work();
   Timing timing;
   for (int i = 0; i < repetitions; ++i) {
-    const double begin = now();
+    const double begin = now_ms(clock);
     work();
-    timing.milliseconds.push_back(now() - begin);
+    timing.milliseconds.push_back(now_ms(clock) - begin);
   }
   return timing;
 }

@@ -24,6 +24,9 @@ enum class Clock { wall, processor };
 /// @throws ConfigError with the known names
 Clock clock_named(const std::string& name);
 
+/// Milliseconds from some moment on.
+double now_ms(Clock clock);
+
 /// Calls `work` `warmup` times, then `repetitions` times with a clock.
 Timing measure(const std::function<void()>& work, int warmup, int repetitions, Clock clock = Clock::wall);
 

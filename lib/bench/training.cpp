@@ -7,11 +7,13 @@
 #include <fmt/format.h>
 
 #include "bench/attention.h"
+#include "bench/operators.h"
 #include "bench/peer_script.h"
 #include "bench/python_peer.h"
 #include "core/hash.h"
 #include "core/version.h"
 #include "model/transformer.h"
+#include "tensor/kernels/kernels.h"
 #include "train/provenance.h"
 #include "train/stepper.h"
 
@@ -188,8 +190,10 @@ Json bench_training(const RunConfig& config, const TrainingBench& bench) {
                  {"gemm_gflops", peak},
                  {"of_gemm_peak", gflops / peak},
                  {"peak_memory_bytes", peak_memory_bytes()},
+                 {"kernels", kernels_in_use()},
                  {"version", version},
                  {"commit", build_commit()}};
+  if (bench.operators) result["operators"] = operator_times([&] { steps.next(); }, bench.repetitions, clock);
   if (python) result["python"] = python->result(timing);
   return result;
 }

@@ -18,12 +18,13 @@ struct TrainingBench {
   /// An interpreter that has torch: a plain PyTorch training loop (lib/bench/peer.py, eager and compiled, float32 and
   /// bfloat16 autocast) makes the same steps, one after each of ours. Empty: no comparison.
   std::string python;
+  bool operators = false;  ///< adds where the time goes (`operator_times`)
 };
 
 /// {tokens_per_second, step_time_ms, spread: {median, minimum, maximum, repetitions}, threads, clock, dtype,
 ///  model: {...}, executed_flops_per_step, gflops, gemm_gflops, of_gemm_peak, peak_memory_bytes, python: {torch,
 ///  modes: [{mode, step_time_ms, times_slower: {median, low, high, confidence}}], best, left_out: [{mode, reason}],
-///  peak_memory_bytes (of all modes together)}};
+///  peak_memory_bytes (of all modes together)}, kernels, operators};
 /// times_slower is of pairs of steps made one after the other, best the mode with the lowest median
 /// @throws ConfigError where the PyTorch script has no twin of this config, or Python does not answer
 Json bench_training(const RunConfig& config, const TrainingBench& bench);

@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <thread>
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,17 +29,6 @@ void write_all(int descriptor, std::string_view content, const std::filesystem::
   }
 }
 
-void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail("open", folder);
-  const int result = ::fsync(descriptor);
-  const int reason = errno;
-  ::close(descriptor);
-  errno = reason;
-  // Some network file systems cannot sync a folder and say so; the rename itself is then all there is.
-  if (result != 0 && reason != EINVAL && reason != ENOTSUP) fail("fsync", folder);
-}
-
 std::filesystem::path folder_of(const std::filesystem::path& file) {
   return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
 }
@@ -51,9 +37,10 @@ std::string temporary_beside(const std::filesystem::path& file) {
   return file.string() + fmt::format(".tmp-{}", ::getpid());
 }
 
-int open_temporary(const std::string& temporary) {
+/// @param file  what it stands for, which a message names
+int open_temporary(const std::string& temporary, const std::filesystem::path& file) {
   const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor < 0) fail("create", temporary);
+  if (descriptor < 0) fail("create", file);
   return descriptor;
 }
 
@@ -85,6 +72,17 @@ std::string read_all(int descriptor, const std::filesystem::path& file, size_t m
 
 }  // namespace
 
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) fail("open", folder);
+  const int result = ::fsync(descriptor);
+  const int reason = errno;
+  ::close(descriptor);
+  errno = reason;
+  // Some network file systems cannot sync a folder and say so; the rename itself is then all there is.
+  if (result != 0 && reason != EINVAL && reason != ENOTSUP) fail("fsync", folder);
+}
+
 std::string read_file(const std::filesystem::path& file) {
   const Descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   if (opened.number < 0) fail("open", file);
@@ -115,16 +113,16 @@ void check_replaceable(const std::filesystem::path& file) {
   std::error_code none;
   if (std::filesystem::is_directory(file, none)) throw IoError(file.string() + ": is a folder, expected a file's name");
   const auto temporary = temporary_beside(file);
-  ::close(open_temporary(temporary));
+  ::close(open_temporary(temporary, file));
   ::unlink(temporary.c_str());
 }
 
 void write_file_atomically(const std::filesystem::path& file, std::string_view content) {
   const auto temporary = temporary_beside(file);
-  const int descriptor = open_temporary(temporary);
+  const int descriptor = open_temporary(temporary, file);
   try {
-    write_all(descriptor, content, temporary);
-    if (::fsync(descriptor) != 0) fail("fsync", temporary);
+    write_all(descriptor, content, file);
+    if (::fsync(descriptor) != 0) fail("fsync", file);
   } catch (...) {
     ::close(descriptor);
     ::unlink(temporary.c_str());
@@ -197,7 +195,8 @@ void AppendLog::sync() {
 
 void AppendLog::truncate_to(int64_t lines) {
   flush();
-  const std::string content = read_file(file_);
+  ::lseek(descriptor_, 0, SEEK_SET);
+  const std::string content = read_all(descriptor_, file_, std::string::npos);
   size_t at = 0;
   for (int64_t line = 0; line < lines; ++line) {
     at = content.find('\n', at);
@@ -207,22 +206,6 @@ void AppendLog::truncate_to(int64_t lines) {
   }
   if (::ftruncate(descriptor_, static_cast<off_t>(at)) != 0) fail("truncate", file_);
   ::lseek(descriptor_, static_cast<off_t>(at), SEEK_SET);
-}
-
-FileLock::FileLock(const std::filesystem::path& file) {
-  descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail("open", file);
-}
-
-FileLock::~FileLock() { ::close(descriptor_); }
-
-bool FileLock::try_lock(double wait_seconds) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(wait_seconds);
-  while (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
-    if (std::chrono::steady_clock::now() >= deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return true;
 }
 
 }  // namespace attnscale

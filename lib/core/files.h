@@ -25,6 +25,9 @@ void write_file_atomically(const std::filesystem::path& file, std::string_view c
 /// @throws IoError if the folder is missing or cannot be written, or a folder stands in the file's place
 void check_replaceable(const std::filesystem::path& file);
 
+/// Waits until the disk has a folder's list of names; on file systems that cannot, does nothing. @throws IoError
+void sync_folder(const std::filesystem::path& folder);
+
 /// Creates a folder and its parents. @throws IoError naming the folder
 void make_folder(const std::filesystem::path& folder);
 
@@ -47,29 +50,13 @@ class AppendLog {
   /// `flush`, then waits until the disk has it. @throws IoError
   void sync();
 
-  /// Keeps the first `lines` lines, drops what follows. @throws IoError, DataError if there are fewer
+  /// Keeps the first `lines` lines, drops what follows; the file may have been renamed. @throws IoError, DataError if there are fewer
   void truncate_to(int64_t lines);
 
  private:
   std::filesystem::path file_;
   int descriptor_ = -1;
   std::string buffer_;
-};
-
-/// An exclusive lock that the kernel frees when its holder dies, however it dies.
-class FileLock {
- public:
-  /// @throws IoError if the file cannot be made
-  explicit FileLock(const std::filesystem::path& file);
-  ~FileLock();
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
-
-  /// True once the lock is ours; false if another process holds it after `wait_seconds`.
-  bool try_lock(double wait_seconds = 0);
-
- private:
-  int descriptor_ = -1;
 };
 
 }  // namespace attnscale

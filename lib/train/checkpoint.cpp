@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
+#include "core/lease.h"
 #include "train/safetensors.h"
 
 namespace attnscale {
@@ -23,17 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* manifest_schema = "attnscale.checkpoint/1";
-
-void sync_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) throw IoError(fmt::format("{}: cannot open: {}", folder.string(), std::strerror(errno)));
-  const int result = ::fsync(descriptor);
-  const int reason = errno;
-  ::close(descriptor);
-  // Some network file systems cannot sync a folder and say so; the rename itself is then all there is.
-  if (result != 0 && reason != EINVAL && reason != ENOTSUP)
-    throw IoError(fmt::format("{}: cannot fsync: {}", folder.string(), std::strerror(reason)));
-}
 
 /// A new file in a folder that nobody reads yet; the folder's rename makes it visible.
 void write_synced(const fs::path& file, std::string_view content) {
@@ -66,12 +56,6 @@ std::vector<int64_t> steps_in(const fs::path& folder) {
 }
 
 fs::path folder_of_step(const fs::path& folder, int64_t step) { return folder / fmt::format("step-{}", step); }
-
-void remove_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::remove_all(folder, error);
-  if (error) throw IoError(fmt::format("{}: cannot remove: {}", folder.string(), error.message()));
-}
 
 /// The manifest vouches for the files, and for itself.
 Json sealed(Json manifest) {
@@ -112,16 +96,16 @@ Checkpoint load(const fs::path& folder) {
           .state = read_json(folder / "state.json").value};
 }
 
-void remove_all_but(const fs::path& folder, int64_t step, std::optional<int64_t> previous) {
+void remove_all_but(const fs::path& folder, int64_t step, std::optional<int64_t> previous, const fs::path& stage) {
   for (const int64_t other : steps_in(folder))
-    if (other != step && other != previous) remove_folder(folder_of_step(folder, other));
+    if (other != step && other != previous) remove_through(stage, folder_of_step(folder, other));
 }
 
 void remove_leftovers(const fs::path& folder) {
   std::vector<fs::path> leftovers;
   for (const auto& entry : fs::directory_iterator(folder))
     if (entry.path().filename().string().starts_with("unfinished-")) leftovers.push_back(entry.path());
-  for (const auto& path : leftovers) remove_folder(path);
+  for (const auto& path : leftovers) remove_through({}, path);
 }
 
 std::string describe(const Tensor& tensor) {
@@ -130,11 +114,17 @@ std::string describe(const Tensor& tensor) {
 
 }  // namespace
 
-void write_checkpoint(const fs::path& folder, const Checkpoint& checkpoint, std::optional<int64_t> previous) {
+void write_checkpoint(const fs::path& folder, const Checkpoint& checkpoint, std::optional<int64_t> previous,
+                      const fs::path& stage) {
+  check_stage(stage);
   make_folder(folder);
   remove_leftovers(folder);
-  const auto unfinished = folder / fmt::format("unfinished-{}", checkpoint.step);
-  make_folder(unfinished);
+  const auto making = stage.empty() ? folder : stage;
+  if (!stage.empty()) remove_leftovers(stage);
+  const auto unfinished = making / fmt::format("unfinished-{}", checkpoint.step);
+  // Not with its parents: a stage that is gone must stay gone.
+  if (std::error_code error; !fs::create_directory(unfinished, error))
+    throw IoError(fmt::format("{}: cannot create the folder: {}", unfinished.string(), error.message()));
   Json files = Json::object();
   const auto write = [&](const std::string& name, const std::string& bytes) {
     write_synced(unfinished / name, bytes);
@@ -155,14 +145,10 @@ void write_checkpoint(const fs::path& folder, const Checkpoint& checkpoint, std:
 
   const auto place = folder_of_step(folder, checkpoint.step);
   // A folder of this step can only be one that was found bad: a good one would have been resumed from.
-  remove_folder(place);
-  std::error_code error;
-  fs::rename(unfinished, place, error);
-  if (error)
-    throw IoError(fmt::format("{}: cannot rename to {}: {}", unfinished.string(), place.string(), error.message()));
-  sync_folder(folder);
+  if (fs::exists(place)) remove_through(stage, place);
+  publish(stage, unfinished, place);
   verified_manifest(place);
-  remove_all_but(folder, checkpoint.step, previous);
+  remove_all_but(folder, checkpoint.step, previous, stage);
 }
 
 std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_lines, const std::string& repair) {
@@ -190,7 +176,9 @@ std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_li
 
 Json check_checkpoint(const fs::path& folder) { return verified_manifest(folder); }
 
-void keep_only_checkpoint(const fs::path& folder, int64_t step) { remove_all_but(folder, step, std::nullopt); }
+void keep_only_checkpoint(const fs::path& folder, int64_t step, const fs::path& stage) {
+  remove_all_but(folder, step, std::nullopt, stage);
+}
 
 TensorMap tensors_of(const torch::nn::Module& model) {
   TensorMap result;

@@ -33,9 +33,10 @@ Json check_checkpoint(const std::filesystem::path& folder);
 /// new one has been read back and its hashes hold, all but it and the one before are removed, so that damage found
 /// later still leaves a good one.
 /// @param previous  step of the one before: written or read by this process, hence known to be good
-/// @throws IoError (disk full, read-only); what was there before is then untouched
+/// @param stage     of the lease on the run (core/lease.h), where it is made and what is removed goes; empty: `folder`
+/// @throws IoError (disk full, read-only), LeaseLost; what was there before is then untouched
 void write_checkpoint(const std::filesystem::path& folder, const Checkpoint& checkpoint,
-                      std::optional<int64_t> previous = std::nullopt);
+                      std::optional<int64_t> previous = std::nullopt, const std::filesystem::path& stage = {});
 
 /// The newest checkpoint whose every file has the SHA-256 of its manifest and whose lines the log still has; nothing if
 /// there never was one. Bad ones are passed over, and the result says why.
@@ -47,7 +48,7 @@ std::optional<Checkpoint> read_checkpoint(const std::filesystem::path& folder,
                                           const std::string& repair = "remove the folder to start this run afresh");
 
 /// Removes all but the one of this step, when a run is done.
-void keep_only_checkpoint(const std::filesystem::path& folder, int64_t step);
+void keep_only_checkpoint(const std::filesystem::path& folder, int64_t step, const std::filesystem::path& stage = {});
 
 /// What a checkpoint keeps of a model: its parameters and buffers by name, not copied.
 TensorMap tensors_of(const torch::nn::Module& model);

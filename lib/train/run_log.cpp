@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/lease.h"
 
 namespace attnscale {
 namespace {
@@ -12,10 +13,29 @@ namespace {
 // Often enough to watch a run, seldom enough to cost nothing.
 constexpr auto flush_interval = std::chrono::milliseconds(300);
 
+/// Where a log is written: in its place, or as a copy in the stage.
+std::filesystem::path writing_place(const std::filesystem::path& file, const std::filesystem::path& stage) {
+  if (stage.empty()) return file;
+  check_stage(stage);
+  const auto copy = stage / file.filename();
+  if (std::filesystem::exists(file))
+    std::filesystem::copy_file(file, copy, std::filesystem::copy_options::overwrite_existing);
+  return copy;
+}
+
 }  // namespace
 
-RunLog::RunLog(const std::filesystem::path& file, int64_t lines) : file_(file), log_(file), lines_(lines) {
+RunLog::RunLog(const std::filesystem::path& file, int64_t lines, const std::filesystem::path& stage)
+    : file_(file), stage_(stage), log_(writing_place(file, stage)), lines_(lines) {
   log_.truncate_to(lines);
+  if (stage_.empty()) return;
+  log_.sync();
+  publish(stage_, stage_ / file_.filename(), file_);
+}
+
+void RunLog::sync() {
+  check_stage(stage_);
+  log_.sync();
 }
 
 void RunLog::append(const Json& row) {
@@ -23,6 +43,7 @@ void RunLog::append(const Json& row) {
   ++lines_;
   const auto now = std::chrono::steady_clock::now();
   if (now - last_flush_ < flush_interval) return;
+  check_stage(stage_);
   log_.flush();
   last_flush_ = now;
 }

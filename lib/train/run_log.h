@@ -14,8 +14,10 @@ namespace attnscale {
 class RunLog {
  public:
   /// Opens the file and keeps its first `lines` lines: those that a checkpoint knows.
-  /// @throws DataError if there are fewer, IoError
-  RunLog(const std::filesystem::path& file, int64_t lines);
+  /// @param stage  of the lease on the run (core/lease.h): what this writes then is a file of its own, which takes the
+  ///               place of the former holder's, so that what that one still appends is nowhere; empty: none
+  /// @throws DataError if there are fewer, IoError, LeaseLost
+  RunLog(const std::filesystem::path& file, int64_t lines, const std::filesystem::path& stage = {});
 
   /// One whose weights were left alone is `skipped` and has no gradient_norm. @param scaled  with the loss scale
   void add_step(int64_t step, const StepResult& result, bool scaled);
@@ -24,8 +26,8 @@ class RunLog {
 
   void add_watch(const Json& row) { append(row); }
 
-  /// Waits until everything is on disk.
-  void sync() { log_.sync(); }
+  /// Waits until everything is on disk. @throws IoError, LeaseLost
+  void sync();
 
   int64_t lines() const { return lines_; }
 
@@ -40,7 +42,7 @@ class RunLog {
   void append(const Json& row);
   std::vector<Json> rows_with(const std::string& mark);
 
-  std::filesystem::path file_;
+  std::filesystem::path file_, stage_;
   AppendLog log_;
   int64_t lines_;
   std::chrono::steady_clock::time_point last_flush_ = std::chrono::steady_clock::now();

@@ -10,6 +10,7 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/json_paths.h"
+#include "core/lease.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/provenance.h"
@@ -38,7 +39,7 @@ class Run {
         model_(config.model, config.attention, config.data.context, stream_seed(seed(), "init")),
         stepper_(model_, config.train),
         validation_(validation_set(config)),
-        log_(control.folder / "log.jsonl", restore()) {}
+        log_(control.folder / "log.jsonl", restore(), control.stage) {}
 
   Json train() {
     const auto& options = config_.train;
@@ -62,7 +63,7 @@ class Run {
       }
     }
     if (saved_step_ != step_) save();
-    keep_only_checkpoint(checkpoints(), step_);
+    keep_only_checkpoint(checkpoints(), step_, control_.stage);
     return finish("done");
   }
 
@@ -76,7 +77,7 @@ class Run {
   void write_config() const {
     Json file = {{"schema", "attnscale.config/1"}};
     file.update(config_.to_json());
-    write_file_atomically(control_.folder / "config.json", file.dump(2) + "\n");
+    write_file_through(control_.stage, control_.folder / "config.json", file.dump(2) + "\n");
   }
 
   bool scaled() const { return config_.train.dtype == "float16"; }
@@ -151,7 +152,7 @@ class Run {
                      step_, std::pow(options.roll_back_factor, static_cast<double>(roll_backs_))));
     diverged_at_.reset();
     // In place of all newer ones, whose lines of the log go.
-    write_checkpoint(checkpoints(), checkpoint_now(checkpoint->log_lines));
+    write_checkpoint(checkpoints(), checkpoint_now(checkpoint->log_lines), std::nullopt, control_.stage);
     log_.truncate_to(checkpoint->log_lines);
     return true;
   }
@@ -228,7 +229,7 @@ class Run {
   void save() {
     log_.sync();  // a checkpoint may not know lines that the disk does not have
     write_checkpoint(checkpoints(), checkpoint_now(log_.lines()),
-                     saved_step_ < 0 ? std::nullopt : std::optional(saved_step_));
+                     saved_step_ < 0 ? std::nullopt : std::optional(saved_step_), control_.stage);
     saved_step_ = step_;
   }
 
@@ -236,7 +237,7 @@ class Run {
   void save_for_roll_back() {
     if (config_.train.on_divergence != "roll_back") return;
     log_.sync();
-    write_checkpoint(places_to_go_back_to(), checkpoint_now(log_.lines()));
+    write_checkpoint(places_to_go_back_to(), checkpoint_now(log_.lines()), std::nullopt, control_.stage);
   }
 
   void report(double loss) {
@@ -252,7 +253,7 @@ class Run {
 
   Json finish(const std::string& status) {
     log_.sync();
-    std::filesystem::remove_all(places_to_go_back_to());
+    if (std::filesystem::exists(places_to_go_back_to())) remove_through(control_.stage, places_to_go_back_to());
     return result_row(
         config_, cost_,
         {.status = status,
@@ -333,12 +334,18 @@ std::optional<Json> earlier_result(const RunConfig& config, const std::filesyste
 Json train_run(const RunConfig& config, const RunControl& control) {
   make_folder(control.folder);
   if (auto row = earlier_result(config, control.folder / "result.json")) return *row;
-  auto row = train_or_run_out(config, control);
+  Json row;
+  try {
+    row = train_or_run_out(config, control);
+  } catch (const std::exception&) {
+    check_stage(control.stage);  // whatever it met in a folder that another has by now
+    throw;
+  }
   if (row["status"] == "interrupted") return row;
   if (const auto log = control.folder / "log.jsonl"; std::filesystem::exists(log))
     row["provenance"]["log_sha256"] = sha256_of_file(log);
   seal(row);
-  write_file_atomically(control.folder / "result.json", row.dump(2) + "\n");
+  write_file_through(control.stage, control.folder / "result.json", row.dump(2) + "\n");
   return row;
 }
 

@@ -21,6 +21,7 @@ struct RunControl {
   std::function<bool()> stop = {};                        ///< asked after each step; may be empty
   /// What the user should know at once, such as a checkpoint that was passed over; standard error if empty.
   std::function<void(const std::string&)> on_note = {};
+  std::filesystem::path stage = {};  ///< of the lease on the folder (core/lease.h); empty: none is held
 };
 
 /// Trains one run, or goes on from its checkpoint. Same config, same thread count: same bits,
@@ -33,7 +34,8 @@ struct RunControl {
 /// @return the row of results.jsonl. Its `status` is `done`, or `diverged` with `diverged_at`, the cause as
 ///         `message`, and `last_checkpoint`, when the loss or a gradient was not finite and `on_divergence` knew no
 ///         more. `interrupted` (nothing in result.json) after a stop.
-/// @throws DataError (checkpoint of another model, no checkpoint that can be used, damaged result.json), IoError
+/// @throws DataError (checkpoint of another model, no checkpoint that can be used, damaged result.json), IoError,
+///         LeaseLost (another has taken the run over: nothing of its files was touched since)
 Json train_run(const RunConfig& config, const RunControl& control);
 
 }  // namespace attnscale

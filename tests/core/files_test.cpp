@@ -104,14 +104,3 @@ TEST_CASE("files: a log goes back to a line count and grows from there") {
   CHECK(read_file(folder / "log") == "a\nd\n");
   CHECK_THROWS_AS(log.truncate_to(5), DataError);
 }
-
-TEST_CASE("files: a lock is held once and freed with its holder") {
-  const ScratchFolder folder;
-  {
-    FileLock first(folder / "lock"), second(folder / "lock");
-    CHECK(first.try_lock());
-    CHECK_FALSE(second.try_lock());
-  }
-  FileLock third(folder / "lock");
-  CHECK(third.try_lock());
-}

@@ -5,7 +5,7 @@
 #    it is read through an apt configuration of its own in build/bootstrap/apt, so /etc/apt stays as it is.
 # 2. LibTorch: yours, if CMAKE_PREFIX_PATH, Torch_DIR or an importable `torch` leads to 2.11 or newer;
 #    otherwise the PyTorch wheel, in a virtual environment in build/venv.
-# 3. With --references: what the comparison with published Python models needs, in build/venv too.
+# 3. With --references: what the comparison with published Python models needs, in build/venv too, and SLURM and strace.
 #
 # Without Debian or root, it says what to install by hand; the header libraries and Catch2 may then be missing,
 # since third_party/*.cmake downloads pinned releases of those.
@@ -31,7 +31,8 @@ Installs what the build needs and is not there yet: Debian packages (root or sud
 build/venv unless CMAKE_PREFIX_PATH, Torch_DIR or an importable torch provides LibTorch 2.11 or newer.
 scripts/quickstart.sh and scripts/test.sh call this by themselves.
 
-  --references  also install the Python packages for tests labelled "references"
+  --references  also install the Python packages for tests labelled "references", and Debian's slurm-wlm, munge
+                and strace, which tests of sweeps drive
 
 Example with a LibTorch of your own:
   CMAKE_PREFIX_PATH=$HOME/libtorch scripts/bootstrap.sh
@@ -271,6 +272,16 @@ install_torch() {
   echo "$torch_key" >"$venv/torch.stamp"
 }
 
+# What tests drive beside Python packages: a real SLURM, and strace for kills at system calls. Skipped by name without.
+provide_reference_programs() {
+  local missing=() package
+  if ! have apt-get || ! have dpkg-query || ! can_be_root; then return 0; fi
+  for package in slurm-wlm munge strace; do is_installed "$package" || missing+=("$package"); done
+  if ((${#missing[@]} == 0)); then return 0; fi
+  step "installing Debian packages for tests: ${missing[*]}"
+  run_step reference-programs install_packages "${missing[@]}"
+}
+
 provide_references() {
   if stamp_is references "$references_key"; then return 0; fi
   step "installing ${reference_packages[*]} in build/venv for the tests labelled \"references\""
@@ -297,5 +308,8 @@ done
 take_lock
 provide_packages
 provide_torch
-if [[ $references == yes ]]; then provide_references; fi
+if [[ $references == yes ]]; then
+  provide_reference_programs
+  provide_references
+fi
 say "set-up is complete"

@@ -43,7 +43,9 @@ void add_coordinates(CLI::App& app, Action& action);
 void add_optimum(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
+void add_watch(CLI::App& app, Action& action);
 void add_worker(CLI::App& app, Action& action);
+void add_slurm_task(CLI::App& app, Action& action);
 
 /// Arguments that the commands which read a spec share.
 struct SpecArguments {
@@ -62,6 +64,9 @@ class JobsArgument {
   /// CPU no more than fit into memory together, with a word on standard error.
   /// @throws ConfigError if those that were asked for do not fit, with how many would
   int side_by_side(const Plan& plan) const;
+
+  /// As many as asked for; 0 where that was not said.
+  int given() const { return option_->count() > 0 ? jobs_ : 0; }
 
  private:
   int jobs_ = 1;

@@ -1,6 +1,7 @@
 // attnscale: parses the command line, calls the library, turns errors into messages and exit codes.
 
 #include <algorithm>
+#include <cstdlib>
 #include <iostream>
 #include <sstream>
 
@@ -66,6 +67,7 @@ int run(int argc, char** argv) {
   add_plan(app, action);
   add_train(app, action);
   add_fit(app, action);
+  add_watch(app, action);
   add_compare(app, action);
   add_runs(app, action);
   add_diff(app, action);
@@ -87,6 +89,7 @@ int run(int argc, char** argv) {
   add_doctor(app, action);
   add_completions(app, action);
   add_worker(app, action);
+  add_slurm_task(app, action);
   if (argc < 2) {
     std::cerr << app.help();
     return static_cast<int>(ExitCode::usage);
@@ -97,7 +100,7 @@ int run(int argc, char** argv) {
     std::ostringstream text;
     const int code = app.exit(asked, text, text);
     print(text.str());
-    return code;
+    std::_Exit(code);  // what LibTorch would tidy up takes longer than the answer
   } catch (const CLI::ParseError& error) {
     std::cerr << "attnscale: " << usage_message(app, error, argc, argv) << "\nRun attnscale --help for the commands.\n";
     return static_cast<int>(ExitCode::usage);

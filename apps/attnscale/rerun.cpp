@@ -92,10 +92,12 @@ ExitCode rerun(const RerunArguments& arguments) {
   const auto steps = before["steps"].get<int64_t>();
   const auto weights_before = weights_hash(run, steps), weights_now = weights_hash(folder.path, steps);
   const bool weights = weights_before == weights_now;
+  const auto lost = weights_before.empty() && !weights_now.empty();
   const bool agree = step < 0 && weights && before["status"] == now["status"];
   const Json surroundings = other_surroundings(before["provenance"], now["provenance"]);
   if (arguments.json) {
     Json report = {{"schema", "attnscale.rerun/1"}, {"run", id}, {"agree", agree}, {"weights_agree", weights}};
+    if (lost) report["weights_missing"] = true;
     if (step >= 0) report["logs_part_at"] = step;
     if (before.contains("loss") && now.contains("loss")) report["loss"] = {before["loss"], now["loss"]};
     report["surroundings"] = surroundings;
@@ -106,9 +108,12 @@ ExitCode rerun(const RerunArguments& arguments) {
     print(fmt::format("{}: the bits agree: every row of the log{}\n", id,
                       weights_before.empty() ? "" : ", and the final weights"));
   else
-    print(fmt::format("{}: the bits differ: {}{}\n", id,
+    print(fmt::format("{}: {}: {}{}\n", id,
+                      lost && step < 0 ? "it cannot be told whether the bits agree" : "the bits differ",
                       step >= 0 ? fmt::format("the logs part at step {}", step) : "the logs are equal",
-                      weights ? "" : ", the final weights are others"));
+                      weights ? ""
+                      : lost  ? ", the run's final weights are not there any more, so that they cannot be compared"
+                              : ", the final weights are others"));
   for (const auto& [key, pair] : surroundings.items())
     print(fmt::format("  {}: {} then, {} now\n", key, pair[0].dump(), pair[1].dump()));
   return agree ? ExitCode::done : ExitCode::run_failed;

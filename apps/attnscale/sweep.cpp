@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "core/signals.h"
 #include "finish.h"
+#include "slurm.h"
 #include "sweep/worker.h"
 
 namespace attnscale {
@@ -18,18 +19,24 @@ ExitCode end_interrupted() {
   return ExitCode::interrupted;
 }
 
-ExitCode sweep(const SpecArguments& arguments, const std::string& out, const JobsArgument& wanted_jobs, int threads) {
+ExitCode sweep(const SweepArguments& arguments) {
+  if (arguments.slurm.wanted()) return sweep_by_slurm(arguments);
   catch_stop_signals();
-  const Spec spec = read_spec(arguments.spec, arguments.set);
+  const Spec spec = read_spec(arguments.spec.spec, arguments.spec.set);
   const Plan plan = make_plan(spec);
-  const int jobs = wanted_jobs.side_by_side(plan);
-  const auto folder = folder_for(out, plan);
+  const int jobs = arguments.jobs.side_by_side(plan);
+  const auto folder = folder_for(arguments.out, plan);
   std::cerr << fmt::format("{}: {} runs, {} side by side, into {}\n", plan.name, plan.runs.size(), jobs,
                            folder.string());
-  const auto program = std::filesystem::read_symlink("/proc/self/exe");
-  const auto outcome = run_sweep(spec, plan, {.folder = folder, .program = program, .jobs = jobs, .threads = threads});
+  const auto outcome = run_sweep(spec, plan,
+                                 {.folder = folder,
+                                  .program = std::filesystem::read_symlink("/proc/self/exe"),
+                                  .jobs = jobs,
+                                  .threads = arguments.threads,
+                                  .lease_seconds = arguments.lease_seconds});
   if (outcome.interrupted) return end_interrupted();
-  finish_sweep(folder);
+  if (outcome.leads) finish_sweep(folder);
+  else std::cerr << fmt::format("all runs have ended; {} keeps the table and writes the report\n", outcome.leader);
   if (outcome.flagged > 0)
     std::cerr << fmt::format("{} of {} finished runs are doubtful: see \"flags\" in results.jsonl\n", outcome.flagged,
                              outcome.done);
@@ -66,19 +73,27 @@ ExitCode train(const SpecArguments& arguments, const std::string& out, int threa
 
 void add_sweep(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("sweep", "Trains every run of a spec, fits scaling laws, writes the report");
-  auto arguments = std::make_shared<SpecArguments>();
-  auto out = std::make_shared<std::string>();
-  auto jobs = std::make_shared<JobsArgument>();
-  auto threads = std::make_shared<int>(1);
-  arguments->add_to(*command);
-  arguments->add_device_to(*command);
-  command->add_option("--out", *out, "folder for the results (default results/NAME)");
-  jobs->add_to(*command);
-  command->add_option("--threads", *threads, "threads of each run")->check(CLI::Range(1, 1024));
+  auto arguments = std::make_shared<SweepArguments>();
+  arguments->spec.add_to(*command);
+  arguments->spec.add_device_to(*command);
+  command->add_option("--out", arguments->out, "folder for the results (default results/NAME)");
+  arguments->jobs.add_to(*command);
+  command->add_option("--threads", arguments->threads, "threads of each run")->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--lease", arguments->lease_seconds,
+                   "seconds without a sign of life after which another process may take a run over")
+      ->check(CLI::Range(0.5, 86400.0))
+      ->capture_default_str();
+  arguments->slurm.add_to(*command);
   command->footer(
       "Example: attnscale sweep experiments/quickstart/spec.json --out results/quickstart --jobs 2\n"
-      "Interrupted or killed? Run the same command again: what is done is not done twice.");
-  command->callback([=, &action] { action = [=] { return sweep(*arguments, *out, *jobs, *threads); }; });
+      "Interrupted or killed? Run the same command again: what is done is not done twice.\n"
+      "More machines? Run it on each of them, with one folder that all see: they share the runs.\n"
+      "A cluster? attnscale sweep spec.json --executor slurm --sbatch=--time=2:00:00, then --status, then --collect.");
+  command->callback([=, &action] {
+    arguments->slurm.check();
+    action = [=] { return sweep(*arguments); };
+  });
 }
 
 void add_train(CLI::App& app, Action& action) {

@@ -67,7 +67,7 @@ class Checker {
 
   void leftovers(const fs::path& folder) {
     for (const auto& name : names_in(folder))
-      if (name.find(".tmp-") != std::string::npos || name.starts_with("unfinished-"))
+      if (name.find(".tmp-") != std::string::npos || name.starts_with("unfinished-") || name.starts_with("claim-"))
         found(folder / name, "was left by a write that was cut short",
               "nothing depends on it; remove it when no sweep is at work here", false);
   }

@@ -24,6 +24,11 @@ struct PlannedRun {
   double memory() const { return training_bytes(config, cost); }
 };
 
+/// Relative time of a run: its FLOPs, and a cost per step and layer that small models pay for dispatch.
+inline double relative_work(double flops, int64_t steps, double depth) {
+  return flops + 2e7 * static_cast<double>(steps) * depth;
+}
+
 struct Plan {
   std::string name;
   std::vector<PlannedRun> runs;  ///< in the order of the axes, seeds innermost; equal configs once

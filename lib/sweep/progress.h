@@ -20,6 +20,7 @@ class ProgressView {
   void started(const std::string& id, double work);
   void progressed(const std::string& id, const Json& progress);
   void finished(const std::string& id, const Json& row);
+  void left(const std::string& id) { active_.erase(id); }  ///< to another process
 
   /// A line for the user to read now.
   void say(const std::string& text);

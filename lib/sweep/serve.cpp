@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lease.h"
 #include "core/signals.h"
 #include "sweep/worker.h"
 #include "train/trainer.h"
@@ -42,22 +43,26 @@ void redirect_messages(const std::filesystem::path& folder) {
 void serve_one(const Json& request) {
   const std::filesystem::path folder = request.at("folder").get<std::string>();
   make_folder(folder);
-  FileLock lock(folder / ".lock");  // a worker of a sweep that was just killed may still be going
-  if (!lock.try_lock(30)) throw IoError(folder.string() + ": another process trains this run");
+  auto lease = Lease::take(folder, request.at("lease_seconds"), request.at("expired_lease"));
+  if (!lease) return send({{"busy", look_at_lease(folder).holder}});
   redirect_messages(folder);
   std::vector<Problem> problems;
   const auto config = RunConfig::from_json(request.at("config"), problems);
   if (!problems.empty()) throw ConfigError(problems.front().path + ": " + problems.front().message);
   RunControl control;
   control.folder = folder;
-  control.stop = stop_requested;
+  control.stage = lease->stage();
+  control.stop = [&] { return stop_requested() || lease->is_lost(); };
   control.on_progress = [](const Progress& progress) {
     Json fields = {{"step", progress.step}, {"steps", progress.steps}, {"steps_per_second", progress.steps_per_second}};
     if (std::isfinite(progress.loss)) fields["loss"] = progress.loss;
     send({{"progress", std::move(fields)}});
   };
   control.on_note = [](const std::string& text) { send({{"note", text}}); };
-  send({{"result", train_run(config, control)}});
+  const auto row = train_run(config, control);
+  if (row.value("status", "") == "interrupted") check_stage(lease->stage());
+  lease.reset();  // the sweep may have something to write about the run
+  send({{"result", row}});
 }
 
 }  // namespace
@@ -69,6 +74,9 @@ int serve_runs(int threads) {
   for (std::string line; std::getline(std::cin, line);) {
     try {
       serve_one(Json::parse(line));
+    } catch (const LeaseLost& lost) {
+      std::cerr << lost.what() << "\n";  // into the run's worker.log
+      send({{"lost", lost.what()}});
     } catch (const Error& error) {
       send({{"error", error.what()}, {"code", static_cast<int>(error.code())}});
     } catch (const std::exception& error) {

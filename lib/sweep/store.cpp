@@ -1,7 +1,10 @@
 #include "sweep/store.h"
 
 #include <algorithm>
+#include <chrono>
 #include <iostream>
+#include <set>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -74,27 +77,64 @@ std::string other_builds_text(const std::map<std::string, Json>& rows, size_t nu
   return text;
 }
 
-Store::Store(std::filesystem::path folder, const Plan& plan) : folder_(std::move(folder)) {
+namespace {
+
+/// Ids of the plan that is in a folder, once its leader has written it.
+std::set<std::string> ids_of_plan_in(const std::filesystem::path& folder) {
+  std::set<std::string> ids;
+  const auto document = read_json(folder / "plan.json");
+  for (const auto& run : document.value.at("runs")) ids.insert(run.at("id").get<std::string>());
+  return ids;
+}
+
+/// Workers of a sweep that was just killed need a moment to go; a leader that just began, to write its plan.
+constexpr auto moment = std::chrono::seconds(5);
+
+}  // namespace
+
+Store::Store(std::filesystem::path folder, const Plan& plan, double lease_seconds)
+    : folder_(std::move(folder)), lease_seconds_(lease_seconds), watch_(folder_, lease_seconds) {
   make_folder(folder_ / "runs");
-  lock_ = std::make_unique<FileLock>(folder_ / ".lock");
-  // Workers of a sweep that was just killed need a moment to go.
-  if (!lock_->try_lock(5.0))
-    throw IoError(
-        fmt::format("{}: another attnscale is at work in this folder; wait for it, or give --out another folder",
-                    folder_.string()));
-  for (const auto& run : plan.runs) {
-    order_.push_back(run.id);
-    if (auto row = read_result(run_folder(run.id), run.id)) rows_[run.id] = std::move(*row);
+  for (const auto& run : plan.runs) order_.push_back(run.id);
+  const std::set<std::string> own(order_.begin(), order_.end());
+  const auto deadline = std::chrono::steady_clock::now() + moment;
+  for (bool same = false; !same;) {
+    if (watch_.is_free()) lease_ = Lease::take(folder_, lease_seconds, watch_.expired());
+    if (leads()) break;
+    same = std::filesystem::exists(folder_ / "plan.json") && ids_of_plan_in(folder_) == own;
+    if (!same && std::chrono::steady_clock::now() > deadline)
+      throw IoError(
+          fmt::format("{}: another attnscale ({}) is at work in this folder with another plan; wait for it, "
+                      "or give --out another folder",
+                      folder_.string(), watch_.state().holder));
+    if (!same) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
+  if (leads()) lead();
+  else
+    for (const auto& [id, row] : peek_results(folder_, plan)) rows_[id] = row;
+  for (const auto& id : order_)
+    if (const auto file = run_folder(id) / "result.json"; !is_done(id) && std::filesystem::exists(file))
+      old_failures_[id] = read_file(file);
   for (const auto& entry : std::filesystem::directory_iterator(folder_ / "runs"))
-    if (std::find(order_.begin(), order_.end(), entry.path().filename().string()) == order_.end()) ++strangers_;
-  write_file_atomically(folder_ / "results.jsonl", table());
-  log_ = std::make_unique<AppendLog>(folder_ / "results.jsonl");
+    if (!own.contains(entry.path().filename().string())) ++strangers_;
+}
+
+void Store::lead() {
+  for (const auto& id : order_)
+    if (auto row = read_result(run_folder(id), id)) rows_[id] = std::move(*row);
+  write_table();
+}
+
+void Store::try_to_lead() {
+  if (leads() || !watch_.is_free()) return;
+  lease_ = Lease::take(folder_, lease_seconds_, watch_.expired());
+  if (leads()) write_table();
 }
 
 void Store::write_plan(const Spec& spec, const Plan& plan) {
-  write_file_atomically(folder_ / "spec.json", spec.document.value.dump(2) + "\n");
-  write_file_atomically(folder_ / "plan.json", plan.to_json().dump(1) + "\n");
+  if (!leads()) return;
+  write_file_through(lease_->stage(), folder_ / "spec.json", spec.document.value.dump(2) + "\n");
+  write_file_through(lease_->stage(), folder_ / "plan.json", plan.to_json().dump(1) + "\n");
 }
 
 bool Store::is_done(const std::string& id) const {
@@ -102,24 +142,72 @@ bool Store::is_done(const std::string& id) const {
   return row != rows_.end() && decides(row->second);
 }
 
+bool Store::look_for(const std::string& id) {
+  if (is_done(id)) return true;
+  const auto file = run_folder(id) / "result.json";
+  if (!std::filesystem::exists(file)) return false;
+  if (const auto old = old_failures_.find(id); old != old_failures_.end()) {
+    if (read_file(file) == old->second) return false;
+    old_failures_.erase(old);
+  }
+  try {
+    Json row = read_row(file);
+    if (row["id"] != id) return false;
+    rows_[id] = std::move(row);
+    append_or_rewrite(id);
+    return true;
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::io) throw;
+    return false;  // damaged: whoever gets the run does it again
+  }
+}
+
 std::filesystem::path Store::run_folder(const std::string& id) const { return folder_ / "runs" / id; }
 
-void Store::record(const Json& row) {
+bool Store::record(const Json& row) {
   const auto id = row.at("id").get<std::string>();
   if (!decides(row)) {
     make_folder(run_folder(id));
-    write_file_atomically(run_folder(id) / "result.json", row.dump(2) + "\n");
+    const auto lease = Lease::take(run_folder(id), lease_seconds_);
+    if (!lease) return false;
+    write_file_through(lease->stage(), run_folder(id) / "result.json", row.dump(2) + "\n");
+    old_failures_.erase(id);
   }
-  const bool known = rows_.contains(id);
   rows_[id] = row;
-  if (known) return finish();  // the failure's row goes: one row for each run at any time
-  log_->append(row.dump());
+  append_or_rewrite(id);
+  return true;
+}
+
+bool Store::still_leads() {
+  if (lease_ && std::filesystem::exists(lease_->stage())) return true;
+  lease_.reset();
+  log_.reset();
+  return false;
+}
+
+void Store::append_or_rewrite(const std::string& id) {
+  if (!still_leads()) return;
+  if (!in_table_.insert(id).second) return write_table();  // the failure's row goes: one row for each run at any time
+  log_->append(rows_.at(id).dump());
   log_->sync();
 }
 
 void Store::finish() {
+  if (!still_leads()) return;
+  for (const auto& id : order_) look_for(id);
+  write_table();
+}
+
+void Store::write_table() {
   log_.reset();
-  write_file_atomically(folder_ / "results.jsonl", table());
+  in_table_.clear();
+  for (const auto& [id, row] : rows_) in_table_.insert(id);
+  try {
+    write_file_through(lease_->stage(), folder_ / "results.jsonl", table());
+  } catch (const LeaseLost&) {
+    still_leads();
+    return;
+  }
   log_ = std::make_unique<AppendLog>(folder_ / "results.jsonl");
 }
 

@@ -3,9 +3,11 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "core/files.h"
+#include "core/lease.h"
 #include "sweep/plan.h"
 
 namespace attnscale {
@@ -17,21 +19,34 @@ namespace attnscale {
 ///   spec.json  plan.json  results.jsonl  runs/<id>/{config.json, log.jsonl, checkpoint/, result.json}
 class Store {
  public:
-  /// Opens or creates the folder and takes its lock: one sweep at a time writes here.
-  /// @throws IoError, also when another process is at work in this folder
-  Store(std::filesystem::path folder, const Plan& plan);
+  /// Opens or creates the folder and takes the lease on its table, if no other process at work here has it: then this
+  /// one `leads`. Of the others the plan must be the same.
+  /// @throws IoError, also when a process with another plan is at work in this folder
+  Store(std::filesystem::path folder, const Plan& plan, double lease_seconds = 60);
 
-  /// Keeps the spec as given and the plan as resolved.
+  /// Keeps the spec as given and the plan as resolved; where another leads, they are there.
   void write_plan(const Spec& spec, const Plan& plan);
+
+  bool leads() const { return lease_ != nullptr; }
+  std::string leader() const { return watch_.state().holder; }  ///< the one that leads, where this one does not
+
+  /// Takes the lead if the one that had it is gone.
+  void try_to_lead();
+
+  /// Whether a run has a result by now, this process's or another's, that counts for this sweep: one that decides it,
+  /// or a failure of after this store was opened.
+  bool look_for(const std::string& id);
 
   std::filesystem::path run_folder(const std::string& id) const;
   bool is_done(const std::string& id) const;
 
   /// Acknowledges a run: its row goes into the table, and the disk has it. Of a run that failed the `result.json` is
   /// written here, since no trainer did.
-  void record(const Json& row);
+  /// @return false if another process has the run by now, and will say how it ends
+  bool record(const Json& row);
 
-  /// Rows in plan order, so that the finished table is the same whatever the order of execution.
+  /// Rows in plan order, so that the finished table is the same whatever the order of execution. Where another leads,
+  /// nothing.
   void finish();
 
   /// Runs in this folder that the plan does not have; they are kept, and left out of the table.
@@ -41,11 +56,20 @@ class Store {
 
  private:
   std::string table() const;
+  void lead();
+  void write_table();
+  /// Leads no more once another has taken that over.
+  bool still_leads();
+  void append_or_rewrite(const std::string& id);
 
   std::filesystem::path folder_;
-  std::unique_ptr<FileLock> lock_;
+  double lease_seconds_;
+  LeaseWatch watch_;
+  std::unique_ptr<Lease> lease_;
   std::vector<std::string> order_;
   std::map<std::string, Json> rows_;
+  std::map<std::string, std::string> old_failures_;  ///< by id: the result as it was when this store was opened
+  std::set<std::string> in_table_;
   std::unique_ptr<AppendLog> log_;
   int64_t strangers_ = 0;
 };

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <memory>
 #include <set>
+#include <utility>
 
 #include <poll.h>
 
@@ -15,6 +16,7 @@
 
 #include "core/signals.h"
 #include "sweep/progress.h"
+#include "sweep/shared_folder.h"
 #include "sweep/store.h"
 #include "sweep/worker.h"
 #include "train/trainer.h"
@@ -22,23 +24,8 @@
 namespace attnscale {
 namespace {
 
-/// Relative time of a run for the estimate of what is left: its FLOPs plus a cost per step and layer
-/// that small models pay for dispatch.
 double work_of(const PlannedRun& run) {
-  return run.training_flops() + 2e7 * static_cast<double>(run.config.train.steps * run.config.model.depth);
-}
-
-Json failed_row(const PlannedRun& run, const std::string& status, const std::string& message) {
-  return {{"schema", "attnscale.result/1"},
-          {"id", run.id},
-          {"status", status},
-          {"message", message},
-          {"params", run.cost.parameters.total},
-          {"parameters", run.cost.parameters.to_json()},
-          {"tokens", static_cast<int64_t>(run.tokens())},
-          {"flops", run.training_flops()},
-          {"seed", run.config.train.seed},
-          {"config", run.config.to_json()}};
+  return relative_work(run.training_flops(), run.config.train.steps, static_cast<double>(run.config.model.depth));
 }
 
 /// What a worker that died said last, for its run's message; empty if it said nothing.
@@ -63,8 +50,9 @@ double patience_with(const Worker& worker) { return std::max(120.0, 10 * worker.
 class Supervisor {
  public:
   Supervisor(const Spec& spec, const Plan& plan, const SweepOptions& options)
-      : options_(options), store_(options.folder, plan) {
+      : options_(options), store_(options.folder, plan, options.lease_seconds) {
     store_.write_plan(spec, plan);
+    say_what_the_folder_lacks();
     double work = 0;
     for (const auto& run : plan.runs) {
       by_id_[run.id] = &run;
@@ -84,9 +72,10 @@ class Supervisor {
   SweepOutcome run() {
     const auto jobs = std::min<size_t>(static_cast<size_t>(std::max(1, options_.jobs)), waiting_.size());
     for (size_t i = 0; i < jobs; ++i) hire();
-    while (busy()) {
+    while (busy() || !elsewhere_.empty()) {
       wait();
       for (auto& worker : workers_) listen(*worker);
+      look_elsewhere();
       replace_the_dead();
       view_->tick();
       if ((stop_requested() || fatal_) && !stopping_) ask_all_to_stop();
@@ -99,6 +88,8 @@ class Supervisor {
     outcome.interrupted = stopping_;
     outcome.refused = refused_;
     if (!stopping_) store_.finish();
+    outcome.leads = store_.leads();
+    outcome.leader = store_.leader();
     for (const auto& [id, row] : store_.rows()) {
       const auto status = row.value("status", "");
       ++(status == "done" ? outcome.done : status == "diverged" ? outcome.diverged : outcome.failed);
@@ -108,6 +99,15 @@ class Supervisor {
   }
 
  private:
+  /// Several processes may write here: a file system on which that cannot work is said at once.
+  void say_what_the_folder_lacks() const {
+    const auto report = look_at_folder(options_.folder);
+    for (const auto& need : report.needs)
+      if (!need.met)
+        std::cerr << fmt::format("{} ({}): not so: {}: {}; do not let several processes work in it\n",
+                                 options_.folder.string(), report.file_system, need.what, need.found);
+  }
+
   void hire() {
     workers_.push_back(std::make_unique<Worker>(options_.program, options_.threads));
     give_work(*workers_.back());
@@ -115,18 +115,63 @@ class Supervisor {
 
   void give_work(Worker& worker) {
     worker.run_id.clear();
-    if (waiting_.empty()) return;
-    const PlannedRun& run = *waiting_.front();
-    waiting_.pop_front();
-    worker.run_id = run.id;
+    while (!waiting_.empty()) {
+      const PlannedRun& run = *waiting_.front();
+      waiting_.pop_front();
+      if (settled_elsewhere(run)) continue;
+      const auto folder = store_.run_folder(run.id);
+      const auto expired = std::exchange(expired_[run.id], 0);
+      if (look_at_lease(folder).held && expired == 0) {
+        wait_for(run);
+        continue;
+      }
+      worker.run_id = run.id;
+      view_->started(run.id, work_of(run));
+      worker.start(folder, run.config.to_json(), options_.lease_seconds, expired);
+      return;
+    }
+  }
+
+  /// Whether another process has brought the run to an end.
+  bool settled_elsewhere(const PlannedRun& run) {
+    if (!store_.look_for(run.id)) return false;
     view_->started(run.id, work_of(run));
-    worker.start(store_.run_folder(run.id), run.config.to_json());
+    view_->finished(run.id, store_.rows().at(run.id));
+    return true;
+  }
+
+  void wait_for(const PlannedRun& run) {
+    elsewhere_.emplace(&run, LeaseWatch(store_.run_folder(run.id), options_.lease_seconds));
+  }
+
+  /// Runs that others have: those that ended are accepted, those whose holder is gone are taken over.
+  void look_elsewhere() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - looked_ < std::chrono::milliseconds(250)) return;
+    looked_ = now;
+    store_.try_to_lead();
+    for (auto one = elsewhere_.begin(); one != elsewhere_.end();) {
+      auto& [run, watch] = *one;
+      const bool settled = settled_elsewhere(*run);
+      const bool free = !settled && watch.is_free();
+      if (free && watch.expired() != 0)
+        view_->say(fmt::format("{}: {} has given no sign of life for {:.0f} s: taken over", run->id,
+                               watch.state().holder, watch.state().seconds));
+      if (free) {
+        waiting_.push_back(run);
+        expired_[run->id] = watch.expired();
+      }
+      one = settled || free ? elsewhere_.erase(one) : std::next(one);
+    }
+    for (auto& worker : workers_)
+      if (worker->run_id.empty() && !worker->closed() && !stopping_) give_work(*worker);
   }
 
   void ask_all_to_stop() {
     stopping_ = true;
     stop_begin_ = std::chrono::steady_clock::now();
     waiting_.clear();
+    elsewhere_.clear();
     for (auto& worker : workers_)
       if (!worker->run_id.empty()) worker->ask_to_stop();
   }
@@ -168,6 +213,7 @@ class Supervisor {
         view_->say(fmt::format("{}: {}", worker.run_id, message["note"].get<std::string>()));
       else if (message.contains("result")) accept(worker, message["result"]);
       else if (message.contains("error")) refuse(worker, message);
+      else if (message.contains("busy") || message.contains("lost")) lose(worker, message);
     }
     if (worker.closed() && !worker.run_id.empty()) {
       const auto how = worker.end() + last_words(store_.run_folder(worker.run_id));
@@ -198,9 +244,21 @@ class Supervisor {
     }
   }
 
+  /// The run is another process's.
+  void lose(Worker& worker, const Json& message) {
+    if (message.contains("lost")) view_->say(message["lost"].get<std::string>());
+    if (!stopping_) wait_for(*by_id_.at(worker.run_id));
+    view_->left(worker.run_id);
+    worker.run_id.clear();
+    if (!worker.closed()) give_work(worker);
+  }
+
   void finish(Worker& worker, const Json& row) {
-    store_.record(row);
-    view_->finished(worker.run_id, row);
+    if (store_.record(row)) view_->finished(worker.run_id, row);
+    else {
+      wait_for(*by_id_.at(worker.run_id));
+      view_->left(worker.run_id);
+    }
     worker.run_id.clear();
     if (!worker.closed()) give_work(worker);
   }
@@ -214,6 +272,9 @@ class Supervisor {
   Store store_;
   std::map<std::string, const PlannedRun*> by_id_;
   std::deque<const PlannedRun*> waiting_;
+  std::map<const PlannedRun*, LeaseWatch> elsewhere_;  ///< runs that other processes have
+  std::map<std::string, int64_t> expired_;             ///< by id: the lease that is to be taken over
+  std::chrono::steady_clock::time_point looked_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<ProgressView> view_;
   bool stopping_ = false, fatal_ = false;
@@ -224,6 +285,19 @@ class Supervisor {
 };
 
 }  // namespace
+
+Json failed_row(const PlannedRun& run, const std::string& status, const std::string& message) {
+  return {{"schema", "attnscale.result/1"},
+          {"id", run.id},
+          {"status", status},
+          {"message", message},
+          {"params", run.cost.parameters.total},
+          {"parameters", run.cost.parameters.to_json()},
+          {"tokens", static_cast<int64_t>(run.tokens())},
+          {"flops", run.training_flops()},
+          {"seed", run.config.train.seed},
+          {"config", run.config.to_json()}};
+}
 
 ExitCode SweepOutcome::code() const {
   if (interrupted) return ExitCode::interrupted;
@@ -247,7 +321,12 @@ Json run_single(const Spec& spec, const Plan& plan, const std::filesystem::path&
   ProgressView view(1, 0, work_of(run));
   view.started(run.id, work_of(run));
   RunControl control;
+  auto lease = Lease::take(store.run_folder(run.id), SweepOptions().lease_seconds);
+  if (!lease)
+    throw IoError(fmt::format("{}: {} trains this run; wait for it, or give --out another folder",
+                              store.run_folder(run.id).string(), look_at_lease(store.run_folder(run.id)).holder));
   control.folder = store.run_folder(run.id);
+  control.stage = lease->stage();
   control.stop = stop_requested;
   control.on_progress = [&](const Progress& progress) {
     Json fields = {{"step", progress.step}, {"steps", progress.steps}};
@@ -257,6 +336,7 @@ Json run_single(const Spec& spec, const Plan& plan, const std::filesystem::path&
   };
   control.on_note = [&](const std::string& text) { view.say(text); };
   Json row = train_run(run.config, control);
+  lease.reset();
   if (row.value("status", "") != "interrupted") {
     store.record(row);
     view.finished(run.id, row);

@@ -84,8 +84,14 @@ void Worker::kill() {
   if (process_ > 0) ::kill(process_, SIGKILL);
 }
 
-void Worker::start(const std::filesystem::path& run_folder, const Json& config) {
-  const auto line = Json{{"folder", run_folder.string()}, {"config", config}}.dump() + "\n";
+void Worker::start(const std::filesystem::path& run_folder, const Json& config, double lease_seconds,
+                   int64_t expired_lease) {
+  const auto line = Json{{"folder", run_folder.string()},
+                         {"config", config},
+                         {"lease_seconds", lease_seconds},
+                         {"expired_lease", expired_lease}}
+                        .dump() +
+                    "\n";
   heard_ = std::chrono::steady_clock::now();
   std::string_view rest = line;
   while (!rest.empty()) {

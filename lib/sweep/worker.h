@@ -13,9 +13,9 @@ namespace attnscale {
 
 /// The parent's end of a worker: a long-lived process that trains one run after another.
 ///
-/// The two speak JSON lines over pipes. To the worker: {"folder", "config"}. Back: {"progress": ...} and
-/// {"note": text}, then {"result": row} or {"error": message, "code": exit code}. The kernel kills a worker whose
-/// parent dies.
+/// The two speak JSON lines over pipes. To the worker: {"folder", "config", "lease_seconds", "expired_lease"}. Back:
+/// {"progress": ...} and {"note": text}, then {"result": row}, {"error": message, "code": exit code}, {"busy": who has
+/// the run} or {"lost": message}, when another has taken the run over. The kernel kills a worker whose parent dies.
 class Worker {
  public:
   /// Starts `program worker` with `threads` threads. @throws IoError
@@ -24,7 +24,8 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  void start(const std::filesystem::path& run_folder, const Json& config);
+  /// @param lease_seconds, expired_lease  for Lease::take
+  void start(const std::filesystem::path& run_folder, const Json& config, double lease_seconds, int64_t expired_lease);
 
   /// Reads what is there. @return complete lines, oldest first; sets `closed` at the end of the stream
   std::vector<Json> read();

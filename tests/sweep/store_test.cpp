@@ -120,10 +120,44 @@ TEST_CASE("store: results of another build are counted and named, those of this 
   CHECK(peek_results(f.folder / "absent", f.plan).empty());
 }
 
-TEST_CASE("store: a second sweep in the same folder is refused while the first is at work") {
+TEST_CASE("store: a second sweep in the same folder joins with the same plan, and is refused with another") {
   Fixture f;
-  Store store(f.folder / "out", f.plan);
-  CHECK_THROWS_AS(Store(f.folder / "out", f.plan), IoError);
+  auto first = std::make_unique<Store>(f.folder / "out", f.plan);
+  first->write_plan(read_spec(f.folder / "spec.json", {}), f.plan);
+  Store second(f.folder / "out", f.plan);
+  CHECK(first->leads());
+  CHECK_FALSE(second.leads());
+  f.finish_run(2);
+  CHECK(second.look_for(f.plan.runs[2].id));
+  CHECK_FALSE(second.look_for(f.plan.runs[1].id));
+  CHECK(f.table().empty());  // one process keeps it
+  CHECK(first->record(f.failed_row(0)));
+  CHECK(second.look_for(f.plan.runs[0].id));  // failed in the other process just now: that counts
+  first->finish();
+  CHECK(f.table() == f.failed_row(0).dump() + "\n" + f.row(2).dump() + "\n");
+
+  write_file_atomically(f.folder / "spec.json", R"({"seeds": 2})");
+  const auto other = make_plan(read_spec(f.folder / "spec.json", {}));
+  CHECK_THROWS_WITH(Store(f.folder / "out", other), Catch::Matchers::ContainsSubstring("with another plan"));
+
+  first.reset();
+  second.try_to_lead();
+  CHECK(second.leads());
+  CHECK(second.record(f.row(1)));
+  second.finish();
+  CHECK(f.table() == f.failed_row(0).dump() + "\n" + f.row(1).dump() + "\n" + f.row(2).dump() + "\n");
+}
+
+TEST_CASE("store: one that slept until its lead was taken over writes nothing into the table any more") {
+  Fixture f;
+  Store first(f.folder / "out", f.plan);
+  const auto lease = Lease::take(f.folder / "out", 60, 1);  // as after its time ran out
+  REQUIRE(lease);
+  write_file_atomically((f.folder / "out") / "results.jsonl", "the other's\n");
+  CHECK(first.record(f.row(0)));
+  first.finish();
+  CHECK_FALSE(first.leads());
+  CHECK(f.table() == "the other's\n");
 }
 
 TEST_CASE("store: runs of another plan are kept and counted") {

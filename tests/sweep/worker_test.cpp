@@ -48,7 +48,7 @@ TEST_CASE("worker: one that was killed closes its end, and says by which signal"
 TEST_CASE("worker: a request that it cannot serve is answered with an error and a code") {
   Worker worker(ATTNSCALE_PROGRAM, 1);
   worker.run_id = "a run";
-  worker.start("/proc/nowhere", Json::object());
+  worker.start("/proc/nowhere", Json::object(), 60, 0);
   std::vector<Json> answers;
   CHECK(eventually([&] {
     for (auto& answer : worker.read()) answers.push_back(answer);

@@ -1,0 +1,123 @@
+"""Several processes, started by hand on one folder: each run exactly once, also when one sleeps and wakes again."""
+
+import glob
+import json
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+from program import PROGRAM, TINY, ProgramTest, rows, stable, write_spec
+
+PROCESSES = int(os.environ.get("ATTNSCALE_PROCESSES", "3"))
+RUNS = int(os.environ.get("ATTNSCALE_RUNS", "24"))
+
+
+def spec(runs, **train):
+    base = {**TINY["base"], "train": {**TINY["base"]["train"], "steps": 20, "eval_every": 10, "eval_tokens": 128,
+                                      "checkpoint_every": 10, **train}}
+    return {"name": "shared", "base": base, "seeds": runs}
+
+
+class Workers(ProgramTest):
+    def start(self, path, out, *more):
+        log = open(os.path.join(self.folder, f"stderr-{len(glob.glob(self.folder + '/stderr-*'))}"), "w+")
+        process = subprocess.Popen([PROGRAM, "sweep", path, "--out", out, "--jobs", "1", *more], cwd=self.folder,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
+        process.log = log.name
+        self.addCleanup(log.close)
+        self.addCleanup(process.kill)
+        return process
+
+    def finish(self, processes):
+        for process in processes:
+            self.assertEqual(process.wait(900), 0, self.said(process))
+
+    def said(self, process):
+        with open(process.log) as file:
+            return file.read()
+
+    def leases(self, out):
+        """Run id -> the highest token, and who had it."""
+        found = {}
+        for path in glob.glob(os.path.join(self.folder, out, "runs", "*", "lease-*", "owner.json")):
+            with open(path) as file:
+                found[path.split(os.sep)[-3]] = (int(path.split(os.sep)[-2].split("-")[1]), json.load(file))
+        return found
+
+    def compare_with_one(self, path, out):
+        alone = self.run_here("sweep", path, "--out", "alone", "--jobs", "1", timeout=900)
+        self.assertEqual(alone.returncode, 0, alone.stderr)
+        self.assertEqual(list(map(stable, rows(os.path.join(self.folder, "alone", "results.jsonl")))),
+                         list(map(stable, rows(os.path.join(self.folder, out, "results.jsonl")))))
+        for log in glob.glob(os.path.join(self.folder, "alone", "runs", "*", "log.jsonl")):
+            with open(log, "rb") as one, open(log.replace("/alone/", f"/{out}/"), "rb") as other:
+                self.assertEqual(one.read(), other.read(), log)
+        check = self.run_here("fsck", out)
+        self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
+
+    def test_many_processes_on_one_folder_do_each_run_exactly_once(self):
+        path = write_spec(self.folder, spec(RUNS))
+        processes = [self.start(path, "out") for _ in range(PROCESSES)]
+        known = {}
+        while any(process.poll() is None for process in processes):
+            # A training begins with a log file of its own and ends with a result file: neither may come twice.
+            for result in glob.glob(os.path.join(self.folder, "out", "runs", "*", "result.json")):
+                log = os.path.join(os.path.dirname(result), "log.jsonl")
+                files = (os.stat(result).st_ino, os.stat(log).st_ino)
+                self.assertEqual(known.setdefault(result, files), files, "a run was done again")
+            time.sleep(0.1)
+        self.finish(processes)
+        self.assertEqual(len(glob.glob(os.path.join(self.folder, "out", "runs", "*", "result.json"))), RUNS)
+        hands = {owner["process"] for _, owner in self.leases("out").values()}
+        self.assertGreater(len(hands), 1, "one process did everything")
+        print(f"{RUNS} runs, each once, by {len(hands)} of {PROCESSES} processes")
+        self.compare_with_one(path, "out")
+
+    def test_a_process_that_sleeps_longer_than_its_lease_loses_the_run_and_its_writes_are_refused(self):
+        path = write_spec(self.folder, spec(2, steps=3000, checkpoint_every=100, eval_every=1000))
+        sleeper = self.start(path, "out", "--lease", "2")
+        checkpoints = os.path.join(self.folder, "out", "runs", "*", "checkpoint", "step-*")
+        deadline = time.monotonic() + 120
+        while not glob.glob(checkpoints) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        run, (token, owner) = next(iter(self.leases("out").items()))
+        self.assertEqual(token, 1)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        os.kill(owner["process"], signal.SIGSTOP)
+        # A process of this host that only sleeps is not dead: the lease has to run out.
+        other = self.start(path, "out", "--lease", "2")
+        while self.leases("out")[run][0] == 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(self.leases("out")[run][0], 2, self.said(other))
+        os.kill(owner["process"], signal.SIGCONT)
+        notes = os.path.join(self.folder, "out", "runs", run, "worker.log")
+        while time.monotonic() < deadline:
+            with open(notes) as file:
+                if "another process has taken this over" in file.read():
+                    break
+            time.sleep(0.05)
+        else:
+            self.fail("the one that woke did not notice")
+        os.kill(sleeper.pid, signal.SIGCONT)
+        self.finish([sleeper, other])
+        self.assertIn("has given no sign of life for 2 s: taken over", self.said(other))
+        self.assertIn("another process has taken this over", self.said(sleeper))
+        self.assertEqual(self.leases("out")[run][0], 2)
+        self.compare_with_one(path, "out")
+
+    def test_another_plan_is_refused_while_a_sweep_is_at_work(self):
+        first = self.start(write_spec(self.folder, spec(2, steps=4000)), "out")
+        deadline = time.monotonic() + 60
+        while not glob.glob(os.path.join(self.folder, "out", "runs", "*", "lease-*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        second = self.run_here("sweep", write_spec(self.folder, spec(3), "other.json"), "--out", "out")
+        self.assertEqual(second.returncode, 74)
+        self.assertRegex(second.stderr, r"another attnscale \(\S+, process \d+\) is at work in this folder with another")
+        first.send_signal(signal.SIGTERM)
+        self.assertEqual(first.wait(120), 75)
+
+
+if __name__ == "__main__":
+    unittest.main()

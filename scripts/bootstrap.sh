@@ -276,7 +276,7 @@ install_torch() {
 provide_reference_programs() {
   local missing=() package
   if ! have apt-get || ! have dpkg-query || ! can_be_root; then return 0; fi
-  for package in slurm-wlm munge strace; do is_installed "$package" || missing+=("$package"); done
+  for package in slurm-wlm munge strace clang libclang-rt-14-dev; do is_installed "$package" || missing+=("$package"); done
   if ((${#missing[@]} == 0)); then return 0; fi
   step "installing Debian packages for tests: ${missing[*]}"
   run_step reference-programs install_packages "${missing[@]}"

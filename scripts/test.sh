@@ -34,7 +34,7 @@ for argument in "$@"; do
   esac
 done
 # What takes longer than all the rest is asked for by name.
-if [[ " ${ctest_options[*]-} " != *@(asan|torture)* ]]; then ctest_options+=(-LE "asan|torture"); fi
+if [[ " ${ctest_options[*]-} " != *@(asan|torture|fuzz)* ]]; then ctest_options+=(-LE "asan|torture|fuzz"); fi
 
 take_lock
 "$root/scripts/bootstrap.sh" ${bootstrap_options[@]+"${bootstrap_options[@]}"}

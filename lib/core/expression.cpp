@@ -20,7 +20,8 @@ constexpr int most_levels = 64;
 /// How many operands a function takes.
 const std::map<std::string, std::pair<size_t, size_t>> functions = {
     {"abs", {1, 1}},      {"min", {1, 64}}, {"max", {1, 64}}, {"floor", {1, 1}}, {"ceil", {1, 1}}, {"round", {1, 1}},
-    {"round_to", {2, 2}}, {"sqrt", {1, 1}}, {"exp", {1, 1}},  {"log", {1, 1}},   {"log2", {1, 1}}, {"log10", {1, 1}}};
+    {"round_to", {2, 2}}, {"sqrt", {1, 1}}, {"exp", {1, 1}},  {"log", {1, 1}},   {"log2", {1, 1}}, {"log10", {1, 1}},
+    {"first", {1, 1}},    {"last", {1, 1}}, {"mean", {1, 1}}, {"part", {3, 3}},  {"slope", {1, 1}}};
 
 const std::vector<std::string> words = {"and", "or", "not", "in", "if", "else"};
 

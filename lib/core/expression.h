@@ -14,10 +14,11 @@ namespace attnscale {
 /// Values are JSON's. From weakest to strongest binding:
 ///   a if c else b;  or;  and;  not;  == != < <= > >= in, not in;  + -;  * / // %;  - (sign);  **
 /// Literals: 4, 1e-3, "text" or 'text', true, false, none, [1, 2]. Names may have dots (`model.depth`).
-/// Functions: abs, min, max, floor, ceil, round, round_to (to a multiple), sqrt, exp, log, log2, log10.
-/// Whole numbers stay whole, except under `/`, and never overflow silently; `//` rounds down; `in` looks into lists
-/// and texts. `none` stands for a value that is not there: it equals only itself, orders before nothing (comparisons
-/// are false), counts as false, and what is calculated from it is none.
+/// Functions: abs, min, max, floor, ceil, round, round_to (to a multiple), sqrt, exp, log, log2, log10; those of one
+/// value take a list too, item by item (min, max: the least and greatest of it). Of lists: first, last, mean, part,
+/// slope (core/expression_lists.h). Whole numbers stay whole, except under `/`, and never overflow silently; `//`
+/// rounds down; `in` looks into lists and texts. `none` stands for a value that is not there: it equals only itself,
+/// orders before nothing (comparisons are false), counts as false, and what is calculated from it is none.
 class Expression {
  public:
   /// @throws ConfigError with the column and what was expected; a text longer than 4,000 bytes, and more than 64

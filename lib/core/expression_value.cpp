@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/expression.h"
+#include "core/expression_lists.h"
 
 namespace attnscale {
 namespace {
@@ -70,6 +71,14 @@ Json to_whole(const std::string& operation, const Json& value, double rounded) {
 }
 
 Json function(const std::string& name, const std::vector<Json>& values) {
+  if (is_list_function(name)) return list_function(name, values);
+  if (values.size() == 1 && values.front().is_array()) {  // of a list: the least of it, or each of its items
+    const auto& list = values.front();
+    if (name == "min" || name == "max") return list.empty() ? Json() : function(name, list.get<std::vector<Json>>());
+    Json each = Json::array();
+    for (const auto& item : list) each.push_back(function(name, {item}));
+    return each;
+  }
   for (const auto& value : values) {
     if (value.is_null()) return nullptr;
     if (!value.is_number()) unfit(name, value);

@@ -63,6 +63,28 @@ Json json_of(dom::element element) {
   return nullptr;
 }
 
+/// `blocks.gradient_norm` stands for what was watched of all blocks: the paths of the single ones, in order.
+std::vector<std::string> paths_of_blocks(const std::string& name, const std::vector<std::string>& paths) {
+  std::vector<std::string> found;
+  if (!name.starts_with("blocks.")) return found;
+  for (size_t block = 0;; ++block) {
+    const auto path = fmt::format("watch.layers.blocks.{}.{}", block, name.substr(7));
+    if (std::find(paths.begin(), paths.end(), path) == paths.end()) return found;
+    found.push_back(path);
+  }
+}
+
+/// Lists over looks, one for each block, as lists over blocks, one for each look; null without any. Blocks that a run
+/// lacks end the list.
+Json looks_of_blocks(const std::vector<Json>& blocks) {
+  Json looks;
+  for (const auto& block : blocks) {
+    if (!block.is_array()) break;
+    for (size_t look = 0; look < block.size(); ++look) looks[look].push_back(block[look]);
+  }
+  return looks;
+}
+
 }  // namespace
 
 const std::vector<std::string>& row_keys() {
@@ -251,7 +273,7 @@ std::vector<std::string> RunTable::varying_settings() const {
 
 std::string RunTable::resolve(const std::string& name) const {
   const auto has = [&](const auto& list) { return std::find(list.begin(), list.end(), name) != list.end(); };
-  if (has(paths()) || has(row_keys())) return name;
+  if (has(paths()) || has(row_keys()) || !paths_of_blocks(name, paths()).empty()) return name;
   const auto config_path = name.starts_with("config.") ? name.substr(7) : "";
   std::vector<std::string> found, known = row_keys();
   for (const auto& path : paths()) {
@@ -280,7 +302,26 @@ std::string RunTable::short_name(const std::string& path) const {
 }
 
 std::vector<std::vector<Json>> RunTable::cells(const std::vector<std::string>& paths) const {
-  return content_->cells(paths);
+  std::vector<std::string> wanted;
+  std::vector<size_t> blocks;  // how many paths stand for each; 0: itself
+  for (const auto& path : paths) {
+    const auto of_blocks = paths_of_blocks(path, content_->paths);
+    blocks.push_back(of_blocks.size());
+    if (of_blocks.empty()) wanted.push_back(path);
+    else wanted.insert(wanted.end(), of_blocks.begin(), of_blocks.end());
+  }
+  auto rows = content_->cells(wanted);
+  if (wanted.size() == paths.size() && std::ranges::count(blocks, size_t{0}) == std::ssize(blocks)) return rows;
+  for (auto& row : rows) {
+    std::vector<Json> cells;
+    auto next = row.begin();
+    for (const size_t count : blocks) {
+      cells.push_back(count == 0 ? *next : looks_of_blocks({next, next + static_cast<std::ptrdiff_t>(count)}));
+      next += static_cast<std::ptrdiff_t>(std::max<size_t>(1, count));
+    }
+    row = std::move(cells);
+  }
+  return rows;
 }
 
 }  // namespace attnscale

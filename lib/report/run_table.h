@@ -27,7 +27,8 @@ class RunTable {
   std::vector<std::string> varying_settings() const;
 
   /// The path that a name stands for: itself, or the one path that ends in it (`depth`: `model.depth`). Keys that any
-  /// row may have, such as `message`, are known though no row has them.
+  /// row may have, such as `message`, are known though no row has them. `blocks.gradient_norm` stands for what was
+  /// watched of every block: a list for each look, of a number for each block.
   /// @throws ConfigError for an unknown name, with the nearest, and for one that several paths end in
   std::string resolve(const std::string& name) const;
 

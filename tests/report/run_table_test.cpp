@@ -67,3 +67,20 @@ TEST_CASE("run table: what is not a row is refused by file and line") {
   refused("{\"loss\":1}\n", "results.jsonl:1: id: is missing");
   refused("{\"id\":\"\xff\"}\n", "results.jsonl:1: is not a row");
 }
+
+TEST_CASE("run table: what was watched of the blocks is one column, a list for each look") {
+  ScratchFolder folder;
+  write_file_atomically(
+      folder.path / "results.jsonl",
+      R"({"id":"a","watch":{"steps":[1,9],"layers":{"blocks.0":{"norm":[1,2]},"blocks.1":{"norm":[3,4]},"embedding":{"norm":[5,6]}}}}
+{"id":"b","watch":{"steps":[1],"layers":{"blocks.0":{"norm":[7]}}}}
+{"id":"c","loss":2}
+)");
+  const auto table = RunTable::read(folder.path);
+  CHECK(table.resolve("blocks.norm") == "blocks.norm");
+  const auto cells = table.cells({"loss", "blocks.norm", "id"});
+  CHECK(cells[0] == std::vector<Json>{nullptr, Json::array({{1, 3}, {2, 4}}), "a"});
+  CHECK(cells[1] == std::vector<Json>{nullptr, Json::array({Json::array({7})}), "b"});
+  CHECK(cells[2] == std::vector<Json>{2, nullptr, "c"});
+  CHECK_THROWS_WITH(table.resolve("blocks.nrm"), ContainsSubstring("unknown column blocks.nrm"));
+}

@@ -10,6 +10,7 @@
 
 #include "attention/registry.h"
 #include "core/expression.h"
+#include "core/json_paths.h"
 #include "core/nearest.h"
 #include "core/options.h"
 #include "data/registry.h"
@@ -45,6 +46,8 @@ class Derivation {
   void derive_all() {
     for (const auto& path : derived_)
       if (value_at(path).is_string()) derive(path);  // another may have needed it already
+    for (const auto& path : derived_)
+      if (value_at(path).is_null()) erase_path(config_, path);  // none leaves an option out, one with a default too
   }
 
  private:

@@ -56,6 +56,16 @@ TEST_CASE("derived: conditionals choose by other values, by the variant too") {
   CHECK(plan.runs[1].config.to_json()["attention"]["window"] == 8);
 }
 
+TEST_CASE("derived: none leaves an option out, one with a default too") {
+  const auto plan = plan_with(R"({
+    "zip": {"model.norm": ["rms_norm", "none"], "model.norm_placement": ["after", "= none"],
+            "model.ffn_dim": [24, "= none"]}})");
+  REQUIRE(plan.runs.size() == 2);
+  CHECK(plan.runs[0].config.to_json()["model"]["norm_placement"] == "after");
+  CHECK_FALSE(plan.runs[1].config.to_json()["model"].contains("norm_placement"));
+  CHECK(plan.runs[1].config.model.ffn_dim == 256);
+}
+
 TEST_CASE("derived: mistakes are told at the place of the value, once") {
   const auto refused = [](const std::string& text, const std::string& message) {
     CHECK_THROWS_WITH(plan_with(text), ContainsSubstring(message));

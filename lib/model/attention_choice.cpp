@@ -298,6 +298,9 @@ std::vector<Problem> model_problems(const ModelOptions& options, const Attention
            fmt::format("{} has no logits that {} positions could be added to; variants that have: {}; or set "
                        "model.position to \"none\", \"learned\" or \"sinusoidal\"",
                        variant->name, options.position, fmt::join(names_with(Trait::logit_bias), ", ")));
+    if (options.logit_scale != "root" && !variant->traits.contains(Trait::logit_bias))
+      tell("model.logit_scale", fmt::format("{} has no logits to scale; variants that have: {}; leave it out",
+                                            variant->name, fmt::join(names_with(Trait::logit_bias), ", ")));
     if (options.mup_base_dim && variant->traits.contains(Trait::owns_projections))
       tell(
           "model.mup_base_dim",

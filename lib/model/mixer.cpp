@@ -15,6 +15,13 @@ Tensor by_head(const Tensor& x, int64_t num_heads) {
   return x.view({x.size(0), x.size(1), num_heads, -1}).transpose(1, 2);
 }
 
+/// What logits that the variant divides by sqrt(D) are multiplied with beforehand.
+double logit_factor(const ModelOptions& options, int64_t head_dim) {
+  const double root = std::sqrt(static_cast<double>(head_dim));
+  if (options.logit_scale == "inverse") return 1 / root;
+  return options.logit_scale == "none" ? root : 1;
+}
+
 }  // namespace
 
 Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const Geometry& geometry,
@@ -23,7 +30,7 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
       rotary_parts_(variant_named(choice.variant).rotary_parts),
       rotary_width_(rotary_parts_ > 0 ? rotary_width(options, rotary_parts_) : 0),
       input_scale_(1 / width_multiple(options)),
-      query_scale_(1 / std::sqrt(head_width_multiple(options))),
+      query_scale_(logit_factor(options, geometry.head_dim) / std::sqrt(head_width_multiple(options))),
       rotary_(std::move(rotary)) {
   const auto& variant = variant_named(choice.variant);
   const int64_t H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;

@@ -49,7 +49,7 @@ class Mixer : public torch::nn::Module {
 
   Geometry geometry_;
   int64_t rotary_parts_, rotary_width_;
-  double input_scale_, query_scale_;  // of muP: 1 / m, and 1 / the root of the head width's multiple
+  double input_scale_, query_scale_;  // of muP: 1 / m, and 1 / the root of the head width's multiple; of logit_scale
   std::shared_ptr<Rotary> rotary_;
   std::shared_ptr<Linear> qkv_, output_;
   std::shared_ptr<Norm> query_norm_, key_norm_;  // null without qk_norm

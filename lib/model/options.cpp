@@ -90,6 +90,12 @@ const Fields& ModelOptions::fields() {
             "normalise each head's query and key, before rotary positions, with a weight for each number of a head "
             "(Dehghani et al. 2023)")
           .one_of({"none", "layer_norm", "rms_norm"}),
+      field(&ModelOptions::logit_scale, "logit_scale",
+            "what scales the product of a query and a key of width D: root 1 / sqrt(D) (Vaswani et al. 2017), inverse "
+            "1 / D (Yang et al. 2022), none 1; others than root for variants with logits")
+          .one_of({"root", "inverse", "none"})
+          .only_with<ModelOptions>("no mup_base_dim, which scales the logits itself",
+                                   [](const ModelOptions& o) { return !o.mup_base_dim; }),
       field(&ModelOptions::dynamic_tanh_alpha, "dynamic_tanh_alpha", "where alpha of norm dynamic_tanh starts")
           .between(0, 1000)
           .above(0)

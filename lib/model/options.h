@@ -30,6 +30,7 @@ struct ModelOptions {
   std::string norm_placement = "before";      ///< before, after, both, deep_norm, parallel
   std::optional<bool> final_norm = {};        ///< as the blocks do not end in a norm by themselves
   std::string qk_norm = "none";               ///< none, layer_norm, rms_norm: of each head's query and key
+  std::string logit_scale = "root";           ///< root, inverse, none: 1 / sqrt(D), 1 / D, 1
   double dynamic_tanh_alpha = 0.5;            ///< where dynamic_tanh's alpha starts
   std::string residual = "plain";             ///< plain, scaled, rezero, layer_scale
   double layer_scale = 1e-4;                  ///< where layer_scale's factors start

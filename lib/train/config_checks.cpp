@@ -235,5 +235,4 @@ Json model_section(const RunConfig& config) {
   return section;
 }
 
-
 }  // namespace attnscale

@@ -37,6 +37,10 @@ void check_validation(const RunConfig& config, const SourceFacts& facts, std::ve
 /// Windows that `initial_context` cuts may not lose what is asked for.
 void check_cut(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);
 
+/// Scoring the end on windows of `eval_context`: not longer than the run's own, answers of tasks, parameters that there
+/// are more of in a longer context (learned positions), and a validation set that goes around.
+void check_longer_windows(const RunConfig& config, std::vector<Problem>& problems);
+
 /// @return false after a problem
 bool check_vocabulary(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);
 

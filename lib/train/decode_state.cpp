@@ -98,9 +98,10 @@ Continuation read_continuation(const std::filesystem::path& file, const TrainedM
   result.state.length = lengths[0];
   const int64_t context = of.config.data.context, read = result.state.length + std::ssize(result.unread);
   if (result.state.length < 1 || result.state.length > context || read > context + 1)
-    refuse(fmt::format("has absorbed {} tokens and left {} unread, expected at least one absorbed and no more than the "
-                       "context of {}",
-                       result.state.length, result.unread.size(), context));
+    refuse(
+        fmt::format("has absorbed {} tokens and left {} unread, expected at least one absorbed and no more than the "
+                    "context of {}",
+                    result.state.length, result.unread.size(), context));
   size_t used = 0;
   for (size_t i = 0; i < layers.size(); ++i) {
     layers[i].length = lengths[i + 1];

@@ -62,11 +62,13 @@ void ValidationSet::for_each_window(Work work) const {
       work(scores.begin() + end - outputs, scores.begin() + end);
 }
 
-ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t tokens, const ModelOptions& model) {
+ValidationSet::ValidationSet(const Source& source, int64_t context, int64_t tokens, const ModelOptions& model,
+                             Split split) {
   const int64_t windows = (tokens + context - 1) / context;
   const int64_t rows = std::min(most_rows(context), windows);
+  const auto seed = split == Split::train ? stream_seed(validation_seed, "training windows") : validation_seed;
   for (int64_t index = 0; index * rows < windows; ++index) {
-    batches_.push_back(source.batch(Split::validation, validation_seed, index, rows, context));
+    batches_.push_back(source.batch(split, seed, index, rows, context));
     auto scores =
         bayes_predictor_answers(model.head) ? source.bayes_log_probabilities(batches_.back()) : std::vector<double>();
     if (!scores.empty()) scores_.push_back(std::move(scores));

@@ -38,7 +38,9 @@ Json details(const Evaluation& evaluation);
 class ValidationSet {
  public:
   /// @param tokens  tokens of the windows; rounded up to whole batches @param model  for its head
-  ValidationSet(const Source& source, int64_t context, int64_t tokens, const ModelOptions& model = {});
+  /// @param split   training windows are drawn as a run's are, by a seed that no run has
+  ValidationSet(const Source& source, int64_t context, int64_t tokens, const ModelOptions& model = {},
+                Split split = Split::validation);
 
   /// Loss and accuracy of the model in evaluation mode, without gradients. @param dtype  as in `train.dtype`
   Evaluation evaluate(Transformer& model, const std::string& dtype) const;

@@ -252,9 +252,19 @@ Fields run_fields() {
             "size of the validation set, the same for every variant and seed; rounded up to whole batches")
           .between(1, 1e9)
           .in("tokens"),
+      field(&Options::eval_training_tokens, "eval_training_tokens",
+            "size of a set of training windows, the same for every variant and seed, that the end is scored on as on "
+            "the validation set: the result's training_loss; 0: none")
+          .between(0, 1e9)
+          .in("tokens"),
+      field(&Options::eval_context, "eval_context",
+            "context of a second validation set of eval_tokens, longer than data.context, that the end is scored on: "
+            "the result's `longer`, with its losses by position; 0: none")
+          .between(0, 1 << 20)
+          .in("tokens"),
       field(&Options::watch_every, "watch_every",
             "steps between looks at norms of gradients, weights and updates, at activations and at attention, layer by "
-            "layer; 0: never")
+            "layer, and at the first step; 0: never")
           .between(0, 1e9)
           .in("steps"),
       field(&Options::checkpoint_every, "checkpoint_every",

@@ -61,10 +61,12 @@ struct TrainOptions {
   double roll_back_factor = 0.5;                ///< of the learning rate, each time
   std::string device = "cpu";                   ///< cpu, cuda; not part of a run's id
   int64_t seed = 0;
-  int64_t eval_every = 250;        ///< steps; the end is always evaluated
-  int64_t eval_tokens = 65536;     ///< target tokens of the fixed validation set (rounded up to whole batches)
-  int64_t watch_every = 0;         ///< steps; 0: never
-  int64_t checkpoint_every = 500;  ///< steps; 0 writes only the last one
+  int64_t eval_every = 250;          ///< steps; the end is always evaluated
+  int64_t eval_tokens = 65536;       ///< target tokens of the fixed validation set (rounded up to whole batches)
+  int64_t eval_training_tokens = 0;  ///< target tokens of training windows that the end is scored on; 0: none
+  int64_t eval_context = 0;          ///< of longer windows that the end is scored on too; 0: none
+  int64_t watch_every = 0;           ///< steps; 0: never
+  int64_t checkpoint_every = 500;    ///< steps; 0 writes only the last one
 
   int64_t context = 1;  ///< no option: the window's, which what is counted in tokens depends on
 

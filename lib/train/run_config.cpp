@@ -48,6 +48,7 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   check_validation(config, facts, problems);
   check_cut(config, facts, problems);
   if (check_vocabulary(config, facts, problems)) check_memory(config, cost_of(config), problems);
+  if (clean()) check_longer_windows(config, problems);
   return config;
 }
 

@@ -63,7 +63,8 @@ void RunLog::truncate_to(int64_t lines) {
   lines_ = lines;
 }
 
-void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail) {
+void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail,
+                            const Json& more) {
   Json row = {{"step", step}, {"eval", true}, {"loss", evaluation.loss}, {"tokens", tokens}, {"flops", flops}};
   if (evaluation.bayes_loss) {
     row["bayes_loss"] = *evaluation.bayes_loss;
@@ -72,6 +73,7 @@ void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t 
   if (in_detail && evaluation.bayes_loss_error) row["bayes_loss_error"] = *evaluation.bayes_loss_error;
   row["accuracy"] = evaluation.accuracy;
   if (in_detail) row.update(details(evaluation));
+  row.update(more);
   append(row);
 }
 

@@ -22,7 +22,9 @@ class RunLog {
   /// One whose weights were left alone is `skipped` and has no gradient_norm. @param scaled  with the loss scale
   void add_step(int64_t step, const StepResult& result, bool scaled);
   /// @param in_detail  with accuracies by position and distance: for the last one
-  void add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail);
+  /// @param more       members that the row gets beside them
+  void add_evaluation(int64_t step, const Evaluation& evaluation, int64_t tokens, double flops, bool in_detail,
+                      const Json& more = Json::object());
 
   void add_watch(const Json& row) { append(row); }
 

@@ -23,7 +23,8 @@ void add_losses(Json& row, const std::vector<Json>& evaluations) {
   row["best_loss"] = (*std::min_element(evaluations.begin(), evaluations.end(), [](const Json& a, const Json& b) {
     return a["loss"].get<double>() < b["loss"].get<double>();
   }))["loss"];
-  for (const auto* key : {"bayes_loss", "bayes_loss_error", "excess", "accuracy", "positions", "distances"})
+  for (const auto* key :
+       {"bayes_loss", "bayes_loss_error", "excess", "accuracy", "positions", "distances", "training_loss", "longer"})
     if (last.contains(key)) row[key] = last[key];
 }
 

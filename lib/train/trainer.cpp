@@ -13,6 +13,7 @@
 #include "core/lease.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/evaluate_elsewhere.h"
 #include "train/provenance.h"
 #include "train/ramp.h"
 #include "train/run_log.h"
@@ -162,7 +163,7 @@ class Run {
     const auto [batch, questions] = step_data(*source_, config_, step_ + 1);
     const auto every = config_.train.watch_every;
     std::optional<StepLook> watched;
-    if (every > 0 && (step_ + 1) % every == 0) watched.emplace();
+    if (every > 0 && (step_ == 0 || (step_ + 1) % every == 0)) watched.emplace();
     const auto result = stepper_.step(questions, step_ + 1, watched ? &*watched : nullptr);
     const bool skip = config_.train.on_divergence == "skip" && skips_ < config_.train.most_recoveries.value_or(0);
     if (!result.finite && !skip) {
@@ -190,8 +191,10 @@ class Run {
 
   /// Of the weights' average, if one is kept. @return false if its numbers were not finite
   bool evaluate() {
+    Json more = Json::object();
     const auto evaluation = [&] {
       const OtherWeights averaged(model_, stepper_.evaluated_weights());
+      if (step_ == config_.train.steps) more = evaluate_elsewhere(config_, model_);
       return validation_->evaluate(model_, config_.train.dtype);
     }();
     if (!std::isfinite(evaluation.loss)) {
@@ -201,7 +204,7 @@ class Run {
     }
     const auto work = work_of(config_, cost_, step_);
     log_.add_evaluation(step_, evaluation, work.tokens, work.flops.executed,
-                        /*in_detail=*/step_ == config_.train.steps);
+                        /*in_detail=*/step_ == config_.train.steps, more);
     return true;
   }
 

@@ -9,6 +9,7 @@
 
 #include "attention/registry.h"
 #include "diagnostics/attention_map.h"
+#include "diagnostics/head_roles.h"
 
 namespace attnscale {
 namespace {
@@ -54,6 +55,15 @@ bool comes_before(const std::string& a, const std::string& b) {
     return std::tuple(name.starts_with("embedding") || name.starts_with("position") ? 0 : 2, 0LL, name);
   };
   return key(a) < key(b);
+}
+
+/// A window of random tokens that comes twice, [1, T], T even and at most most_positions; undefined where the window is
+/// too short to repeat anything.
+Tensor repeated_tokens(const Tensor& inputs, int64_t vocabulary) {
+  const int64_t half = std::min(most_positions, inputs.size(1)) / 2;
+  if (half < 2) return {};
+  const auto once = torch::randint(vocabulary, {1, half}, torch::kInt64).to(inputs.device());
+  return at::cat({once, once}, 1);
 }
 
 /// Inputs of the first window's first positions.
@@ -177,11 +187,22 @@ void look_at_activations(Transformer& model, const AttentionChoice& attention, c
     auto& numbers = found(layer);
     numbers["attention_entropy"] = mean(statistics.entropy);
     numbers["attention_share"] = mean(statistics.share_of_limit);
+    numbers["attention_distance"] = mean(statistics.distance);
     if (variant_named(at_layer(attention, layer).variant).traits.contains(Trait::logit_bias))
       numbers["logit_max"] = largest_logit(variant, few);
   };
   model.observe(inputs, see_attention,
                 [&](int64_t layer, const Tensor& stream) { found(layer)["stream_rms"] = rms(stream); });
+  for (const auto& item : model.named_parameters())
+    if (item.key().ends_with(".mixer.output.weight") && model.options().num_heads > 1)
+      found(std::stoll(item.key().substr(std::string("blocks.").size())))["head_overlap"] =
+          mean_overlap(subspace_overlaps(item.value().detach(), model.options().num_heads));
+  if (const auto twice = repeated_tokens(inputs, *model.options().vocab_size); twice.defined())
+    model.observe(twice, [&](int64_t layer, Attention& variant, const Inputs& all) {
+      if (!variant.geometry().causal || all.hidden.defined()) return;
+      const auto scores = induction_scores(implied_attention(variant, first_positions(all)));
+      found(layer)["induction"] = *std::max_element(scores.begin(), scores.end());
+    });
   model.train(training);
 }
 

@@ -26,6 +26,11 @@ std::string layer_of(const std::string& parameter);
 ///   attention_entropy  of what a position takes from the others, nats, mean over heads and positions; of any variant
 ///                      (`implied_attention`), for one window's first positions
 ///   attention_share    that entropy as a share of uniform attention's
+///   attention_distance mean of how far back that is, positions
+///   head_overlap       mean over pairs of heads of the overlap of what they write to (diagnostics/head_roles.h)
+///   induction          the best head's induction score on random tokens that come twice; of causal variants that do
+///   not
+///                      make their own keys
 ///   logit_max          largest |q . k| / sqrt(D) of a query and a key it sees, for variants with the trait logit_bias;
 ///                      before a bias or cap
 using LayerLook = std::map<std::string, double>;

@@ -154,6 +154,7 @@ TEST_CASE("model options: one that has no effect beside the others is refused, e
   refused({{"relative_distance", 64}}, "relative_distance", "position relative");
   refused({{"norm", "dynamic_tanh"}, {"norm_epsilon", 1e-6}}, "norm_epsilon", "norm or qk_norm");
   refused({{"dynamic_tanh_alpha", 1}}, "dynamic_tanh_alpha", "norm dynamic_tanh");
+  refused({{"mup_base_dim", 32}, {"logit_scale", "none"}}, "logit_scale", "no mup_base_dim");
   refused({{"layer_scale", 1}}, "layer_scale", "residual layer_scale");
   refused({{"norm", "none"}, {"norm_placement", "after"}}, "norm_placement", "a norm");
   refused({{"norm", "none"}, {"embedding_norm", true}}, "embedding_norm", "a norm");
@@ -181,6 +182,7 @@ TEST_CASE("model options: each bound is enforced") {
                       {"norm_placement", "behind"},
                       {"final_norm", 1},
                       {"qk_norm", "dynamic_tanh"},
+                      {"logit_scale", "sqrt"},
                       {"dynamic_tanh_alpha", 0},
                       {"residual", "none"},
                       {"layer_scale", 0},

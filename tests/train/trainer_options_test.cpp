@@ -129,11 +129,14 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"watch_every", {5}},
       {"eval_every", {4}},
       {"eval_tokens", {400}},
+      {"eval_training_tokens", {100}},
   };
   // Where a run takes place, what it keeps and how often it is saved do not change the numbers of a run that does not
-  // diverge; what it does when it diverges (and then goes back to what was saved), divergence_test shows.
+  // diverge; what it does when it diverges (and then goes back to what was saved), divergence_test shows. Learned
+  // positions have no longer context: evaluate_elsewhere_test has others.
   const std::set<std::string> same = {"device",        "checkpoint_every", "activation_checkpointing",
-                                      "on_divergence", "most_recoveries",  "roll_back_factor"};
+                                      "on_divergence", "most_recoveries",  "roll_back_factor",
+                                      "eval_context"};
   const ScratchFolder scratch;
   std::map<std::string, std::string> logs;
   const auto log_for = [&](const RunConfig& config) {

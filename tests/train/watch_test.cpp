@@ -223,11 +223,12 @@ TEST_CASE("watch: looking changes no step of a run, and the result has the looks
   CHECK(plain["loss"] == watched["loss"]);
   CHECK_FALSE(plain.contains("watch"));
   CHECK_FALSE(plain.contains("alarms"));
-  CHECK(watched["watch"]["steps"] == Json({4, 8, 12}));
-  CHECK(watched["watch"]["learning_rate"].size() == 3);
-  for (const auto* what : {"gradient_norm", "weight_norm", "update_norm", "stream_rms", "attention_entropy",
-                           "attention_share", "logit_max", "dead_units"})
-    CHECK(watched["watch"]["layers"]["blocks.1"][what].size() == 3);
+  CHECK(watched["watch"]["steps"] == Json({1, 4, 8, 12}));
+  CHECK(watched["watch"]["learning_rate"].size() == 4);
+  for (const auto* what :
+       {"gradient_norm", "weight_norm", "update_norm", "stream_rms", "attention_entropy", "attention_share",
+        "logit_max", "dead_units", "attention_distance", "head_overlap", "induction"})
+    CHECK(watched["watch"]["layers"]["blocks.1"][what].size() == 4);
   CHECK(watched["alarms"].is_array());
 }
 

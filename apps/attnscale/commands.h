@@ -41,6 +41,8 @@ void add_generate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_coordinates(CLI::App& app, Action& action);
 void add_optimum(CLI::App& app, Action& action);
+void add_verdict(CLI::App& app, Action& action);
+void add_draw(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 void add_watch(CLI::App& app, Action& action);

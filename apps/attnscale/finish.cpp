@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "core/files.h"
+#include "report/claims.h"
 #include "report/report.h"
 #include "scaling/fit.h"
 #include "scaling/result_rows.h"
@@ -27,6 +28,20 @@ void certify(const std::filesystem::path& folder) {
   write_file_atomically(folder / "certificate.json", certificate.dump(1) + "\n");
 }
 
+namespace {
+
+/// A claim that cannot be decided, for what its formulas ask for, is no reason for a sweep to fail.
+void print_claims(const std::filesystem::path& folder) {
+  if (const auto spec = read_json(folder / "spec.json").value; !spec.is_object() || !spec.contains("claims")) return;
+  try {
+    print("\n" + claims_text(claims_report(folder)));
+  } catch (const ConfigError& error) {
+    std::cerr << "the claims of the spec are not decided: " << error.what() << "\n";
+  }
+}
+
+}  // namespace
+
 void finish_sweep(const std::filesystem::path& folder) {
   certify(folder);
   write_scaling(folder);
@@ -35,6 +50,7 @@ void finish_sweep(const std::filesystem::path& folder) {
   print(results_table(folder));
   const Json scaling = read_json(folder / "scaling.json").value;
   print("\n" + fit_text(scaling.at("fits").at("all")));
+  print_claims(folder);
   print(fmt::format("\nreport: {}\n", files.html.string()));
 }
 

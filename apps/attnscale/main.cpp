@@ -83,6 +83,8 @@ int run(int argc, char** argv) {
   add_inspect(app, action);
   add_coordinates(app, action);
   add_optimum(app, action);
+  add_verdict(app, action);
+  add_draw(app, action);
   add_bench(app, action);
   add_schema(app, action);
   add_docs(app, action);

@@ -86,6 +86,7 @@ std::string report_page(const Sweep& sweep, const Figures& figures, const std::m
       kPolicy, html_escape(sweep.name), page_style());
   page += header_html(sweep);
   page += tiles_section(sweep);
+  page += claims_section(sweep);
   page += contents_html(figures);
   for (const Figure& figure : figures.drawn) {
     page += figure_html(figure, stills);

@@ -17,6 +17,7 @@ std::string report_page(const Sweep& sweep, const Figures& figures, const std::m
 std::string tiles_section(const Sweep& sweep);
 std::string fits_section(const Sweep& sweep);
 std::string comparison_section(const Sweep& sweep);
+std::string claims_section(const Sweep& sweep);
 std::string trouble_section(const Sweep& sweep, const std::vector<std::string>& notes);
 std::string runs_section(const Sweep& sweep);
 std::string provenance_section(const Sweep& sweep);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/files.h"
+#include "report/claims.h"
 #include "report/text.h"
 #include "scaling/result_rows.h"
 #include "scaling/sweep_rows.h"
@@ -237,6 +238,13 @@ Sweep read_sweep(const fs::path& folder) {
           fmt::format("{} is not proven: checks of its certificate fail (certificate.json), so its "
                       "runs may not be what their name says.",
                       text_at(variant, "name")));
+  if (sweep.spec.is_object() && sweep.spec.contains("claims")) {
+    try {
+      sweep.claims = claims_report(folder);
+    } catch (const Error& error) {  // of the claims alone: the rest of the report stands
+      sweep.notes.push_back(fmt::format("The claims of the spec are not decided: {}", error.what()));
+    }
+  }
   sweep.name = text_at(sweep.spec, "name");
   if (sweep.name.empty()) sweep.name = text_at(plan, "name");
   if (sweep.name.empty()) sweep.name = fs::weakly_canonical(folder).filename().string();

@@ -68,6 +68,7 @@ struct KnownTruth {
 struct Sweep {
   std::string name;
   Json spec, scaling, certificate;
+  Json claims;             ///< claims_report, where the spec has any
   std::vector<Json> rows;  ///< of results.jsonl, sorted as `runs`
   std::vector<Run> runs;   ///< by variant, depth, width, tokens, seed
   std::vector<Cell> cells;

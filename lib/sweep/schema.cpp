@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "attention/registry.h"
+#include "core/claim.h"
 #include "core/options.h"
 #include "data/registry.h"
 #include "sweep/match.h"
@@ -121,6 +122,10 @@ Json spec_schema() {
              {{"description",
                "runs for which a condition over their config holds are left out: \"depth > 4 and model_dim < 64\""},
               {"oneOf", {{{"type", "string"}}, {{"type", "array"}, {"items", {{"type", "string"}}}}}}}},
+            {"claims",
+             {{"description", "what the sweep is to decide: `attnscale verdict` says whether it holds, with intervals"},
+              {"type", "array"},
+              {"items", Claim::schema()}}},
             {"seeds",
              {{"description", "how many seeds, or which"},
               {"oneOf",

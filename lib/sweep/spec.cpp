@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "core/claim.h"
 #include "core/nearest.h"
 #include "core/options.h"
 #include "sweep/ranges.h"
@@ -13,8 +14,8 @@ namespace attnscale {
 namespace {
 
 const std::vector<std::string> sections = {"model", "attention", "data", "train"};
-const std::vector<std::string> spec_keys = {"$schema", "name",   "description", "base",  "grid",
-                                            "zip",     "random", "seeds",       "match", "exclude"};
+const std::vector<std::string> spec_keys = {"$schema", "name",  "description", "base",    "grid",  "zip",
+                                            "random",  "seeds", "match",       "exclude", "claims"};
 
 bool one_of(const std::string& word, const std::vector<std::string>& list) {
   return std::find(list.begin(), list.end(), word) != list.end();
@@ -45,6 +46,7 @@ class SpecReader {
     if (top.contains("seeds")) read_seeds(top["seeds"]);
     if (top.contains("match")) read_match(top["match"]);
     if (top.contains("exclude")) read_exclude(top["exclude"]);
+    if (top.contains("claims")) read_claims(top["claims"], problems_);  // kept in the document, for `verdict`
     refuse_repeated_paths();
     spec_.document.refuse(problems_);
     return std::move(spec_);

@@ -25,6 +25,7 @@ struct Axis {
 /// `base` holds the sections model, attention, data, train. `grid` multiplies its axes, `zip`
 /// walks its lists in step, `random` draws samples, `seeds` repeats everything; `match` brings the runs to one size.
 /// Values may be derived (sweep/derived.h); `exclude` leaves out runs for which a condition over their config holds.
+/// `claims` (core/claim.h) are what the results are asked for afterwards; they stay in the document.
 struct Spec {
   JsonDocument document;  ///< as read, for places in messages
   std::string name;       ///< names the default output folder

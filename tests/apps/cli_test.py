@@ -9,7 +9,7 @@ import unittest
 from program import PROGRAM, TINY, ProgramTest, rows, run, write_spec
 
 COMMANDS = ["sweep", "plan", "train", "fit", "report", "export", "list", "describe", "verify", "bench", "schema", "docs",
-            "doctor", "generate", "inspect", "compare", "coordinates", "optimum", "runs", "diff", "why",
+            "doctor", "generate", "inspect", "compare", "coordinates", "optimum", "verdict", "draw", "runs", "diff", "why",
             "fsck", "rerun", "init", "completions"]
 
 

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/claim.h"
+#include "core/json.h"
+#include "report/run_table.h"
+
+namespace attnscale {
+
+/// What a sweep's results say of the claims of its spec, as JSON:
+///
+///   {"schema": "attnscale.verdict/1", "sweep", "level",
+///    "claims": [{"claim", "expected", "verdict": "holds" | "does not hold" | "undecided", "estimate"?, "low"?,
+///    "high"?,
+///                "level", "seeds", "runs", "diverged", "more_seeds"?, "by_seed": [..], "notes": [..]}]}
+///
+/// A claim's number is found for each seed by itself: the measure of the runs of `of` (with `tune`, at the value whose
+/// loss is least on average over the *other* seeds, so that the choice does not see the seed that it is judged by),
+/// less that of the runs of `against` which agree with them in every setting that varies within either side and is not
+/// named in the two conditions, mean over those settings. With `along` it is the least-squares slope over it in place
+/// of the measure. A ratio is the difference of logarithms, told as a ratio.
+///
+/// The seeds are the sample: `estimate` is their mean, `low` and `high` Student's interval at a level at which the
+/// intervals of all claims hold together in 95 % of sweeps (Bonferroni). The claim holds when the whole interval lies
+/// where the number is expected, does not hold when none of it does, and is undecided otherwise; `more_seeds` then says
+/// how many more would decide it if the seeds to come scattered about the same mean as these. Seeds that all give one
+/// number measure no scatter: then each counts as one throw of a coin (a sign test at the same level).
+///
+/// A seed counts when it has every run that another one has. A run that diverged counts as `diverged` says; where the
+/// claim does not say, seeds with such a run are left out and there is no verdict, since what is left is a selection.
+///
+/// @param name  of the sweep
+/// @throws ConfigError with the claim's place for an unknown column with the nearest, a side without runs, sides that
+///         have no setting in common, a measure that is no number
+Json claims_report(const RunTable& table, const std::vector<Claim>& claims, const std::string& name);
+
+/// The claims of a folder's spec.json, or of another spec, over the folder's results.
+/// @throws as claims_report; DataError for a spec without claims; as RunTable::read and read_json
+Json claims_report(const std::filesystem::path& folder, const std::filesystem::path& spec = {});
+
+/// The report for a terminal.
+std::string claims_text(const Json& report);
+
+/// Puts the report of the same claims on a rerun beside it: `again`, and `same`, how many verdicts are the same.
+/// @throws ConfigError if a seed is in both
+Json with_rerun(Json report, const Json& again);
+
+}  // namespace attnscale

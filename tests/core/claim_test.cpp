@@ -1,0 +1,46 @@
+#include "core/claim.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+
+TEST_CASE("claim: what is expected is told in words, and holds strictly inside the bounds") {
+  std::vector<Problem> problems;
+  const auto claims =
+      read_claims(Json::parse(R"([{"claim": "a", "measure": "loss", "above": 1, "below": 2.5}])"), problems);
+  REQUIRE(claims.size() == 1);
+  CHECK(claims[0].expected() == "above 1 and below 2.5");
+  CHECK(claims[0].expects(2));
+  CHECK_FALSE(claims[0].expects(1));
+  CHECK_FALSE(claims[0].expects(2.5));
+  CHECK(claims[0].place == "claims[0]");
+}
+
+TEST_CASE("claim: a spec's mistakes are told at their places") {
+  const auto problems_of = [](const std::string& text) {
+    std::vector<Problem> problems;
+    CHECK(read_claims(Json::parse(text), problems).empty());
+    std::string all;
+    for (const auto& problem : problems) all += problem.path + ": " + problem.message + "\n";
+    return all;
+  };
+  CHECK(problems_of(R"({"claim": 1})") == "claims: received an object, expected a list of objects\n");
+  CHECK_THAT(problems_of(R"(["loss"])"),
+             ContainsSubstring("claims[0]: received the text \"loss\", expected an object"));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "mesure": "loss", "below": 0}])"),
+             ContainsSubstring("claims[0].mesure: unknown key; did you mean \"measure\"?") &&
+                 ContainsSubstring("claims[0]: \"measure\" is missing"));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss"}])"), ContainsSubstring("give \"above\" or \"below\""));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "above": 1, "below": 0}])"),
+             ContainsSubstring("claims[0].below: 0 leaves nothing above 1"));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss +", "below": 0}])"),
+             ContainsSubstring("claims[0].measure: \"loss +\": column 7"));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "as": "ratio", "below": 0}])"),
+             ContainsSubstring("claims[0].as: there is nothing to compare with"));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "as": "quotient", "below": 0}])"),
+             ContainsSubstring("expected difference or ratio"));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "below": "0"}])"),
+             ContainsSubstring("claims[0].below: received the text \"0\", expected a number"));
+}

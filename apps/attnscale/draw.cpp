@@ -18,6 +18,8 @@ void add_draw(CLI::App& app, Action& action) {
   formula("--by", drawing->by, "a curve for each value of this");
   formula("--panel", drawing->panel, "a panel for each value of this");
   command->add_option("--where", drawing->where, "only runs for which this holds")->type_name("CONDITION");
+  command->add_option("--x-title", drawing->x_title, "of the axis (default: the formula)");
+  command->add_option("--y-title", drawing->y_title, "likewise");
   command->add_flag("--log-x", drawing->log_x, "logarithmic axis");
   command->add_flag("--log-y", drawing->log_y, "likewise");
   command->add_option("--out", *out, "the file to write")->required();

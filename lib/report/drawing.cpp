@@ -112,8 +112,12 @@ Figure drawing_of(const RunTable& table, const Drawing& drawing) {
   }
   Figure figure{.id = "drawing", .title = fmt::format("{} of runs", drawing.y), .caption = {}, .spec = {}};
   figure.caption = fmt::format("Means over runs{}.", several ? "; bars: lowest to highest" : "");
-  const auto x_title = drawing.x.empty() ? std::string("place in the list") : drawing.x;
-  const Json x = axis_of("x", x_title, x_extent, drawing.log_x), y = axis_of("y", drawing.y, y_extent, drawing.log_y);
+  const auto title = [](const std::string& given, const std::string& formula) {
+    return given.empty() ? formula : given;
+  };
+  const Json x = axis_of("x", title(drawing.x_title, drawing.x.empty() ? "place in the list" : drawing.x), x_extent,
+                         drawing.log_x);
+  const Json y = axis_of("y", title(drawing.y_title, drawing.y), y_extent, drawing.log_y);
   const bool numbers =
       std::all_of(points.curves.begin(), points.curves.end(), [](const Json& value) { return value.is_number(); });
   Json colour = {{"field", "curve"},

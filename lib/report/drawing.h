@@ -14,6 +14,7 @@ struct Drawing {
   std::string by = {};     ///< a curve for each of its values
   std::string panel = {};  ///< a panel for each of its values
   std::string where = {};  ///< only runs for which this holds
+  std::string x_title = {}, y_title = {};  ///< of the axes; left out: the formulas
   bool log_x = false, log_y = false;
 };
 

@@ -131,7 +131,7 @@ Plan make_plan(const Spec& spec) {
     PlannedRun run;
     derive_values(config, found);
     for (auto& [path, value] : settings.items())
-      if (is_derived(value)) value = config.at(pointer_to(path));
+      if (is_derived(value)) value = config.contains(pointer_to(path)) ? config.at(pointer_to(path)) : Json();
     if (matcher && found.empty()) {
       std::vector<Problem> unmatched;  // places of the spec, not of the config
       run.matched = matcher->solve(config, unmatched);

@@ -112,8 +112,12 @@ TEST_CASE("model options: every option survives JSON, and resolving twice change
   fourth.head = "encoder_decoder";
   fourth.input_length = 5;
   fourth.encoder_depth = 7;
+  auto fifth = odd;
+  fifth.mup_base_dim.reset();
+  fifth.mup_base_heads.reset();
+  fifth.logit_scale = "inverse";
   std::set<std::string> written;
-  for (const auto& options : {odd, other, third, fourth}) {
+  for (const auto& options : {odd, other, third, fourth, fifth}) {
     const auto json = write_options(options);
     for (const auto& [name, value] : json.items()) written.insert(name);
     ModelOptions read;

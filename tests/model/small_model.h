@@ -103,6 +103,8 @@ inline std::vector<Architecture> architectures() {
       {"dynamic tanh without biases", small_options({.norm = "dynamic_tanh", .norm_placement = "both", .bias = false})},
       {"no norm", small_options({.norm = "none", .residual = "rezero", .initialisation = "kaiming"})},
       {"no final norm", small_options({.final_norm = false, .residual = "scaled"})},
+      {"logits by 1 / D", small_options({.position = "rotary", .logit_scale = "inverse"})},
+      {"logits as they are", small_options({.logit_scale = "none"})},
       {"query-key RMSNorm", small_options({.num_kv_heads = 1, .position = "rotary", .qk_norm = "rms_norm"})},
       {"query-key LayerNorm", small_options({.qk_norm = "layer_norm", .feed_forward = "geglu"})},
       {"layer scale",

@@ -34,6 +34,9 @@ TEST_CASE(
         Json({{"panel", "none"}, {"curve", "x"}, {"x", 2.0}, {"y", 2.0}, {"low", 1.0}, {"high", 3.0}}));
   CHECK(values(figure)[1]["y"] == 7.0);
   CHECK(figure.spec["layer"].size() == 3);
+  CHECK(figure.spec["layer"][0]["encoding"]["x"]["axis"]["title"] == "depth");
+  const auto titled = drawn({.y = "loss", .x = "depth", .x_title = "blocks"});
+  CHECK(titled.spec["layer"][0]["encoding"]["x"]["axis"]["title"] == "blocks");
 }
 
 TEST_CASE("drawing: of a list every item is a point, at the other list's or at its place") {

@@ -75,7 +75,7 @@ TEST_CASE("spec: claims are checked when it is read, at their places") {
   const auto good = R"({"claims": [{"claim": "a", "measure": "loss", "below": 2}]})";
   CHECK(read(good).document.value["claims"].size() == 1);
   CHECK_THAT(spec_error("{\"claims\": [\n{\"claim\": \"a\", \"measure\": \"loss\", \"bellow\": 2}]}"),
-             ContainsSubstring("spec.json:2:34: claims[0].bellow: unknown key; did you mean \"below\"?"));
+             ContainsSubstring("spec.json:2:35: claims[0].bellow: unknown key; did you mean \"below\"?"));
 }
 
 TEST_CASE("spec: two axes over one path are refused, also when one contains the other") {

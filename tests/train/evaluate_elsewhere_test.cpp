@@ -31,8 +31,8 @@ Json run_json(const std::string& position, const Json& train = Json::object()) {
 /// A text of which the trained part repeats and the rest does not.
 void write_text(const std::filesystem::path& file) {
   std::string text;
-  for (int i = 0; i < 90; ++i) text += "abcdefghij";
-  for (int i = 0; i < 100; ++i) text += static_cast<char>('a' + i * i % 10);
+  for (int i = 0; i < 450; ++i) text += "abcdefghij";
+  for (int i = 0; i < 500; ++i) text += static_cast<char>('a' + (i * i + i / 7) % 10);
   write_file_atomically(file, text);
 }
 
@@ -110,7 +110,7 @@ TEST_CASE("evaluate elsewhere: a longer context that cannot be is refused with t
       problems_of(run_json("rotary", {{"eval_context", 24}, {"eval_tokens", 90}}), scratch / "text", config);
   CHECK(problems.empty());
   const auto few =
-      problems_of(run_json("rotary", {{"eval_context", 60}, {"eval_tokens", 96}}), scratch / "text", config);
+      problems_of(run_json("rotary", {{"eval_context", 90}, {"eval_tokens", 480}}), scratch / "text", config);
   REQUIRE(few.size() == 1);
   CHECK(few[0].path == "train.eval_tokens");
 }

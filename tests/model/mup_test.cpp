@@ -7,14 +7,13 @@
 
 #include <ATen/Functions.h>
 
+#include "model/largest.h"
 #include "model/small_model.h"
 #include "model/transformer.h"
 
 using namespace attnscale;
 
 namespace {
-
-double largest_magnitude(const Tensor& x) { return x.abs().max().item<double>(); }
 
 /// Weights large enough that every part shows in the logits; float64.
 std::shared_ptr<Transformer> random_model(const ModelOptions& options) {
@@ -44,7 +43,7 @@ TEST_CASE("transformer: muP divides by m what matrices and the head read, and at
     if (item.key().find("qkv") != std::string::npos) ours.narrow(0, 0, 12).div_(std::sqrt(3.0));
   }
   const auto tokens = some_tokens(2, 7);
-  CHECK(largest_magnitude(mup->forward(tokens) - plain->forward(tokens)) < 1e-12);
+  CHECK(largest(mup->forward(tokens) - plain->forward(tokens)) < 1e-12);
 }
 
 TEST_CASE("transformer: muP leaves attention's logits where a wider model has more heads, not wider ones") {
@@ -59,7 +58,7 @@ TEST_CASE("transformer: muP leaves attention's logits where a wider model has mo
     if ((item.key().starts_with("blocks.") && item.value().dim() == 2) || item.key() == "head.weight") ours.div_(3);
   }
   const auto tokens = some_tokens(2, 7);
-  CHECK(largest_magnitude(mup->forward(tokens) - plain->forward(tokens)) < 1e-12);
+  CHECK(largest(mup->forward(tokens) - plain->forward(tokens)) < 1e-12);
 }
 
 TEST_CASE("transformer: at its base width muP is the standard parametrisation, bit for bit") {

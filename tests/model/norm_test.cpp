@@ -2,6 +2,8 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "model/largest.h"
+
 using namespace attnscale;
 
 namespace {
@@ -16,8 +18,6 @@ Norm random_norm(const ModelOptions& options) {
   for (auto& parameter : norm.parameters()) parameter.normal_();
   return norm;
 }
-
-double largest(const Tensor& x) { return x.abs().max().item<double>(); }
 
 }  // namespace
 

@@ -8,13 +8,12 @@
 
 #include "model/attention_choice.h"
 #include "model/block.h"
+#include "model/largest.h"
 #include "model/small_model.h"
 
 using namespace attnscale;
 
 namespace {
-
-double largest(const Tensor& x) { return x.abs().max().item<double>(); }
 
 /// A block of `options` at `layer`, float64, drawn at random.
 std::shared_ptr<Block> random_block(const ModelOptions& options, int64_t layer = 0) {

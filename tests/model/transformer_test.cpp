@@ -13,14 +13,13 @@
 #include "core/error.h"
 #include "model/attention_choice.h"
 #include "model/block.h"
+#include "model/largest.h"
 #include "model/mixer.h"
 #include "model/small_model.h"
 
 using namespace attnscale;
 
 namespace {
-
-double largest_magnitude(const Tensor& x) { return x.abs().max().item<double>(); }
 
 struct Named {
   std::string name;
@@ -116,7 +115,7 @@ TEST_CASE("transformer: one block equals its equations written out") {
   x = x + linear(hidden * 0.5 * (1 + at::erf(hidden / std::sqrt(2.0))), "blocks.0.feed_forward.down");
   const auto expected = at::matmul(norm(x, "final_norm"), p["embedding.token"].t());
   // float64 through about ten products of width 12 to 48, logits of order 1.
-  CHECK(largest_magnitude(model->forward(tokens)[0] - expected) < 1e-11);
+  CHECK(largest(model->forward(tokens)[0] - expected) < 1e-11);
 }
 
 TEST_CASE("transformer: heads are read head by head, and key-value heads are shared by neighbours") {
@@ -136,7 +135,7 @@ TEST_CASE("transformer: heads are read head by head, and key-value heads are sha
     target[item.key()].copy_(at::cat({query, key, key, key, value, value, value}));
   }
   const auto tokens = some_tokens(2, 7);
-  CHECK(largest_magnitude(grouped->forward(tokens) - full->forward(tokens)) < 1e-11);
+  CHECK(largest(grouped->forward(tokens) - full->forward(tokens)) < 1e-11);
 }
 
 TEST_CASE("transformer: logits depend on earlier tokens only, and on each of them") {
@@ -150,7 +149,7 @@ TEST_CASE("transformer: logits depend on earlier tokens only, and on each of the
     auto other = tokens.clone();
     other[0][changed] = (tokens[0][changed].item<int64_t>() + 1) % 11;
     const auto difference = (model->forward(other) - logits).abs().amax(-1)[0];  // [T]
-    if (changed > 0) CHECK(largest_magnitude(difference.narrow(0, 0, changed)) < 1e-12);
+    if (changed > 0) CHECK(largest(difference.narrow(0, 0, changed)) < 1e-12);
     CHECK(difference.narrow(0, changed, 6 - changed).min().item<double>() > 1e-6);
   }
 }
@@ -182,7 +181,7 @@ TEST_CASE("transformer: a decoder sees all of the encoder's input, and its own e
       other[0][changed] = (tokens[0][changed].item<int64_t>() + 1) % 11;
       const auto difference = (model->forward(other) - logits).abs().amax(-1)[0];
       const int64_t untouched = std::max<int64_t>(0, changed - read + 1);
-      if (untouched > 0) CHECK(largest_magnitude(difference.narrow(0, 0, untouched)) < 1e-12);
+      if (untouched > 0) CHECK(largest(difference.narrow(0, 0, untouched)) < 1e-12);
       CHECK(difference.narrow(0, untouched, written - untouched).min().item<double>() > 1e-6);
     }
     CHECK_THROWS_AS(model->forward(some_tokens(1, read - 1)), ShapeError);
@@ -207,7 +206,7 @@ TEST_CASE("transformer: a classifier's logits are the head's product with the me
                                                  : by_position.select(1, 6);
       const auto logits = model->forward(tokens);
       CHECK(logits.sizes() == at::IntArrayRef{2, 1, 11});
-      CHECK(largest_magnitude(logits.select(1, 0) - expected) < 1e-12);
+      CHECK(largest(logits.select(1, 0) - expected) < 1e-12);
     }
   }
 }
@@ -238,7 +237,7 @@ TEST_CASE("transformer: gradients reach every parameter") {
     const bool seldom = item.key() == "embedding.token" || item.key() == "head.weight" ||
                         // Six positions in two parts do not reach every distance.
                         (c.options.head == "encoder_decoder" && item.key().ends_with("position_bias.weight"));
-    if (seldom) CHECK(largest_magnitude(rows) > 0);
+    if (seldom) CHECK(largest(rows) > 0);
     else if (may_be_silent && item.key().find("feed_forward.") != std::string::npos)
       CHECK((rows > 0).to(torch::kFloat64).mean().item<double>() > 0.25);
     else CHECK(rows.min().item<double>() > 0);
@@ -259,7 +258,7 @@ TEST_CASE("transformer: decoding equals the forward pass for every split") {
   std::vector<Tensor> pieces;
   for (const auto count : split) pieces.push_back(model->decode(tokens.narrow(1, state.length, count), state));
   CHECK(state.length == 13);
-  CHECK(largest_magnitude(at::cat(pieces, 1) - expected) < 1e-10);
+  CHECK(largest(at::cat(pieces, 1) - expected) < 1e-10);
 }
 
 TEST_CASE("transformer: the state's bytes are those of its layers") {
@@ -359,8 +358,8 @@ TEST_CASE("transformer: rotary logits do not change when all positions move on t
     const auto x = at::randn({2, T, model_dim}, torch::kFloat64);
     auto here = mixer.attention().new_state(2, torch::kFloat64), there = here;
     const auto early = mixer.forward(x, 0, &here), late = mixer.forward(x, shift, &there);
-    CHECK(largest_magnitude(early) > 0.1);
-    return largest_magnitude(early - late);
+    CHECK(largest(early) > 0.1);
+    return largest(early - late);
   };
   // Rounding of angles and of sums of a few dozen float64 numbers.
   CHECK(shifted({}, 12) < 1e-12);

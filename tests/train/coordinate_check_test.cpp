@@ -31,7 +31,7 @@ RunConfig config_of(int64_t model_dim, bool mup, int64_t seed, const char* varia
 /// Widths that grow by heads of 8 numbers, from a base of 4.
 RunConfig config_by_heads(int64_t model_dim, std::optional<int64_t> base_heads, int64_t seed) {
   auto json = config_of(model_dim, false, seed).to_json();
-  for (const auto* derived : {"num_kv_heads", "ffn_dim", "embedding_dim"}) json["model"].erase(derived);
+  for (const auto* derived : {"num_kv_heads", "ffn_dim", "embedding_dim", "logit_scale"}) json["model"].erase(derived);
   json["model"]["num_heads"] = model_dim / 8;
   json["model"]["mup_base_dim"] = 32;
   if (base_heads) json["model"]["mup_base_heads"] = *base_heads;

@@ -108,7 +108,7 @@ class Workers(ProgramTest):
         self.compare_with_one(path, "out")
 
     def test_another_plan_is_refused_while_a_sweep_is_at_work(self):
-        first = self.start(write_spec(self.folder, spec(2, steps=4000)), "out")
+        first = self.start(write_spec(self.folder, spec(2, steps=10**6)), "out")
         deadline = time.monotonic() + 60
         while not glob.glob(os.path.join(self.folder, "out", "runs", "*", "lease-*")) and time.monotonic() < deadline:
             time.sleep(0.05)

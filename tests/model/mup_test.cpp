@@ -8,25 +8,11 @@
 #include <ATen/Functions.h>
 
 #include "model/largest.h"
+#include "model/random_model.h"
 #include "model/small_model.h"
 #include "model/transformer.h"
 
 using namespace attnscale;
-
-namespace {
-
-/// Weights large enough that every part shows in the logits; float64.
-std::shared_ptr<Transformer> random_model(const ModelOptions& options) {
-  auto model = std::make_shared<Transformer>(options, AttentionChoice{}, /*context=*/16, /*init_seed=*/1);
-  const torch::NoGradGuard guard;
-  model->to(torch::kFloat64);
-  torch::manual_seed(2);
-  for (auto& parameter : model->parameters()) parameter.normal_(0, 0.4);
-  model->eval();
-  return model;
-}
-
-}  // namespace
 
 TEST_CASE("transformer: muP divides by m what matrices and the head read, and attention's logits by its root") {
   // The same numbers: weights m times as large, embeddings of the head apart and m times as large, queries sqrt(m).

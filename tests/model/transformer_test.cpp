@@ -15,6 +15,7 @@
 #include "model/block.h"
 #include "model/largest.h"
 #include "model/mixer.h"
+#include "model/random_model.h"
 #include "model/small_model.h"
 
 using namespace attnscale;
@@ -38,15 +39,8 @@ std::vector<Named> cases(const std::string& head = "") {
   return list;
 }
 
-/// Weights large enough that every part shows in the logits; float64.
 std::shared_ptr<Transformer> random_model(const Named& c, int64_t context = 16) {
-  auto model = std::make_shared<Transformer>(c.options, c.attention, context, 1);
-  const torch::NoGradGuard guard;
-  model->to(torch::kFloat64);
-  torch::manual_seed(2);
-  for (auto& parameter : model->parameters()) parameter.normal_(0, 0.4);
-  model->eval();
-  return model;
+  return random_model(c.options, c.attention, context);
 }
 
 }  // namespace

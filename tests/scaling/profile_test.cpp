@@ -12,6 +12,26 @@
 using namespace attnscale;
 using Catch::Matchers::WithinAbs;
 
+namespace {
+
+/// A power law over groups of 1, 3, 3, 1 points at ln x = 0, 1, 2, 3, whose ln L have the means 0, -1, -1, -2.
+/// @param scatter  of ln L between the points of a group of three
+LawProfile of_four_groups(double scatter) {
+  std::vector<double> x, losses;
+  std::vector<int> group;
+  const double logs[] = {0, -1, -1, -2};
+  const int counts[] = {1, 3, 3, 1};
+  for (int g = 0; g < 4; ++g)
+    for (int i = 0; i < counts[g]; ++i) {
+      x.push_back(std::exp(g));
+      losses.push_back(std::exp(logs[g] + (counts[g] == 3 ? scatter * (i - 1) : 0.0)));
+      group.push_back(g);
+    }
+  return LawProfile({x}, losses, group, 0.0, {.log_floor = 0, .terms = {{0, 0.5}}});
+}
+
+}  // namespace
+
 TEST_CASE("profile: without a floor it is the t-interval of a straight line's slope, by hand") {
   // ln L at ln x = 0, 1, 2, 3 is 0, -1, -1, -2: slope -.6, residuals .1, -.3, .3, -.1: squares .2, two degrees of
   // freedom, Sxx = 5; standard error sqrt(.1 / 5), t(2) = 4.302653.
@@ -39,17 +59,7 @@ TEST_CASE("profile: groups count by their points, as a weighted straight line by
   // Means 0, -1, -1, -2 at ln x = 0, 1, 2, 3 with weights 1, 3, 3, 1: mean ln x 1.5, Sxx = 2 * 2.25 + 6 * .25 = 6,
   // Sxy = -3, slope -.5, residuals .25, -.25, .25, -.25: weighted squares 8 / 16 = .5, two degrees of freedom. Even
   // weights would give -.6.
-  std::vector<double> x, losses;
-  std::vector<int> group;
-  const double logs[] = {0, -1, -1, -2};
-  const int counts[] = {1, 3, 3, 1};
-  for (int g = 0; g < 4; ++g)
-    for (int i = 0; i < counts[g]; ++i) {
-      x.push_back(std::exp(g));
-      losses.push_back(std::exp(logs[g]));
-      group.push_back(g);
-    }
-  const LawProfile profile({x}, losses, group, 0.0, {.log_floor = 0, .terms = {{0, 0.5}}});
+  const auto profile = of_four_groups(0);
   CHECK(profile.freedom() == 2);
   const auto slope = profile.interval([](const PowerSum& law) { return law.terms[0].exponent; });
   REQUIRE(slope);
@@ -98,17 +108,7 @@ TEST_CASE("profile: groups that are not more than parameters bear no interval") 
 TEST_CASE("profile: groups that miss the law by far more than their points scatter count alike, however many points") {
   // The means of the case above, but for points that scatter by 1e-4 about them: sigma^2 / m is nothing beside tau^2,
   // so that the slope is that of even weights, -.6, with the interval of the first case.
-  std::vector<double> x, losses;
-  std::vector<int> group;
-  const double logs[] = {0, -1, -1, -2};
-  const int counts[] = {1, 3, 3, 1};
-  for (int g = 0; g < 4; ++g)
-    for (int i = 0; i < counts[g]; ++i) {
-      x.push_back(std::exp(g));
-      losses.push_back(std::exp(logs[g] + (counts[g] == 3 ? 1e-4 * (i - 1) : 0.0)));
-      group.push_back(g);
-    }
-  const LawProfile profile({x}, losses, group, 0.0, {.log_floor = 0, .terms = {{0, 0.5}}});
+  const auto profile = of_four_groups(1e-4);
   const auto slope = profile.interval([](const PowerSum& law) { return law.terms[0].exponent; });
   REQUIRE(slope);
   const double half = 4.302652729911275 * std::sqrt(0.1 / 5);

@@ -11,6 +11,7 @@
 #include "core/hash.h"
 #include "core/json_paths.h"
 #include "core/lease.h"
+#include "tensor/kernels/kernels.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/evaluate_elsewhere.h"
@@ -120,9 +121,26 @@ class Run {
     earlier_seconds_ = checkpoint->state.at("seconds").get<double>();
     started_ = checkpoint->state.at("started").get<std::string>();
     notes_ = checkpoint->state.value("notes", notes_);
+    go_on_with_kernels(checkpoint->state.value("kernels", kernels_in_use()), where);
     for (const auto& reason : checkpoint->passed_over)
       note(fmt::format("{}; going on from the checkpoint of step {} instead", reason, checkpoint->step));
     return checkpoint->log_lines;
+  }
+
+  /// A run ends with the kernels that it began with: others compute other bits. @param began  `kernels_in_use` then
+  void go_on_with_kernels(const std::string& began, const std::string& where) {
+    const auto here = kernels_in_use();
+    if (began == here) return;
+    if (here == "none")
+      throw DataError(fmt::format(
+          "{}: this run began with the program's kernels ({}), which are off here, or not made for this processor; "
+          "its numbers would be another run's\n  unset ATTNSCALE_KERNELS to go on, or remove {} to do this run anew",
+          where, began, control_.folder.string()));
+    if (began == "none") set_kernels(false);
+    note(began == "none" ? fmt::format("went on without the kernels of {}, as the run began", here)
+                         : fmt::format("began with the kernels of {}, went on with those of {}: the bits are not those "
+                                       "of a run on one machine",
+                                       began, here));
   }
 
   void note(const std::string& text) {
@@ -220,6 +238,7 @@ class Run {
                       {"seconds", earlier_seconds_ + seconds_since(begin_)},
                       {"started", started_},
                       {"notes", notes_},
+                      {"kernels", kernels_in_use()},
                       {"updates", stepper_.optimizer().steps_taken()},
                       {"skipped_steps", skipped_steps_},
                       {"skips", skips_},
@@ -277,6 +296,7 @@ class Run {
 
   const RunConfig& config_;
   const RunControl& control_;
+  const KernelsAsBefore kernels_;  ///< a process trains run after run
   // Before the log: restoring, which opens it at the right line, sets them.
   int64_t step_ = 0, saved_step_ = -1, steps_here_ = 0;
   int64_t skipped_steps_ = 0, skips_ = 0, roll_backs_ = 0;

@@ -13,6 +13,7 @@
 #include "data/registry.h"
 #include "run_of.h"
 #include "scratch_folder.h"
+#include "tensor/kernels/kernels.h"
 
 using namespace attnscale;
 using Catch::Matchers::ContainsSubstring;
@@ -187,6 +188,35 @@ TEST_CASE("trainer: a run on a CUDA device computes what the CPU computes, and r
   CHECK(std::abs(on_cuda["loss"].get<double>() - on_cpu["loss"].get<double>()) < 1e-8);
   changes["train.dtype"] = "bfloat16";
   CHECK(train(small_run(changes), scratch / "mixed")["status"] == "done");
+}
+
+TEST_CASE("trainer: a run goes on without kernels if it began so, and is refused where its kernels are off") {
+  const KernelsAsBefore as_before;
+  set_kernels(true);
+  if (!kernels_on()) SKIP("this processor has no kernels");
+  const auto with = kernels_in_use();
+  const ScratchFolder scratch;
+  const auto config = small_run();
+  CHECK(train(config, scratch / "with")["provenance"]["kernels"] == with);
+  train_some(config, scratch / "with_parts", 7);
+  set_kernels(false);
+  CHECK(train(config, scratch / "without")["provenance"]["kernels"] == "none");
+  train_some(config, scratch / "without_parts", 7);
+  REQUIRE(read_file(scratch / "with/log.jsonl") != read_file(scratch / "without/log.jsonl"));
+
+  CHECK_THROWS_MATCHES(
+      train(config, scratch / "with_parts"), DataError,
+      MessageMatches(ContainsSubstring("step 7: this run began with the program's kernels (" + with + ")") &&
+                     ContainsSubstring("unset ATTNSCALE_KERNELS")));
+  set_kernels(true);
+  CHECK_FALSE(train(config, scratch / "with_parts")["provenance"].contains("notes"));
+  check_same_run(scratch / "with", scratch / "with_parts");
+
+  const auto row = train(config, scratch / "without_parts");
+  CHECK(row["provenance"]["kernels"] == "none");
+  CHECK_THAT(row["provenance"]["notes"].dump(), ContainsSubstring("went on without the kernels of " + with));
+  check_same_run(scratch / "without", scratch / "without_parts");
+  CHECK(kernels_on());  // the next run of this process has them
 }
 
 TEST_CASE("trainer: rows that no checkpoint knows, torn or whole, are dropped on resume") {

@@ -54,6 +54,10 @@ const VectorFunctions* vector_functions() {
 
 bool kernels_on() { return wanted() && vector_functions() != nullptr; }
 void set_kernels(bool on) { wanted() = on; }
+
+KernelsAsBefore::KernelsAsBefore() : wanted_(wanted()) {}
+KernelsAsBefore::~KernelsAsBefore() { set_kernels(wanted_); }
+
 std::string kernels_in_use() { return kernels_on() ? vector_functions()->instruction_set : "none"; }
 
 bool has_kernels(at::ScalarType dtype) {

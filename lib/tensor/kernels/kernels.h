@@ -12,6 +12,18 @@ namespace attnscale {
 bool kernels_on();
 void set_kernels(bool on);
 
+/// At its end the kernels are on or off as they were at its beginning.
+class KernelsAsBefore {
+ public:
+  KernelsAsBefore();
+  ~KernelsAsBefore();
+  KernelsAsBefore(const KernelsAsBefore&) = delete;
+  KernelsAsBefore& operator=(const KernelsAsBefore&) = delete;
+
+ private:
+  bool wanted_;
+};
+
 /// Which are in use here: `avx512`, `avx2`, or `none` (off, or no such machine). For provenance.
 std::string kernels_in_use();
 

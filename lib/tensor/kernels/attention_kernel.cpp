@@ -7,6 +7,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/full_precision.h"
+#include "tensor/kernels/head_rows.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/precision.h"
@@ -269,21 +270,11 @@ void backward_group(const Sizes& sizes, const variable_list& saved, const Tensor
   convert_rows(group.of_value, rows_to_fill<T>(wanted[2], b, g), sizes.keys, e);
 }
 
-/// [B, H, T, D] whose positions lie outside the heads, as projections put them.
-Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int64_t width, at::TensorOptions options) {
-  return at::empty({batch, positions, heads, width}, options).transpose(1, 2);
-}
-
 /// Calls work(b, g) for each batch row and key-value head.
 template <class Work>
 void for_each_group(const Sizes& sizes, const Work& work) {
   by_row_blocks(sizes.batch * sizes.groups, 1,
                 [&](int64_t index, int64_t) { work(index / sizes.groups, index % sizes.groups); });
-}
-
-Tensor with_dense_rows(const Tensor& x, at::ScalarType dtype) {
-  const auto cast = x.to(dtype);
-  return cast.stride(3) == 1 ? cast : cast.contiguous();
 }
 
 class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
@@ -293,7 +284,8 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
     RECORD_FUNCTION("attnscale::attention", std::vector<c10::IValue>());
     const Sizes sizes{query.size(0), query.size(1), key.size(1),   query.size(2),
                       key.size(2),   query.size(3), value.size(3), {behind, ahead}};
-    const auto q = with_dense_rows(query, dtype), k = with_dense_rows(key, dtype), v = with_dense_rows(value, dtype);
+    const auto q = with_dense_rows(query.to(dtype)), k = with_dense_rows(key.to(dtype)),
+               v = with_dense_rows(value.to(dtype));
     auto out = by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.value_width, q.options());
     auto log_totals = at::empty({sizes.batch, sizes.heads, sizes.queries}, q.options().dtype(at::kFloat));
     for_each_group(sizes, [&](int64_t b, int64_t g) {
@@ -321,7 +313,7 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
                       key.size(1),   query.size(2),
                       key.size(2),   query.size(3),
                       value.size(3), {context->saved_data["behind"].toInt(), context->saved_data["ahead"].toInt()}};
-    const auto gradient = with_dense_rows(gradients[0], query.scalar_type());
+    const auto gradient = with_dense_rows(gradients[0].to(query.scalar_type()));
     std::array<Tensor, 3> of = {
         by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.width, query.options()),
         by_positions(sizes.batch, sizes.groups, sizes.keys, sizes.width, query.options()),

@@ -11,7 +11,7 @@
 namespace attnscale {
 
 #ifdef ATTNSCALE_X86
-extern const VectorFunctions vector_functions_AVX2, vector_functions_AVX512;
+extern const VectorFunctions vector_functions_AVX2, vector_functions_AVX512, vector_functions_AVX512_BF16;
 #endif
 
 namespace {
@@ -20,7 +20,8 @@ namespace {
 const VectorFunctions* choose() {
 #ifdef ATTNSCALE_X86
   const std::string capability = at::get_cpu_capability();
-  if (capability == "AVX512") return &vector_functions_AVX512;
+  if (capability == "AVX512")
+    return __builtin_cpu_supports("avx512bf16") != 0 ? &vector_functions_AVX512_BF16 : &vector_functions_AVX512;
   if (capability == "AVX2") return &vector_functions_AVX2;
 #endif
   return nullptr;

@@ -1,6 +1,8 @@
 #include "tensor/kernels/tiles.h"
 
-#include <memory>
+#include <atomic>
+#include <new>
+#include <utility>
 
 namespace attnscale {
 namespace {
@@ -88,25 +90,62 @@ void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, 
   }
 }
 
-float* scratch(int slot, int64_t count) {
-  constexpr int slots = 12;
-  constexpr std::align_val_t line{64};
-  struct Free {
-    void operator()(float* memory) const { ::operator delete(memory, line); }
-  };
-  struct Buffer {
-    std::unique_ptr<float, Free> memory;
-    int64_t size = 0;
-  };
-  static thread_local Buffer buffers[slots];
-  TORCH_INTERNAL_ASSERT(slot < slots);
-  auto& buffer = buffers[slot];
-  if (buffer.size < count) {
-    buffer.memory.reset(static_cast<float*>(::operator new(static_cast<size_t>(count) * sizeof(float), line)));
-    buffer.size = count;
+constinit thread_local double new_tile_flops = 0;
+
+namespace {
+
+std::atomic<double> all_tile_flops = 0;
+std::atomic<int64_t> all_scratch_bytes = 0;
+
+/// Memory that only grows.
+class Scratch {
+ public:
+  ~Scratch() { release(); }
+
+  float* of(int64_t count) {
+    if (size_ < count) {
+      release();
+      memory_ = static_cast<float*>(::operator new(bytes(count), line));
+      size_ = count;
+      all_scratch_bytes += static_cast<int64_t>(bytes(count));
+    }
+    return memory_;
   }
-  return buffer.memory.get();
+
+  void release() {
+    ::operator delete(memory_, line);
+    all_scratch_bytes -= static_cast<int64_t>(bytes(size_));
+    memory_ = nullptr;
+    size_ = 0;
+  }
+
+ private:
+  static constexpr std::align_val_t line{64};
+  static size_t bytes(int64_t count) { return static_cast<size_t>(count) * sizeof(float); }
+
+  float* memory_ = nullptr;
+  int64_t size_ = 0;
+};
+
+constexpr int scratch_slots = 12;
+thread_local Scratch scratches[scratch_slots];
+
+}  // namespace
+
+float* scratch(int slot, int64_t count) {
+  TORCH_INTERNAL_ASSERT(slot < scratch_slots);
+  return scratches[slot].of(count);
 }
+
+int64_t scratch_bytes() { return all_scratch_bytes; }
+
+void release_scratch() {
+  for (auto& one : scratches) one.release();
+}
+
+double tile_flops() { return all_tile_flops; }
+
+void count_tile_flops() { all_tile_flops += std::exchange(new_tile_flops, 0.0); }
 
 template void panels_from_rows(const float*, int64_t, int64_t, int64_t, float*);
 template void panels_from_rows(const float*, int64_t, int64_t, int64_t, at::BFloat16*);

@@ -55,10 +55,14 @@ void panels_from_columns(const From* in, int64_t stride, int64_t inner, int64_t 
 template <class T>
 void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out);
 
+/// FLOPs of products of tiles on this thread that `tile_flops` does not know of yet.
+extern constinit thread_local double new_tile_flops;
+
 /// out (+)= a [rows, inner] b [inner, columns], of at most 64 columns.
 template <class T>
 void tile_product(const T* a, int64_t a_stride, const T* panel, float* out, int64_t out_stride, int64_t rows,
                   int64_t inner, int64_t columns, bool add) {
+  new_tile_flops += 2 * static_cast<double>(rows * inner * columns);
   at::native::cpublas::brgemm(rows, columns, inner_of<T>(inner), a_stride, panel_columns, out_stride, add, a, panel,
                               out, /*is_vnni=*/sizeof(T) == 2);
 }
@@ -79,11 +83,22 @@ void product(const T* a, int64_t a_stride, const T* panels, float* out, int64_t 
 /// Memory of one thread for the length of a kernel's inner work; kept for the next. One use at a time for each slot.
 float* scratch(int slot, int64_t count);
 
+/// Bytes of that memory, of all threads; and gives back this thread's.
+int64_t scratch_bytes();
+void release_scratch();
+
+/// What the kernels have multiplied since the program began, masked pairs of a tile included.
+double tile_flops();
+void count_tile_flops();
+
 /// Ends the use of tiles on this thread, which AMX wants to know.
 class TileUse {
  public:
   TileUse() = default;
-  ~TileUse() { at::native::cpublas::brgemm_release(); }
+  ~TileUse() {
+    at::native::cpublas::brgemm_release();
+    count_tile_flops();
+  }
   TileUse(const TileUse&) = delete;
   TileUse& operator=(const TileUse&) = delete;
 };

@@ -12,6 +12,14 @@ using Bits16 = uint16_t;
 /// What `activate` applies. The order is that of the table in activations.h.
 enum class Activation : int { gelu, gelu_tanh, silu, relu, relu_squared };
 
+/// What is applied to each number of queries and keys: none; elu(x) + 1; max(x, 0) + offset.
+enum class FeatureMap : int { none, elu_plus_one, relu };
+
+/// Numbers that are sums of many: high + low, so that differences of large ones keep their small digits.
+struct LongSums {
+  const float *high, *low;
+};
+
 /// Pointers to one instruction set's loops. Nothing here allocates, and no argument may overlap another unless it says
 /// so. All arithmetic is float32; bfloat16 is rounded to nearest, ties to even.
 struct VectorFunctions {
@@ -27,9 +35,12 @@ struct VectorFunctions {
   void (*pair)(const Bits16* even, const Bits16* odd, Bits16* out, int64_t columns);
   void (*round_pair)(const float* even, const float* odd, Bits16* out, int64_t columns);
 
-  void (*add)(const float* in, float* sum, int64_t count);      ///< sum += in
-  void (*scale)(float* x, float factor, int64_t count);         ///< x *= factor
-  float (*dot)(const float* a, const float* b, int64_t count);  ///< in a fixed order
+  void (*add)(const float* in, float* sum, int64_t count);                       ///< sum += in
+  void (*scale)(float* x, float factor, int64_t count);                          ///< x *= factor
+  float (*dot)(const float* a, const float* b, int64_t count);                   ///< in a fixed order
+  void (*multiply)(const float* in, float* x, int64_t count);                    ///< x *= in
+  void (*add_scaled)(const float* in, float factor, float* sum, int64_t count);  ///< sum += factor in
+  float (*largest)(const float* x, int64_t count);                               ///< NaN if one of them is
 
   void (*activate)(Activation kind, const float* in, float* out, int64_t count);
   /// gradient *= f'(in)
@@ -44,6 +55,28 @@ struct VectorFunctions {
 
   /// gradient = weight (gradient - mean) factor: of the logits, from that of the weights
   void (*logit_gradient)(const float* weight, const float* mean, float factor, float* gradient, int64_t count);
+
+  /// In place; and gradient *= the map's derivative, from its value.
+  void (*map_features)(FeatureMap map, float offset, float* x, int64_t count);
+  void (*map_features_backward)(FeatureMap map, float offset, const float* value, float* gradient, int64_t count);
+
+  void (*exponentials)(float* x, float shift, int64_t count);  ///< x = exp(x - shift)
+
+  /// sum += in, and the sum so far once more as high + low
+  void (*accumulate)(const float* in, double* sum, float* high, float* low, int64_t count);
+  /// out = exp(later - earlier)
+  void (*exp_difference)(LongSums later, LongSums earlier, float* out, int64_t count);
+  /// row *= exp(sign (sums - at))
+  void (*decay_row)(float* row, float sign, LongSums sums, LongSums at, int64_t count);
+
+  /// out[t][i] = sum_d query[t][d] key[i][d] (decay[i + 1][d] .. decay[t][d]) for i <= t < rows. All three factors have
+  /// rows `stride` apart; `room` holds `width` numbers.
+  void (*decayed_products)(const float* query, const float* key, const float* decay, int64_t stride, int64_t width,
+                           int64_t rows, float* room, float* out, int64_t out_stride);
+  /// Adds what `gradient`, of out, makes of query and key.
+  void (*decayed_products_backward)(const float* query, const float* key, const float* decay, int64_t stride,
+                                    int64_t width, int64_t rows, float* room, const float* gradient,
+                                    int64_t gradient_stride, float* of_query, float* of_key);
 };
 
 /// Those of this machine; null where it has neither AVX2 nor AVX-512, or ATEN_CPU_CAPABILITY forbids them.

@@ -75,12 +75,44 @@ void round_pair(const float* even, const float* odd, Bits16* out, int64_t column
     for (int64_t c = 0; c < columns; ++c) pairs[c] = rounded(first[c]);
 }
 
+#ifdef CPU_CAPABILITY_AVX512
+// The same by instruction, where the processor has it; what float32 holds below its normal numbers becomes zero.
+__attribute__((target("avx512bf16"))) void round_natively(const float* in, Bits16* out, int64_t count) {
+  int64_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const auto both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(in + i + 16), _mm512_loadu_ps(in + i));
+    _mm512_storeu_si512(out + i, reinterpret_cast<__m512i>(both));
+  }
+  round(in + i, out + i, count - i);
+}
+
+__attribute__((target("avx512bf16"))) void round_pair_natively(const float* even, const float* odd, Bits16* out,
+                                                               int64_t columns) {
+  if (!odd) return round_pair(even, odd, out, columns);
+  const auto wide = [](const float* x) __attribute__((target("avx512bf16"))) {
+    return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(x))));
+  };
+  int64_t c = 0;
+  for (; c + 16 <= columns; c += 16)
+    _mm512_storeu_si512(out + 2 * c, _mm512_or_si512(wide(even + c), _mm512_slli_epi32(wide(odd + c), 16)));
+  round_pair(even + c, odd + c, out + 2 * c, columns - c);
+}
+#endif
+
 void add(const float* in, float* sum, int64_t count) {
   for (int64_t i = 0; i < count; ++i) sum[i] += in[i];
 }
 
 void scale(float* x, float factor, int64_t count) {
   for (int64_t i = 0; i < count; ++i) x[i] *= factor;
+}
+
+void multiply(const float* in, float* x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) x[i] *= in[i];
+}
+
+void add_scaled(const float* in, float factor, float* sum, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sum[i] += factor * in[i];
 }
 
 inline float sum_of(const Vector& vector) {
@@ -191,15 +223,20 @@ void activate_backward(Activation kind, const float* in, float* gradient, int64_
   });
 }
 
-float softmax_row(float* row, int64_t count, float factor, float* highest, float* total) {
-  constexpr float lowest = -std::numeric_limits<float>::infinity();
-  constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-  Vector most(lowest);
+constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+
+float largest(const float* x, int64_t count) {
+  Vector most(minus_infinity);
   by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto here = Vector::loadu(row + i, n);
-    most = at::vec::maximum(most, n == width ? here : Vector::set(Vector(lowest), here, n));
+    const auto here = Vector::loadu(x + i, n);
+    most = at::vec::maximum(most, n == width ? here : Vector::set(Vector(minus_infinity), here, n));
   });
-  const float found = highest_of(most) * factor, top = found <= *highest ? *highest : found;
+  return highest_of(most);
+}
+
+float softmax_row(float* row, int64_t count, float factor, float* highest, float* total) {
+  constexpr float lowest = minus_infinity, not_a_number = std::numeric_limits<float>::quiet_NaN();
+  const float found = largest(row, count) * factor, top = found <= *highest ? *highest : found;
   if (top == lowest) {
     for (int64_t i = 0; i < count; ++i) row[i] = 0;
     return 1;
@@ -240,9 +277,14 @@ void logit_gradient(const float* weight, const float* mean, float factor, float*
 }
 
 }  // namespace
+}  // namespace attnscale
 
-extern const VectorFunctions ATTNSCALE_JOIN(vector_functions_, CPU_CAPABILITY);
-const VectorFunctions ATTNSCALE_JOIN(vector_functions_, CPU_CAPABILITY) = {
+#include "tensor/kernels/recurrence_loops.h"
+
+namespace attnscale {
+namespace {
+
+constexpr VectorFunctions all_functions = {
     .instruction_set = ATTNSCALE_INSTRUCTION_SET,
     .round = round,
     .widen = widen,
@@ -252,11 +294,37 @@ const VectorFunctions ATTNSCALE_JOIN(vector_functions_, CPU_CAPABILITY) = {
     .add = add,
     .scale = scale,
     .dot = dot,
+    .multiply = multiply,
+    .add_scaled = add_scaled,
+    .largest = largest,
     .activate = activate,
     .activate_backward = activate_backward,
     .softmax_row = softmax_row,
     .weights_again = weights_again,
     .logit_gradient = logit_gradient,
+    .map_features = map_features,
+    .map_features_backward = map_features_backward,
+    .exponentials = exponentials,
+    .accumulate = accumulate,
+    .exp_difference = exp_difference,
+    .decay_row = decay_row,
+    .decayed_products = decayed_products,
+    .decayed_products_backward = decayed_products_backward,
 };
+
+}  // namespace
+
+extern const VectorFunctions ATTNSCALE_JOIN(vector_functions_, CPU_CAPABILITY);
+constexpr VectorFunctions ATTNSCALE_JOIN(vector_functions_, CPU_CAPABILITY) = all_functions;
+
+#ifdef CPU_CAPABILITY_AVX512
+extern const VectorFunctions vector_functions_AVX512_BF16;
+constexpr VectorFunctions vector_functions_AVX512_BF16 = [] {
+  auto functions = all_functions;
+  functions.round = round_natively;
+  functions.round_pair = round_pair_natively;
+  return functions;
+}();
+#endif
 
 }  // namespace attnscale

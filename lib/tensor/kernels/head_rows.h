@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/kernels/tiles.h"
+
+// B batch, H heads, T positions, D width. How kernels read and write one head's rows of a tensor [B, H, T, D].
+
+namespace attnscale {
+
+using torch::Tensor;
+
+/// [B, H, T, D] whose positions lie outside the heads, as projections put them.
+inline Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int64_t width, at::TensorOptions options) {
+  return at::empty({batch, positions, heads, width}, options).transpose(1, 2);
+}
+
+/// The same numbers with the last dimension dense.
+inline Tensor with_dense_rows(const Tensor& x) { return x.stride(-1) == 1 || x.size(-1) == 1 ? x : x.contiguous(); }
+
+/// Rows of one head of a float32 or bfloat16 tensor, as float32.
+class HeadRows {
+ public:
+  HeadRows(const Tensor& x, int64_t b, int64_t h)
+      : data_(static_cast<char*>(const_cast<void*>(x.const_data_ptr())) +
+              (b * x.stride(0) + h * x.stride(1)) * x.element_size()),
+        stride_(x.stride(2)),
+        width_(x.size(3)),
+        narrow_(x.scalar_type() == at::kBFloat16) {}
+
+  /// Rows [first, first + count) into `out` [rows, out_stride], zeros around them.
+  void read(int64_t first, int64_t count, float* out, int64_t rows, int64_t out_stride) const {
+    for (int64_t i = 0; i < count; ++i, out += out_stride) {
+      if (narrow_) convert(at<at::BFloat16>(first + i), out, width_);
+      else convert(at<float>(first + i), out, width_);
+      std::fill(out + width_, out + out_stride, 0.F);
+    }
+    std::fill_n(out, (rows - count) * out_stride, 0.F);
+  }
+
+  void write(int64_t first, int64_t count, const float* in, int64_t in_stride) const {
+    for (int64_t i = 0; i < count; ++i, in += in_stride) {
+      if (narrow_) convert(in, at<at::BFloat16>(first + i), width_);
+      else convert(in, at<float>(first + i), width_);
+    }
+  }
+
+ private:
+  template <class T>
+  T* at(int64_t row) const {
+    return reinterpret_cast<T*>(data_) + row * stride_;
+  }
+
+  char* data_;
+  int64_t stride_, width_;
+  bool narrow_;
+};
+
+/// Takes pieces of one piece of memory; without memory it only adds up how much is needed.
+class Arena {
+ public:
+  explicit Arena(char* memory = nullptr) : memory_(memory) {}
+
+  template <class T>
+  T* take(int64_t count) {
+    char* piece = memory_ ? memory_ + used_ : nullptr;
+    used_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return reinterpret_cast<T*>(piece);
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  char* memory_;
+  int64_t used_ = 0;
+};
+
+}  // namespace attnscale

@@ -1,0 +1,127 @@
+#include "tensor/kernels/recurrence_kernel.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "tensor/flop_counter.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/recurrence_walk.h"
+
+namespace attnscale {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Calls work(walk, b, g) for each batch row and state.
+template <class T, class Work>
+void for_each_state(const RecurrenceSizes& sizes, const RecurrenceCall& call, RecurrenceTensors& tensors,
+                    RecurrenceGradients* gradients, const Work& work) {
+  const auto projection = call.projection.defined() ? Projection<T>(call.projection) : Projection<T>();
+  const int64_t bytes = RecurrenceWalk<T>(sizes, call, projection, tensors, gradients, Arena()).bytes();
+  at::parallel_for(0, sizes.batch * sizes.groups, 1, [&](int64_t begin, int64_t end) {
+    const TileUse use;
+    RecurrenceWalk<T> walk(sizes, call, projection, tensors, gradients,
+                           Arena(reinterpret_cast<char*>(scratch(1, bytes / 4))));
+    for (int64_t i = begin; i < end; ++i) work(walk, i / sizes.groups, i % sizes.groups);
+  });
+}
+
+template <class Work>
+void for_each_state_of(at::ScalarType dtype, const RecurrenceSizes& sizes, const RecurrenceCall& call,
+                       RecurrenceTensors& tensors, RecurrenceGradients* gradients, const Work& work) {
+  if (dtype == at::kFloat) for_each_state<float>(sizes, call, tensors, gradients, work);
+  else for_each_state<at::BFloat16>(sizes, call, tensors, gradients, work);
+}
+
+Tensor as_float(const Tensor& x) { return x.defined() ? x.to(at::kFloat).contiguous() : x; }
+
+struct CallHolder : torch::CustomClassHolder {
+  RecurrenceCall call;
+};
+
+class RecurrenceKernel : public torch::autograd::Function<RecurrenceKernel> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value,
+                        const std::optional<Tensor>& given_decay, const std::optional<Tensor>& given_beta,
+                        const RecurrenceCall& call, bool keeps) {
+    RECORD_FUNCTION("attnscale::recurrence", std::vector<c10::IValue>());
+    const auto log_decay = given_decay.value_or(Tensor()), beta = given_beta.value_or(Tensor());
+    RecurrenceTensors x{with_dense_rows(query),
+                        with_dense_rows(key),
+                        with_dense_rows(value),
+                        as_float(log_decay),
+                        as_float(beta),
+                        {},
+                        {},
+                        {},
+                        {}};
+    const RecurrenceSizes sizes(x, call);
+    const auto options = query.options().dtype(at::kFloat);
+    x.output = by_positions(sizes.batch, sizes.heads, sizes.positions, sizes.values, options.dtype(call.output));
+    if (keeps) x.states = at::empty({sizes.batch, sizes.groups, sizes.chunks, sizes.state_size()}, options);
+    if (sizes.divided) x.inverses = at::empty({sizes.batch, sizes.heads, sizes.positions}, options);
+    if (call.projection.defined()) x.largest = at::empty({sizes.batch, sizes.groups, sizes.positions}, options);
+    for_each_state_of(call.dtype, sizes, call, x, nullptr,
+                      [&](auto& walk, int64_t b, int64_t g) { walk.forward(b, g, keeps); });
+    count_flops("attnscale::recurrence", call.flops);
+    context->save_for_backward(
+        {x.query, x.key, x.value, x.log_decay, x.beta, x.output, x.states, x.inverses, x.largest});
+    auto held = c10::make_intrusive<CallHolder>();
+    held->call = call;
+    context->saved_data["call"] = c10::IValue::make_capsule(held);
+    context->saved_data["log_decay_type"] =
+        static_cast<int64_t>(log_decay.defined() ? log_decay.scalar_type() : at::kFloat);
+    context->saved_data["beta_type"] = static_cast<int64_t>(beta.defined() ? beta.scalar_type() : at::kFloat);
+    return x.output;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& upstream) {
+    RECORD_FUNCTION("attnscale::recurrence_backward", std::vector<c10::IValue>());
+    const auto saved = context->get_saved_variables();
+    RecurrenceTensors x{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]};
+    const auto held = context->saved_data["call"].toCapsule();
+    const auto& call = static_cast<const CallHolder&>(*held).call;
+    const RecurrenceSizes s(x, call);
+    const auto gradient = [&](const Tensor& of) {
+      return by_positions(of.size(0), of.size(1), of.size(2), of.size(3), of.options());
+    };
+    RecurrenceGradients made{gradient(x.query), gradient(x.key), gradient(x.value), {}, {}};
+    if (x.log_decay.defined() && context->needs_input_grad(3)) made.log_decay = at::empty_like(x.log_decay);
+    if (x.beta.defined()) made.beta = at::empty_like(x.beta);
+    const auto rows = with_dense_rows(upstream[0]);
+    for_each_state_of(call.dtype, s, call, x, &made,
+                      [&](auto& walk, int64_t b, int64_t g) { walk.backward(rows, b, g); });
+    count_flops("attnscale::recurrence_backward", 2 * call.flops);
+    const auto typed = [&](const Tensor& of, const char* type) {
+      return of.defined() ? of.to(static_cast<at::ScalarType>(context->saved_data[type].toInt())) : of;
+    };
+    return {made.query, made.key, made.value, typed(made.log_decay, "log_decay_type"), typed(made.beta, "beta_type"),
+            Tensor(),   Tensor()};
+  }
+};
+
+}  // namespace
+
+std::optional<at::ScalarType> recurrence_dtype(at::ScalarType value_dtype, std::initializer_list<Tensor> all) {
+  constexpr int64_t fewest_positions = 8;
+  if (!has_kernels(value_dtype)) return std::nullopt;
+  for (const auto& x : all) {
+    if (!x.defined()) continue;
+    if (!x.is_cpu() || x.numel() == 0 || x.size(2) < fewest_positions) return std::nullopt;
+    if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return std::nullopt;
+  }
+  return value_dtype;
+}
+
+Tensor recurrence_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& log_decay,
+                         const Tensor& beta, const RecurrenceCall& call) {
+  bool keeps = false;
+  for (const auto& x : {query, key, value, log_decay, beta}) keeps = keeps || (x.defined() && x.requires_grad());
+  const auto given = [](const Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; };
+  return RecurrenceKernel::apply(query, key, value, given(log_decay), given(beta), call,
+                                 keeps && at::GradMode::is_enabled());
+}
+
+}  // namespace attnscale

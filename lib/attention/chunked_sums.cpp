@@ -6,6 +6,8 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
 
+#include "tensor/kernels/recurrence_kernel.h"
+
 namespace attnscale {
 
 Tensor all_sums(const Tensor& query, const Tensor& key, const Tensor& value) {
@@ -23,6 +25,16 @@ EngineCost all_sums_cost(const CallSizes& sizes) {
 Tensor causal_sums(const Tensor& whole_query, const Tensor& whole_key, const Tensor& whole_value, const Tensor& initial,
                    int64_t chunk_length) {
   const int64_t heads = whole_query.size(1), groups = whole_key.size(1), positions = whole_query.size(2);
+  const auto dtype = recurrence_dtype(whole_value.scalar_type(), {whole_query, whole_key, whole_value});
+  if (!initial.defined() && dtype) {
+    const CallSizes sizes{whole_query.size(0),  heads, groups, positions, positions, whole_query.size(3),
+                          whole_value.size(3)};
+    return recurrence_kernel(whole_query, whole_key, whole_value, {}, {},
+                             {.dtype = *dtype,
+                              .output = whole_value.scalar_type(),
+                              .chunk_length = chunk_length,
+                              .flops = causal_sums_cost(sizes, chunk_length).flops});
+  }
   const auto blocks = even_blocks(positions, chunk_length);
   const auto [n, c] = blocks;
   const auto query = query_blocks(whole_query, groups, blocks);  // [B, G, n, R c, F]

@@ -22,7 +22,8 @@ Tensor all_sums(const Tensor& query, const Tensor& key, const Tensor& value);
 EngineCost all_sums_cost(const CallSizes& sizes);
 
 /// Over the keys i <= t and those summed up in `initial` before. By chunks: inside a chunk as a masked
-/// product, between chunks by the running state, which is exact.
+/// product, between chunks by the running state, which is exact. By `recurrence_kernel` where it applies and nothing was
+/// summed up before.
 /// @param query [B, H, T, F], key [B, G, T, F], value [B, G, T, E], initial [B, G, F, E] or undefined
 /// @return [B, H, T, E]
 Tensor causal_sums(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& initial,

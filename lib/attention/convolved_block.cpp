@@ -39,7 +39,8 @@ Tensor ConvolvedBlock::run(const Inputs& in, State* state) const {
   Tensor y;
   {
     const FullPrecision sums_stay_float32;
-    y = mixed(projected.to(accumulation_type(projected.scalar_type())), in.key_padding, state);
+    y = mixed(projected.to(accumulation_type(projected.scalar_type())), in.key_padding, state,
+              projected.scalar_type());
   }
   return out_->forward(y.to(in.hidden.scalar_type())).unsqueeze(1);
 }

@@ -35,8 +35,9 @@ class ConvolvedBlock : public Attention {
 
  protected:
   /// Everything between the projections, with sums in float32 at least: [B, T, projected] -> [B, T, inner]. With a
-  /// state, goes on from it and leaves the new one there.
-  virtual Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state) const = 0;
+  /// state, goes on from it and leaves the new one there. @param products  dtype of kernels' products
+  virtual Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state,
+                       at::ScalarType products) const = 0;
 
   /// Bytes of the state of `batch` sequences.
   static int64_t state_bytes(const Shape& shape, int64_t heads, int64_t batch);

@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "tensor/full_precision.h"
+#include "tensor/kernels/recurrence_kernel.h"
 
 namespace attnscale {
 namespace {
@@ -19,6 +20,7 @@ Tensor with_column_of_ones(const Tensor& value) {
 Tensor KernelAttention::forward(const Inputs& in) {
   const FullPrecision sums_stay_float32;
   checked_sizes(shape_.name, in, geometry_, geometry_.causal);
+  if (auto made = forward_by_kernel(in); made.defined()) return made;
   const auto x = features(in, nullptr);
   const auto value = with_column_of_ones(in.value);
   Tensor sums;  // [B, H, T, E + 1]
@@ -26,6 +28,30 @@ Tensor KernelAttention::forward(const Inputs& in) {
   else if (!x.log_decay.defined()) sums = causal_sums(x.query, x.key, value, {}, shape_.chunk_length);
   else sums = scalar_decay(x.query, x.key, value, x.log_decay, {.chunk_length = shape_.chunk_length}).outputs;
   return divided(sums, in.value.scalar_type());
+}
+
+Tensor KernelAttention::forward_by_kernel(const Inputs& in) {
+  const auto type = in.value.scalar_type();
+  if (!geometry_.causal || !recurrence_dtype(type, {in.query, in.key, in.value})) return {};
+  const auto fused = in.key_padding.defined() ? std::nullopt : fused_map();
+  const auto x = fused ? Features{in.query, in.key} : features(in, nullptr);
+  const bool projects = fused && fused->projection.defined();
+  const CallSizes sizes{in.query.size(0), in.query.size(1), in.key.size(1),       in.query.size(2),
+                        in.key.size(2),   shape_.features,  in.value.size(3) + 1};
+  const auto cost = projects || x.log_decay.defined() ? scalar_decay_cost(sizes, sizes.kv_heads, shape_.chunk_length)
+                                                      : causal_sums_cost(sizes, shape_.chunk_length);
+  RecurrenceCall call{.dtype = type,
+                      .output = type,
+                      .chunk_length = shape_.chunk_length,
+                      .epsilon = shape_.epsilon,
+                      .floor = shape_.floor,
+                      .flops = cost.flops};
+  if (fused) call.map = fused->map, call.offset = fused->offset;
+  if (projects) {
+    call.projection = fused->projection.to(at::kFloat).contiguous();
+    call.flops += static_cast<double>(sizes.batch * (sizes.heads + sizes.kv_heads) * sizes.queries) * shape_.map_flops;
+  }
+  return recurrence_kernel(x.query, x.key, in.value, x.log_decay, {}, call);
 }
 
 State KernelAttention::new_state(int64_t batch, torch::TensorOptions options) const {
@@ -65,7 +91,9 @@ KernelAttention::Features KernelAttention::features(const Inputs& in, State* sta
 
 Tensor KernelAttention::divided(const Tensor& sums, torch::ScalarType type) const {
   const int64_t width = sums.size(-1) - 1;
-  return (sums.narrow(-1, 0, width) / normaliser(sums.narrow(-1, width, 1))).to(type);
+  auto total = sums.narrow(-1, width, 1) + shape_.epsilon;
+  if (shape_.floor > 0) total = total.clamp_min(shape_.floor);
+  return (sums.narrow(-1, 0, width) / total).to(type);
 }
 
 Cost KernelAttention::cost_of(const Geometry& geometry, const Sizes& sizes, int64_t features, int64_t chunk_length,

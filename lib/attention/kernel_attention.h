@@ -1,8 +1,10 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "attention/recurrence.h"
+#include "tensor/kernels/vector_functions.h"
 
 // B batch, H heads, G key-value heads, T queries, S keys, D key width, F feature width, E value width
 //
@@ -31,7 +33,9 @@ class KernelAttention : public Attention {
     const char* name;
     int64_t chunk_length;
     int64_t features;  ///< F
-    double epsilon = usual_epsilon;
+    double epsilon = usual_epsilon;  ///< added to the sum of weights that numerators are divided by
+    double floor = 0;                ///< and the least that this is taken for
+    double map_flops = 0;            ///< of one row's features, where `fused_map` has a projection
   };
   KernelAttention(const Shape& shape, const Geometry& geometry) : Attention(geometry), shape_(shape) {}
 
@@ -47,14 +51,21 @@ class KernelAttention : public Attention {
   /// What a call works with; `state` while decoding, otherwise null. For variants that need more than the two maps.
   virtual Features features(const Inputs& in, State* state);
 
-  /// What numerators are divided by: sum of weights [.., 1] -> [.., 1]
-  virtual Tensor normaliser(const Tensor& sum) const { return sum + shape_.epsilon; }
+  /// How `recurrence_kernel` makes the features from query and key itself, without padding; nothing: it is given them.
+  struct FusedMap {
+    FeatureMap map = FeatureMap::none;
+    double offset = 0;
+    Tensor projection = {};
+  };
+  virtual std::optional<FusedMap> fused_map() const { return std::nullopt; }
 
   /// @param map_flops  of one row's feature map
   static Cost cost_of(const Geometry& geometry, const Sizes& sizes, int64_t features, int64_t chunk_length,
                       double map_flops = 0, bool decays = false);
 
  private:
+  /// By `recurrence_kernel`; undefined where it does not apply.
+  Tensor forward_by_kernel(const Inputs& in);
   Tensor divided(const Tensor& sums, torch::ScalarType type) const;
 
   Shape shape_;

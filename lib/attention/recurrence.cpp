@@ -12,6 +12,8 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
+#include "tensor/kernels/recurrence_kernel.h"
+
 namespace attnscale {
 namespace {
 
@@ -50,11 +52,30 @@ std::vector<Tensor> found_states(Tensor state, const Tensor& made, const Tensor&
   return found;
 }
 
+CallSizes sizes_of(const Tensor& query, const Tensor& value) {
+  return {query.size(0), query.size(1), value.size(1), query.size(2), query.size(2), query.size(3), value.size(3)};
+}
+
+/// The kernel's outputs; undefined where it does not apply. Keys are expanded to the heads of the values.
+Tensor outputs_of_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& log_decay,
+                         const Tensor& beta, const ChunkedCall& call, double flops) {
+  if (call.initial.defined() || call.with_state || value.scalar_type() != at::kFloat) return {};
+  const auto dtype = recurrence_dtype(call.products, {query, key, value, log_decay, beta});
+  if (!dtype) return {};
+  const auto by_state = [&](const Tensor& x) { return x.expand({-1, std::max(x.size(1), value.size(1)), -1, -1}); };
+  return recurrence_kernel(by_state(query), by_state(key), value, log_decay, beta,
+                           {.dtype = *dtype, .chunk_length = call.chunk_length, .flops = flops});
+}
+
 }  // namespace
 
 Recurred scalar_decay(const Tensor& whole_query, const Tensor& whole_key, const Tensor& whole_value,
                       const Tensor& log_decay, const ChunkedCall& call) {
   const int64_t key_heads = whole_key.size(1), states = whole_value.size(1), positions = whole_query.size(2);
+  const auto cost = scalar_decay_cost(sizes_of(whole_query, whole_value), key_heads, call.chunk_length);
+  if (auto made = outputs_of_kernel(whole_query, whole_key, whole_value, log_decay, {}, call, cost.flops);
+      made.defined())
+    return {made, {}};
   const int64_t shared = whole_query.size(1) / key_heads;  // R
   const auto blocks = even_blocks(positions, call.chunk_length);
   const auto [n, c] = blocks;
@@ -100,6 +121,10 @@ EngineCost scalar_decay_cost(const CallSizes& sizes, int64_t key_heads, int64_t 
 
 Recurred diagonal_decay(const Tensor& whole_query, const Tensor& whole_key, const Tensor& whole_value,
                         const Tensor& log_decay, const ChunkedCall& call) {
+  const auto cost = diagonal_decay_cost(sizes_of(whole_query, whole_value), call.chunk_length);
+  if (auto made = outputs_of_kernel(whole_query, whole_key, whole_value, log_decay, {}, call, cost.flops);
+      made.defined())
+    return {made, {}};
   const int64_t positions = whole_query.size(2);
   const auto power = [](int64_t x, bool up) {
     return static_cast<int64_t>(up ? std::bit_ceil(static_cast<uint64_t>(x))
@@ -154,6 +179,10 @@ EngineCost diagonal_decay_cost(const CallSizes& sizes, int64_t chunk_length) {
 
 Recurred delta_rule(const Tensor& whole_query, const Tensor& whole_key, const Tensor& whole_value, const Tensor& beta,
                     const Tensor& log_decay, const ChunkedCall& call) {
+  const auto cost = delta_rule_cost(sizes_of(whole_query, whole_value), call.chunk_length);
+  if (auto made = outputs_of_kernel(whole_query, whole_key, whole_value, log_decay, beta, call, cost.flops);
+      made.defined())
+    return {made, {}};
   const int64_t positions = whole_query.size(2), width = whole_value.size(3);
   const auto blocks = even_blocks(positions, call.chunk_length);
   const auto [n, c] = blocks;

@@ -15,11 +15,13 @@ struct Recurred {
   Tensor outputs, state;
 };
 
-/// How the engines below are called: `initial` [B, H, F, E] may be undefined (zeros).
+/// How the engines below are called: `initial` [B, H, F, E] may be undefined (zeros). Without it and `with_state` they
+/// run by `recurrence_kernel` where that applies, whose products are of dtype `products`; otherwise in that of value.
 struct ChunkedCall {
   Tensor initial = {};
   int64_t chunk_length = 64;
   bool with_state = false;
+  at::ScalarType products = at::kFloat;
 };
 
 /// One decay per head and position: S_t = exp(g_t) S_{t-1} + k_t v_t^T, y_t = S_t^T q_t.

@@ -23,7 +23,7 @@ Inputs inputs_in_dtype(const Inputs& in, torch::ScalarType type) {
 Tensor RecurrentAttention::forward(const Inputs& in) {
   const FullPrecision sums_stay_float32;
   checked_sizes(name_, in, geometry_, true);
-  return run(in, {.chunk_length = chunk_length_}).outputs;
+  return run(in, {.chunk_length = chunk_length_, .products = in.value.scalar_type()}).outputs;
 }
 
 State RecurrentAttention::new_state(int64_t batch, torch::TensorOptions options) const {

@@ -137,7 +137,8 @@ class GatedDeltaNet : public ConvolvedBlock {
   }
 
   /// Everything between the projections: [B, T, H (2 D + 2 E + 2)] -> [B, T, H E]
-  Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state) const override {
+  Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state,
+               at::ScalarType products) const override {
     const auto type = projected.dtype();
     const int64_t heads = geometry_.num_heads, d = geometry_.head_dim;
     const auto parts = projected.split_with_sizes(widths_.parts(), -1);
@@ -150,7 +151,7 @@ class GatedDeltaNet : public ConvolvedBlock {
     const auto query = unit_norm(by_head(pieces[0])) / std::sqrt(static_cast<double>(d));  // [B, H, T, D]
     const auto step = masked(at::softplus(parts[3] + step_bias_.to(type))).mT();           // [B, H, T]
     const auto log_decay = -log_rate_.to(type).exp().unsqueeze(-1) * step;                 // [B, H, T]
-    ChunkedCall call{.chunk_length = options_.chunk_length};
+    ChunkedCall call{.chunk_length = options_.chunk_length, .products = products};
     if (state) call.initial = state->tensors.at("state"), call.with_state = true;
     const auto done = delta_rule(query, unit_norm(by_head(pieces[1])), by_head(pieces[2]), at::sigmoid(parts[2]).mT(),
                                  log_decay, call);

@@ -61,6 +61,7 @@ class LinearAttention : public KernelAttention {
  protected:
   Tensor query_features(const Tensor& x, int64_t) override { return at::elu(x).add_(1); }
   Tensor key_features(const Tensor& x, int64_t) override { return at::elu(x).add_(1); }
+  std::optional<FusedMap> fused_map() const override { return FusedMap{.map = FeatureMap::elu_plus_one}; }
 };
 
 const Register<LinearAttention> register_linear{{

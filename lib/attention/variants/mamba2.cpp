@@ -145,7 +145,8 @@ class Mamba2 : public ConvolvedBlock {
   }
 
   /// Everything between the projections: [B, T, 2 I + 2 N + H] -> [B, T, I]
-  Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state) const override {
+  Tensor mixed(const Tensor& projected, const Tensor& key_padding, State* state,
+               at::ScalarType products) const override {
     const auto type = projected.dtype();
     const int64_t heads = geometry_.num_heads;
     const auto parts = projected.split_with_sizes(widths_.parts(), -1);
@@ -157,7 +158,7 @@ class Mamba2 : public ConvolvedBlock {
     const auto value = pieces[0].unflatten(-1, {heads, widths_.head}).transpose(1, 2);          // [B, H, T, P]
     const auto step = masked(at::softplus(parts[2] + step_bias_.to(type))).mT().unsqueeze(-1);  // [B, H, T, 1]
     const auto log_decay = -log_rate_.to(type).exp().unsqueeze(-1) * step.squeeze(-1);          // [B, H, T]
-    ChunkedCall call{.chunk_length = options_.chunk_length};
+    ChunkedCall call{.chunk_length = options_.chunk_length, .products = products};
     if (state) call.initial = state->tensors.at("state"), call.with_state = true;
     const auto done = scalar_decay(pieces[2].unsqueeze(1), pieces[1].unsqueeze(1), value * step, log_decay, call);
     if (state) {

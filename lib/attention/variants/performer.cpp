@@ -63,7 +63,12 @@ class Performer : public KernelAttention {
   };
 
   Performer(const Options& options, const Geometry& geometry)
-      : KernelAttention({"performer", options.chunk_length, count(options, geometry), 1e-30}, geometry),
+      : KernelAttention({.name = "performer",
+                         .chunk_length = options.chunk_length,
+                         .features = count(options, geometry),
+                         .epsilon = 1e-30,
+                         .map_flops = 2.0 * static_cast<double>(count(options, geometry) * geometry.head_dim)},
+                        geometry),
         projection_(register_buffer("projection", orthogonal_gaussian(count(options, geometry), geometry.head_dim))) {}
 
   /// Beside the sums the largest exponent so far, [B, G].
@@ -103,6 +108,8 @@ class Performer : public KernelAttention {
   }
 
   Tensor key_features(const Tensor& x, int64_t) override { return exponents(x); }  // see `features`
+
+  std::optional<FusedMap> fused_map() const override { return FusedMap{.projection = projection_}; }
 
   Features features(const Inputs& in, State* state) override {
     const auto type = accumulation_type(in.value.scalar_type());

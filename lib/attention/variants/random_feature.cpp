@@ -59,7 +59,12 @@ class RandomFeature : public KernelAttention {
   };
 
   RandomFeature(const Options& options, const Geometry& geometry)
-      : KernelAttention({"random_feature", options.chunk_length, 2 * options.num_features}, geometry),
+      : KernelAttention({.name = "random_feature",
+                         .chunk_length = options.chunk_length,
+                         .features = 2 * options.num_features,
+                         .epsilon = 0,
+                         .floor = random_feature_floor},
+                        geometry),
         options_(options),
         projection_(
             register_buffer("projection", at::randn({geometry.num_kv_heads, options.num_features, geometry.head_dim}))),
@@ -129,8 +134,6 @@ class RandomFeature : public KernelAttention {
     return waves(x, geometry_.num_heads / geometry_.num_kv_heads);
   }
   Tensor key_features(const Tensor& x, int64_t) override { return waves(x, 1); }
-
-  Tensor normaliser(const Tensor& sum) const override { return sum.clamp_min(random_feature_floor); }
 
   Features features(const Inputs& in, State* state) override {
     auto result = KernelAttention::features(in, state);

@@ -45,6 +45,9 @@ class Relu : public KernelAttention {
  protected:
   Tensor query_features(const Tensor& x, int64_t) override { return at::relu(x) + relu_offset; }
   Tensor key_features(const Tensor& x, int64_t) override { return at::relu(x) + relu_offset; }
+  std::optional<FusedMap> fused_map() const override {
+    return FusedMap{.map = FeatureMap::relu, .offset = relu_offset};
+  }
 };
 
 const Register<Relu> register_relu{{

@@ -47,13 +47,17 @@ std::string name_of(const Json& row) {
 std::string growth_table(const Json& variants) {
   Table table;
   table.add_column("variant");
-  for (const auto* title : {"time per doubling", "memory per doubling", "faster than softmax"})
+  for (const auto* title : {"time per doubling", "time ~", "memory per doubling", "memory ~", "faster than softmax"})
     table.add_column(title, Table::right);
   for (const auto& variant : variants) {
     const auto factor = [&](const char* of) {
       return variant.contains("growth") ? fmt::format("x {:.2f}", variant["growth"][of].get<double>()) : "";
     };
-    table.add_row({name_of(variant), factor("time"), factor("memory"), crossover_text(variant)});
+    const auto exponent = [&](const char* of) {
+      return variant.contains("exponent") ? fmt::format("T^{:.2f}", variant["exponent"][of].get<double>()) : "";
+    };
+    table.add_row({name_of(variant), factor("time"), exponent("time"), factor("memory"), exponent("memory"),
+                   crossover_text(variant)});
   }
   return table.text(200);
 }

@@ -15,8 +15,10 @@
 #include "bench/timing.h"
 #include "core/nearest.h"
 #include "core/units.h"
+#include "tensor/flop_counter.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/linear_kernel.h"
+#include "tensor/kernels/tiles.h"
 #include "tensor/memory_counter.h"
 #include "train/provenance.h"
 
@@ -33,7 +35,8 @@ struct Case {
   Inputs inputs;    // [B, H, T, D] each, or hidden [B, 1, T, H D], with gradients
   Tensor upstream;  // gradient of the output
   Timing forward, both, theirs;
-  int64_t peak_bytes = 0;  // of forward and backward
+  int64_t peak_bytes = 0;  // of forward and backward, both of these
+  double computed_flops = 0;
   Cost cost;
 
   void run_forward() {
@@ -61,7 +64,7 @@ Geometry geometry_of(const AttentionBench& bench, int64_t length) {
 Case make_case(const AttentionBench& bench, const VariantInfo& variant, int64_t length, torch::ScalarType dtype) {
   const auto geometry = geometry_of(bench, length);
   const Json options = variant.resolve(Json::object());
-  Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, {}, 0, {}};
+  Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, {}, 0, 0, {}};
   result.attention->to(dtype);
   const bool owns = variant.traits.contains(Trait::owns_projections);
   const int64_t heads = owns ? 1 : bench.num_heads, width = owns ? geometry.model_dim : bench.head_dim;
@@ -109,7 +112,7 @@ struct Curves {
 };
 
 Json row_of(const Case& one, double peak_gflops) {
-  const double gflops = 3 * one.cost.executed_flops / one.both.median() * 1e-6;
+  const double gflops = one.computed_flops / one.both.median() * 1e-6;
   Json row = {{"variant", one.variant->name},
               {"family", one.variant->family},
               {"with_projections", one.variant->traits.contains(Trait::owns_projections)},
@@ -117,6 +120,7 @@ Json row_of(const Case& one, double peak_gflops) {
               {"forward_ms", one.forward.to_json()},
               {"forward_backward_ms", one.both.to_json()},
               {"executed_flops", one.cost.executed_flops},
+              {"computed_flops", one.computed_flops},
               {"gflops", gflops},
               {"of_gemm_peak", gflops / peak_gflops},
               {"peak_bytes", one.peak_bytes},
@@ -127,6 +131,19 @@ Json row_of(const Case& one, double peak_gflops) {
     ratios.push_back(one.theirs.milliseconds[i] / one.both.milliseconds[i]);
   row["python"] = {{"forward_backward_ms", one.theirs.to_json()}, {"times_slower", median_interval(ratios).to_json()}};
   return row;
+}
+
+/// One call with its memory and its FLOPs counted: what LibTorch's operators and the kernels' tiles multiply.
+void count(Case& one) {
+  release_scratch();
+  const double tiles = tile_flops();
+  const MemoryCounter memory;
+  const FlopCounter flops;
+  one.run_both();
+  one.peak_bytes = memory.peak() + scratch_bytes();
+  one.computed_flops = tile_flops() - tiles;
+  for (const auto& [name, of_operator] : flops.by_operator())
+    if (!name.starts_with("attnscale::")) one.computed_flops += of_operator;
 }
 
 /// PyTorch's forms of some variants.
@@ -194,6 +211,8 @@ Json summary(const VariantInfo& variant, const Curves& curves, const Curves* bas
   if (const auto time = growth_at_the_end(curves.time.lengths, medians)) {
     const auto memory = growth_at_the_end(curves.time.lengths, curves.peak_bytes);
     json["growth"] = {{"from", time->from}, {"to", time->to}, {"time", time->factor}, {"memory", memory->factor}};
+    json["exponent"] = {{"time", *exponent(curves.time.lengths, medians)},
+                        {"memory", *exponent(curves.time.lengths, curves.peak_bytes)}};
   }
   if (baseline && baseline != &curves)
     if (const auto cross = crossover(curves.time, baseline->time)) json["crossover"] = cross->to_json();
@@ -233,10 +252,8 @@ Json bench_attention(const AttentionBench& bench) {
     for (int repetition = -std::max(1, bench.warmup); repetition < bench.repetitions; ++repetition)
       for (auto& one : cases) {
         const auto forward = measure([&] { one.run_forward(); }, 0, 1, clock);
-        std::optional<MemoryCounter> memory;
-        if (repetition == -1) memory.emplace();  // the last untimed call: counting costs time
+        if (repetition == -1) count(one);  // the last untimed call: counting costs time
         const auto both = measure([&] { one.run_both(); }, 0, 1, clock);
-        if (memory) one.peak_bytes = memory->peak();
         if (repetition < 0) continue;
         one.forward.milliseconds.push_back(forward.milliseconds[0]);
         one.both.milliseconds.push_back(both.milliseconds[0]);

@@ -34,12 +34,16 @@ struct AttentionBench {
 ///
 /// @return {threads, dtype, clock, shape, gemm_gflops, kernels,
 ///          rows: [{variant, family, with_projections, length, forward_ms, forward_backward_ms (each median, minimum, maximum),
-///                  executed_flops (forward), gflops, of_gemm_peak, peak_bytes, state_bytes}],
+///                  executed_flops (forward), computed_flops, gflops, of_gemm_peak, peak_bytes, state_bytes}],
 ///          (rows that Python has too: python: {forward_backward_ms, times_slower: {median, low, high, confidence}}),
 ///          left_out: [{variant, length, reason}], python: {torch, forms, left_out: [{variant, reason}]},
-///          variants: [{variant, family, with_projections, growth: {from, to, time, memory}, crossover}]};
-///         gflops counts the backward pass as two forward passes; peak_bytes is what forward and backward need on top
-///         of inputs and parameters; growth is the factor per doubling at the long end, of the medians; crossover is
+///          variants: [{variant, family, with_projections, growth: {from, to, time, memory}, exponent: {time,
+///                      memory}, crossover}]};
+///         executed_flops by the convention of `FlopCounter`, computed_flops of both passes as the tiles of the kernels
+///         were multiplied (a causal mask leaves about half) and by the counter for LibTorch's operators; gflops are of
+///         computed_flops; peak_bytes is what forward and backward need on top of inputs and parameters, the kernels'
+///         own memory included; growth is the factor per doubling at the long end, of the medians; exponent is x in
+///         time or memory ~ T^x over all lengths, by least squares; crossover is
 ///         from which length on the variant is faster than softmax (`Crossover`), where softmax was timed
 /// @throws ConfigError for an unknown variant or one that cannot stand at these sizes
 Json bench_attention(const AttentionBench& bench);

@@ -104,4 +104,5 @@ def main():
         answer({"ms": (now() - begin) * 1e3})
 
 
-main()
+if __name__ == "__main__":
+    main()

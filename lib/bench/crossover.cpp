@@ -89,4 +89,18 @@ std::optional<Growth> growth_at_the_end(const std::vector<double>& lengths, cons
   return Growth{lengths[last - 1], lengths[last], std::pow(values[last] / values[last - 1], 1 / doublings)};
 }
 
+std::optional<double> exponent(const std::vector<double>& lengths, const std::vector<double>& values) {
+  if (lengths.size() < 2) return std::nullopt;
+  const double n = static_cast<double>(lengths.size());
+  double x = 0, y = 0, xx = 0, xy = 0;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const double log_length = std::log(lengths[i]), log_value = std::log(values[i]);
+    x += log_length / n;
+    y += log_value / n;
+    xx += log_length * log_length / n;
+    xy += log_length * log_value / n;
+  }
+  return (xy - x * y) / (xx - x * x);
+}
+
 }  // namespace attnscale

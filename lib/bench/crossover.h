@@ -32,4 +32,7 @@ struct Growth {
 };
 std::optional<Growth> growth_at_the_end(const std::vector<double>& lengths, const std::vector<double>& values);
 
+/// x of values ~ lengths^x, by least squares on the logarithms; nothing for fewer than two lengths.
+std::optional<double> exponent(const std::vector<double>& lengths, const std::vector<double>& values);
+
 }  // namespace attnscale

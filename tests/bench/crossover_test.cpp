@@ -22,6 +22,14 @@ TimeCurve power_law(double factor, double exponent, const std::vector<double>& n
 
 }  // namespace
 
+TEST_CASE("exponent: of a power law, and of points beside one by least squares") {
+  CHECK(*exponent({512, 1024, 4096}, {3, 6, 24}) == Approx(1));
+  CHECK(*exponent({512, 1024}, {3, 12}) == Approx(2));
+  // log2 of lengths 0, 1, 2 and of values 0, 2, 1: slope (0 x 0 + 1 x 2 + 2 x 1 - 3 x 1 x 1) / (5 - 3) = 1/2.
+  CHECK(*exponent({1, 2, 4}, {1, 4, 2}) == Approx(0.5));
+  CHECK_FALSE(exponent({512}, {3}));
+}
+
 TEST_CASE("crossover: two power laws meet where algebra says, between the lengths measured") {
   // 1500 T = T^2 at T = 1500: on straight lines in log-log, interpolation is exact.
   const auto found = crossover(power_law(1500, 1), power_law(1, 2));

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include "bench/attention.h"
+#include "bench/crossover.h"
 #include "bench/training.h"
+#include "bench/training_memory.h"
 #include "commands.h"
 #include "core/files.h"
 #include "core/table.h"
@@ -12,6 +14,7 @@
 #include "report/bench_figure.h"
 #include "report/vega_engine.h"
 #include "sweep/plan.h"
+#include "tensor/kernels/kernels.h"
 
 namespace attnscale {
 namespace {
@@ -197,6 +200,35 @@ ExitCode training(const std::vector<std::string>& assignments, const TrainingBen
   return ExitCode::done;
 }
 
+/// Memory of a step at several contexts, and how it grows.
+ExitCode training_memory(std::vector<std::string> assignments, const std::vector<int64_t>& contexts, bool json) {
+  Json rows = Json::array();
+  std::vector<double> lengths, bytes;
+  assignments.emplace_back();
+  for (const auto context : contexts) {
+    assignments.back() = fmt::format("data.context={}", context);
+    const int64_t needed = training_step_bytes(config_for(assignments));
+    rows.push_back({{"context", context}, {"step_bytes", needed}});
+    lengths.push_back(static_cast<double>(context));
+    bytes.push_back(static_cast<double>(needed));
+  }
+  Json result = {{"rows", std::move(rows)}, {"kernels", kernels_in_use()}};
+  if (const auto found = exponent(lengths, bytes)) result["exponent"] = *found;
+  if (json) {
+    print_json(result);
+    return ExitCode::done;
+  }
+  Table table;
+  for (const auto* title : {"context", "memory of a step"}) table.add_column(title, Table::right);
+  for (const auto& row : result["rows"])
+    table.add_row({row["context"].dump(), bytes_text(row["step_bytes"].get<int64_t>())});
+  print(table.text(200));
+  if (result.contains("exponent"))
+    print(
+        fmt::format("it grows as context^{:.2f}, by least squares on logarithms\n", result["exponent"].get<double>()));
+  return ExitCode::done;
+}
+
 void add_against(CLI::App& command, std::string& against, std::string& python, const char* description) {
   auto* comparison = command.add_option("--against", against, description);
   comparison->check(CLI::IsMember({"python"}));
@@ -266,14 +298,23 @@ void add_bench_train(CLI::App& bench, Action& action) {
       ->capture_default_str();
   command->add_option("--clock", options->clock, "wall, or processor: time spent on it, steadier on a shared machine")
       ->capture_default_str();
+  auto contexts = std::make_shared<std::vector<int64_t>>();
+  auto* memory =
+      command->add_option("--contexts", *contexts, "instead of times: the memory that a step needs at these contexts")
+          ->delimiter(',')
+          ->check(CLI::Range(1, 1 << 20));
   command->add_flag("--operators", options->operators, "also where the time goes, operator by operator");
   add_against(*command, *against, *python,
               "python: times a plain PyTorch loop on the same work, step by step in turns");
+  for (const auto* name : {"--threads", "--warmup", "--repetitions", "--clock", "--operators", "--against"})
+    memory->excludes(command->get_option(name));
   command->add_flag("--json", *json, "one JSON document on standard output");
   command->footer("Example: attnscale bench train --set train.dtype=bfloat16 --against python");
   command->callback([=, &action] {
     if (!against->empty()) options->python = *python;
-    action = [=] { return training(*set, *options, *json); };
+    action = [=] {
+      return contexts->empty() ? training(*set, *options, *json) : training_memory(*set, *contexts, *json);
+    };
   });
 }
 

@@ -79,6 +79,19 @@ class Help(ProgramTest):
             self.assertEqual(done.returncode, 65, (arguments, done.stderr))
             self.assertIn(said, done.stderr)
 
+    def test_the_memory_of_a_step_by_context(self):
+        small = ["--set", "model.depth=1", "--set", "model.model_dim=8", "--set", "model.num_heads=1", "--set", "train.batch_size=1"]
+        done = run("bench", "train", "--contexts", "256,512,1024", *small, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual([row["context"] for row in result["rows"]], [256, 512, 1024])
+        needed = [row["step_bytes"] for row in result["rows"]]
+        self.assertLess(needed[0], needed[1])
+        self.assertTrue(0.8 < result["exponent"] < 1.1, result)
+        done = run("bench", "train", "--contexts", "256", *small, "--repetitions", 3)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("--contexts", done.stderr)
+
     def test_version_is_the_one_of_the_build(self):
         with open(os.path.join(os.path.dirname(__file__), "..", "..", "CMakeLists.txt")) as file:
             text = file.read()

@@ -1,6 +1,7 @@
 #include "sweep/fsck.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "commands.h"
 
@@ -20,6 +21,9 @@ ExitCode fsck(const std::string& folder, bool json) {
       print(fmt::format("{}{}{}\n  repair: {}\n", finding.damage ? "" : "note: ", named ? "" : place + ": ",
                         finding.problem, finding.repair));
     }
+    if (report.at_work > 0)
+      print(fmt::format("at work, and not checked: {} of the runs, by {}\n", report.at_work,
+                        fmt::join(report.workers, "; ")));
     print(fmt::format("{} runs ({} finished), {} checkpoints: {}\n", report.runs, report.finished, report.checkpoints,
                       damaged == 0 ? "clean" : fmt::format("{} damaged", damaged)));
   }

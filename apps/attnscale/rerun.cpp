@@ -64,6 +64,20 @@ struct RerunFolder {
   RerunFolder(const RerunFolder&) = delete;
 };
 
+/// Ends the rerun of a run that was stopped early where that was; the other runs of its group are not trained again.
+class SameEnd : public Referee {
+ public:
+  explicit SameEnd(const Json& row) : stopped_(row.value("stopped", Json())) {
+    if (!stopped_.is_null()) stopped_["message"] = row.value("message", "");
+  }
+  const Json& rule() const override { return stopped_.is_null() ? stopped_ : stopped_.at("rule"); }
+  bool looks_at(int64_t step) const override { return !stopped_.is_null() && stopped_.at("step") == step; }
+  Json decide(int64_t, const std::vector<Json>&) override { return stopped_; }
+
+ private:
+  Json stopped_;
+};
+
 ExitCode rerun(const RerunArguments& arguments) {
   catch_stop_signals();
   const auto run = run_argument(arguments.run);
@@ -80,8 +94,10 @@ ExitCode rerun(const RerunArguments& arguments) {
                     run.string(), id));
   at::set_num_threads(before["provenance"].value("threads", 1));
   const RerunFolder folder(arguments.out);
+  SameEnd referee(before);
   RunControl control;
   control.folder = folder.path;
+  control.referee = &referee;
   control.stop = stop_requested;
   const Json now = train_run(config, control);
   if (now["status"] == "interrupted") {

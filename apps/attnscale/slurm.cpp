@@ -84,7 +84,10 @@ ExitCode collect(const Spec& spec, const Plan& plan, const std::filesystem::path
   finish_sweep(folder);
   print(standing(plan, rows, states));
   if (rows.size() < plan.runs.size()) return ExitCode::interrupted;
-  const auto good = [](const auto& row) { return row.second.value("status", "") == "done"; };
+  const auto good = [](const auto& row) {
+    const auto status = row.second.value("status", "");
+    return status == "done" || status == "stopped";
+  };
   return std::all_of(rows.begin(), rows.end(), good) ? ExitCode::done : ExitCode::run_failed;
 }
 
@@ -95,7 +98,8 @@ ExitCode slurm_task(const std::string& folder, const std::string& list, int64_t 
   const Json row = run_slurm_task(folder, list, index, lease_seconds);
   const auto status = row.value("status", "");
   std::cerr << fmt::format("{}: {} {}\n", row.value("id", ""), status, row.value("message", ""));
-  return status == "interrupted" ? ExitCode::interrupted : status == "done" ? ExitCode::done : ExitCode::run_failed;
+  if (status == "interrupted") return ExitCode::interrupted;
+  return status == "done" || status == "stopped" ? ExitCode::done : ExitCode::run_failed;
 }
 
 }  // namespace

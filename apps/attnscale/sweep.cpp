@@ -37,6 +37,10 @@ ExitCode sweep(const SweepArguments& arguments) {
   if (outcome.interrupted) return end_interrupted();
   if (outcome.leads) finish_sweep(folder);
   else std::cerr << fmt::format("all runs have ended; {} keeps the table and writes the report\n", outcome.leader);
+  if (outcome.stopped > 0)
+    std::cerr << fmt::format(
+        "{} of {} runs were stopped early by the spec's rule; fits and comparisons leave them out\n", outcome.stopped,
+        plan.runs.size());
   if (outcome.flagged > 0)
     std::cerr << fmt::format("{} of {} finished runs are doubtful: see \"flags\" in results.jsonl\n", outcome.flagged,
                              outcome.done);

@@ -60,8 +60,7 @@ StepTime step_time(const PlannedRun& run) {
 double evaluation_steps(const PlannedRun& run) {
   const auto& train = run.config.train;
   const double evaluations = std::ceil(static_cast<double>(train.steps) / static_cast<double>(train.eval_every));
-  return evaluations * static_cast<double>(train.eval_tokens) / 3 /
-         (run.tokens() / static_cast<double>(train.steps));
+  return evaluations * static_cast<double>(train.eval_tokens) / 3 / (run.tokens() / static_cast<double>(train.steps));
 }
 
 }  // namespace
@@ -100,7 +99,8 @@ Forecast forecast(const Plan& plan, int jobs) {
   const double side_by_side = static_cast<double>(std::min<size_t>(static_cast<size_t>(jobs), plan.runs.size()));
   const double wall = std::max(longest, total / side_by_side);
   const double factor = costs.whole_steps ? 1.5 : 3;
-  return {.seconds = wall, .low = wall / factor, .high = wall * factor, .whole_steps = costs.whole_steps};
+  const double least = wall / factor * least_work(plan).share;  // runs may be stopped early
+  return {.seconds = wall, .low = least, .high = wall * factor, .whole_steps = costs.whole_steps};
 }
 
 }  // namespace attnscale

@@ -8,7 +8,7 @@ namespace attnscale {
 struct Forecast {
   double seconds = 0;
   /// A factor of 1.5 either way: machines are shared. A factor of 3 where no whole step was measured: work per FLOP
-  /// differs with the size.
+  /// differs with the size. Runs that may be stopped early are counted to their ends, but for the low end.
   double low = 0, high = 0;
   bool whole_steps = true;  ///< false: some step is so long that only a part of one was measured
 };

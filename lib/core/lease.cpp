@@ -210,6 +210,17 @@ bool LeaseWatch::is_free() {
   return !now.held || too_long;
 }
 
+std::unique_ptr<Lease> wait_for_lease(const fs::path& folder, double seconds, const std::function<bool()>& give_up) {
+  constexpr auto least_pause = std::chrono::milliseconds(5), most_pause = std::chrono::milliseconds(200);
+  LeaseWatch watch(folder, seconds);
+  for (auto pause = least_pause; !give_up || !give_up(); pause = std::min(2 * pause, most_pause)) {
+    if (watch.is_free())
+      if (auto lease = Lease::take(folder, seconds, watch.expired())) return lease;
+    std::this_thread::sleep_for(pause);
+  }
+  return nullptr;
+}
+
 void check_stage(const fs::path& stage) {
   if (!stage.empty() && !fs::exists(stage))
     throw LeaseLost(fmt::format("{}: another process has taken this over; what was still to be written is dropped",

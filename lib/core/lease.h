@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -87,6 +88,11 @@ class LeaseWatch {
   int64_t expired_ = 0;
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
+
+/// Waits until the lease is this process's. @param give_up  asked now and then; empty: never
+/// @return nothing when it was time to give up  @throws IoError
+std::unique_ptr<Lease> wait_for_lease(const std::filesystem::path& folder, double seconds,
+                                      const std::function<bool()>& give_up = {});
 
 /// @throws LeaseLost if the stage is gone; no-op for an empty path
 void check_stage(const std::filesystem::path& stage);

@@ -94,6 +94,7 @@ class ClaimQuestion {
     json["seeds"] = seeds_;
     json["runs"] = of.size() + against.size();
     json["diverged"] = diverged_;
+    if (stopped_ > 0) json["stopped"] = stopped_;
     json["by_seed"] = Json::array();
     for (const double number : numbers_) json["by_seed"].push_back(shown(number));
     json["notes"] = notes_;
@@ -138,7 +139,8 @@ class ClaimQuestion {
     std::vector<size_t> rows;
     for (size_t row = 0; row < columns_.rows(); ++row) {
       const auto& status = columns_.cell(row, own_slots_[0]);
-      if (status != "done" && status != "diverged") continue;  // nothing that a rerun would not change
+      const bool ended = status == "done" || status == "diverged" || status == "stopped";
+      if (!ended) continue;  // nothing that a rerun would not change
       try {
         if (!condition || columns_.holds(row, *condition)) rows.push_back(row);
       } catch (const ConfigError& error) {
@@ -164,8 +166,13 @@ class ClaimQuestion {
     }
   }
 
-  /// A number; nothing for a run that diverged where the claim does not say what it counts as.
+  /// A number; nothing for a run that was stopped early, or that diverged where the claim does not say what it counts
+  /// as.
   std::optional<double> value_of(size_t row) {
+    if (columns_.cell(row, own_slots_[0]) == "stopped") {
+      ++stopped_;
+      return std::nullopt;
+    }
     const bool diverged = columns_.cell(row, own_slots_[0]) == "diverged";
     if (diverged) ++diverged_;
     if (diverged && !diverged_as_) return std::nullopt;
@@ -268,9 +275,14 @@ class ClaimQuestion {
     if (lost > 0) {
       selected_ = true;
       notes_.push_back(
-          fmt::format("{} of {} seeds have runs that diverged, and the claim does not say what they count "
-                      "as (\"diverged\"): what is left is a selection",
-                      lost, lost + numbers_.size()));
+          stopped_ > 0
+              ? fmt::format(
+                    "{} of {} seeds have runs that were stopped early or diverged: what is left is a selection; "
+                    "take \"stopping\" out of the spec, and the same sweep lets them go on",
+                    lost, lost + numbers_.size())
+              : fmt::format("{} of {} seeds have runs that diverged, and the claim does not say what they count "
+                            "as (\"diverged\"): what is left is a selection",
+                            lost, lost + numbers_.size()));
     }
     if (!at_edge_.empty())
       notes_.push_back(
@@ -353,7 +365,7 @@ class ClaimQuestion {
   std::vector<std::string> settings_;
   std::vector<size_t> own_slots_, setting_slots_, key_;
   std::set<double> at_edge_;
-  size_t diverged_ = 0;
+  size_t diverged_ = 0, stopped_ = 0;
   bool selected_ = false;
   std::vector<double> numbers_;
   std::vector<Json> seeds_;

@@ -80,7 +80,8 @@ std::string distinct_text(const std::vector<Json>& rows, const std::string& path
 }
 
 std::string status_cell(const Run& run) {
-  const bool known = run.status == "done" || run.status == "diverged" || run.status == "failed" || run.status == "oom";
+  const bool known = run.status == "done" || run.status == "diverged" || run.status == "failed" ||
+                     run.status == "oom" || run.status == "stopped";
   if (run.done() && !run.flags.empty())
     return fmt::format("<td><span class=\"status other\">flagged: {}</span></td>",
                        html_escape(joined(run.flags, "; ")));
@@ -93,7 +94,10 @@ std::string status_cell(const Run& run) {
 std::string tiles_section(const Sweep& sweep) {
   std::string tiles =
       tile("runs finished", fmt::format("{} of {}", sweep.count("done"), std::max(sweep.planned, sweep.runs.size())),
-           sweep.count("done") == sweep.runs.size() ? "none failed" : "see what went wrong");
+           sweep.count("done") == sweep.runs.size() ? "none failed"
+           : sweep.count("done") + sweep.count("stopped") == sweep.runs.size()
+               ? fmt::format("{} stopped early, none failed", sweep.count("stopped"))
+               : "see what went wrong");
   if (const Cell* best = best_cell(sweep)) {
     const std::string spread =
         best->loss->count > 1 ? fmt::format("{:.4f} to {:.4f}", best->loss->low, best->loss->high) : "one seed";

@@ -68,6 +68,7 @@ td code { color: var(--faint); }
 pre { overflow-x: auto; margin: 12px 0 0; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; }
 .status { font-weight: 600; }
 .status.done { color: var(--good); font-weight: 400; }
+.status.stopped { font-weight: 400; }
 .status.diverged, .status.failed, .status.oom, .status.other { color: var(--bad); }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px; margin: 0 0 12px; font-size: 14px; }
 .facts dt { color: var(--faint); }

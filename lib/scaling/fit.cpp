@@ -31,7 +31,7 @@ std::vector<double> column(const std::vector<Point>& points, double Point::*memb
 std::string unfinished_flag(const std::vector<Point>& points) {
   std::vector<std::string> names;
   for (const auto& point : points) {
-    if (point.done()) continue;
+    if (point.done() || point.status == "stopped") continue;
     auto name = fmt::format("{} {} (", point.run.empty() ? point.place : point.run, point.status);
     if (!point.variant.empty()) name += point.variant + ", ";
     names.push_back(fmt::format("{}N = {:.6g}, D = {:.6g}, seed {})", name, point.N, point.D, point.seed));
@@ -43,6 +43,17 @@ std::string unfinished_flag(const std::vector<Point>& points) {
       "{}{}; lower their learning rate and run them again",
       names.size(), points.size(), fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(shown), "; "),
       names.size() > shown ? fmt::format("; and {} more", names.size() - shown) : "");
+}
+
+/// `3 of 24 runs were stopped early ...`; empty when none was.
+std::string stopped_note(const std::vector<Point>& points) {
+  const auto count = std::count_if(points.begin(), points.end(), [](const Point& p) { return p.status == "stopped"; });
+  if (count == 0) return "";
+  return fmt::format(
+      "{} of {} runs were stopped early by the spec's rule and are not in the fit: under a schedule that falls, a run "
+      "cut "
+      "short is no run of that length, and those that were stopped are the worse ones of their groups",
+      count, points.size());
 }
 
 /// `3 of 24 points carry flags (finite divergence: 3) and are not in the fit`; empty when none does.
@@ -207,6 +218,8 @@ Json fit_report(const std::vector<Point>& points, const FitReportOptions& option
   Flags flags;
   if (auto flag = unfinished_flag(points); !flag.empty())
     flags.push_back({"unfinished_runs", Severity::warning, std::move(flag)});
+  if (auto flag = stopped_note(points); !flag.empty())
+    flags.push_back({"stopped_runs", Severity::note, std::move(flag)});
   if (auto flag = flagged_note(points, options.keep_flagged); !flag.empty())
     flags.push_back({"flagged_runs", Severity::warning, std::move(flag)});
   const bool has_N = !done.empty() && done.front().N > 0, has_D = !done.empty() && done.front().D > 0;

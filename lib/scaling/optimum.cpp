@@ -38,6 +38,7 @@ struct Setting {
   double cap = infinite;                                    ///< ln V, nats per token
   std::map<double, std::map<int64_t, double>> losses = {};  ///< by value, by seed; infinite where not finished
   std::set<int64_t> seeds = {};                             ///< that every value has
+  size_t stopped = 0;                                       ///< runs that were stopped early
 };
 
 /// Without seeds of `left_out`. A value at which one seed did not finish counts as not finished.
@@ -173,6 +174,7 @@ std::vector<Setting> settings_of(const std::vector<Json>& rows, const OptimumQue
     const bool done = row.value("status", "done") == "done" && row.contains("loss");
     place->losses[positive_at(row, question.of, "--of")][row["config"]["train"].value("seed", int64_t{0})] =
         done ? row["loss"].get<double>() : infinite;
+    if (row.value("status", "") == "stopped") ++place->stopped;
   }
   return settings;
 }
@@ -329,9 +331,18 @@ Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& 
           fmt::format("{}: no seed has a run at every value of {}; let the sweep finish", name, question.of));
       continue;
     }
+    if (setting.stopped > 0)
+      notes.push_back(
+          fmt::format("{}: {} runs were stopped early and count as worse than the best; a value at which a "
+                      "seed was stopped has no loss",
+                      name, setting.stopped));
     const auto vertex = vertex_of(setting);
     if (vertex) found.push_back({&setting, *vertex});
-    else notes.push_back(fmt::format("{}: no value of {} has all its runs done", name, question.of));
+    else
+      notes.push_back(fmt::format("{}: no value of {} has all its runs done{}", name, question.of,
+                                  setting.stopped > 0 ? "; take \"stopping\" out of the spec, and the same sweep lets "
+                                                        "those go on that were stopped"
+                                                      : ""));
   }
   Json report = {{"schema", "attnscale.optimum/1"}, {"of", question.of}};
   if (!question.along.empty()) report["along"] = question.along;

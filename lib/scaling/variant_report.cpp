@@ -50,6 +50,7 @@ struct BestRate {
 std::map<std::string, BestRate> best_rates(const SweepRows& sweep, bool keep_flagged) {
   struct Seen {
     std::map<std::string, std::vector<double>> losses;  // by size
+    bool stopped = false;                               // early, with some seed at some size: others did better
   };
   std::map<std::string, std::map<double, Seen>> variants;
   std::map<std::string, std::set<std::string>> sizes;
@@ -58,6 +59,7 @@ std::map<std::string, BestRate> best_rates(const SweepRows& sweep, bool keep_fla
     if (!rate) continue;
     const auto& variant = sweep.points[i].variant;
     auto& seen = variants[variant][*rate];
+    if (sweep.rows[i].value("status", "") == "stopped") seen.stopped = true;
     if (!is_sound(sweep.rows[i], keep_flagged)) continue;
     Json config = sweep.rows[i]["config"];
     config["train"].erase("learning_rate");
@@ -70,7 +72,7 @@ std::map<std::string, BestRate> best_rates(const SweepRows& sweep, bool keep_fla
   for (const auto& [variant, rates] : variants) {
     double lowest = std::numeric_limits<double>::infinity();
     for (const auto& [rate, seen] : rates) {
-      if (seen.losses.size() < sizes[variant].size()) continue;
+      if (seen.stopped || seen.losses.size() < sizes[variant].size()) continue;
       double sum = 0;
       for (const auto& [size, losses] : seen.losses) sum += mean(losses);
       if (sum >= lowest) continue;
@@ -79,6 +81,25 @@ std::map<std::string, BestRate> best_rates(const SweepRows& sweep, bool keep_fla
     }
   }
   return best;
+}
+
+/// What early stopping took from the comparison.
+std::vector<std::string> stopping_notes(const SweepRows& sweep, const std::map<std::string, BestRate>& best,
+                                        bool swept) {
+  std::map<std::string, size_t> stopped;
+  for (size_t i = 0; i < sweep.rows.size(); ++i)
+    if (sweep.rows[i].value("status", "") == "stopped") ++stopped[sweep.points[i].variant];
+  std::vector<std::string> notes;
+  for (const auto& [variant, count] : stopped) {
+    const bool lost = swept && !best.contains(variant);
+    notes.push_back(
+        fmt::format("{}: {} runs were stopped early{}", variant, count,
+                    lost    ? ", some at every learning rate, so that none is known to be its best and it is in no "
+                              "comparison; take \"stopping\" out of the spec, and the same sweep lets them go on"
+                    : swept ? " and count as worse than the best learning rate"
+                            : " and are in no comparison"));
+  }
+  return notes;
 }
 
 /// Rows that are compared, with their variants.
@@ -324,6 +345,7 @@ Json variant_report(const std::filesystem::path& folder, const FitReportOptions&
                     "pair is shown to differ (wanted: 5 % or less)",
                     100 * shown_by_chance, permutations));
   }
+  for (auto& note : stopping_notes(sweep, best, swept)) notes.push_back(std::move(note));
   if (!swept)
     notes.push_back("all runs have one learning rate, tuned for no variant: a variant that wants another one loses");
   // Variants without a common size say nothing about seeds.

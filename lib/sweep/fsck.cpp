@@ -1,13 +1,18 @@
 #include "sweep/fsck.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <optional>
+#include <set>
+#include <thread>
 
 #include <fmt/format.h>
 
 #include "core/files.h"
 #include "core/hash.h"
+#include "core/lease.h"
+#include "sweep/stopping_ledger.h"
 #include "train/checkpoint.h"
 #include "train/run_config.h"
 #include "train/run_result.h"
@@ -41,8 +46,9 @@ class Checker {
                             name[0] == 's' && name[1] == 'c' ? " or report" : ""),
                 [&] { read_json(folder_ / name); });
     leftovers(folder_);
-    for (const auto& id : names_in(folder_ / "runs")) check_run(id);
-    check_table();
+    for (const auto& id : names_in(folder_ / "runs")) check_run_at_rest(id);
+    check_table_at_rest();
+    check_ledgers();
     return std::move(report_);
   }
 
@@ -72,8 +78,38 @@ class Checker {
               "nothing depends on it; remove it when no sweep is at work here", false);
   }
 
-  void check_run(const std::string& id) {
+  /// Unless someone trains it: before, or at the latest when it was looked at, which then says nothing.
+  void check_run_at_rest(const std::string& id) {
     ++report_.runs;
+    const auto run = folder_ / "runs" / id;
+    const auto before = look_at_lease(run);
+    if (before.held) return leave_to(before);
+    const auto report = report_;
+    const auto is_in_motion = [&] {
+      const auto now = look_at_lease(run);
+      if (!now.held && now.token == before.token) return false;
+      report_ = report;
+      rows_.erase(id);
+      leave_to(now);
+      return true;
+    };
+    try {
+      check_run(id);
+    } catch (const IoError&) {
+      if (!is_in_motion()) throw;
+    } catch (const fs::filesystem_error&) {
+      if (!is_in_motion()) throw;
+    }
+    if (report_.findings.size() > report.findings.size()) is_in_motion();
+  }
+
+  void leave_to(const LeaseState& lease) {
+    ++report_.at_work;
+    if (std::find(report_.workers.begin(), report_.workers.end(), lease.holder) == report_.workers.end())
+      report_.workers.push_back(lease.holder);
+  }
+
+  void check_run(const std::string& id) {
     const auto run = folder_ / "runs" / id;
     const auto again = fmt::format("remove {}; the next sweep does this run again", run.string());
     leftovers(run);
@@ -85,6 +121,7 @@ class Checker {
         result = std::move(row);
       });
     const bool decided = result && decides(*result);
+    const bool may_go_on = decided && (*result)["status"] == "stopped";
     if (decided) {
       ++report_.finished;
       rows_[id] = *result;
@@ -95,7 +132,7 @@ class Checker {
     const auto lines = check_log(run / "log.jsonl", decided ? &*result : nullptr, again);
     check_checkpoints(run, id, lines, decided);
     const bool rolls_back = config && config->at("train").value("on_divergence", "") == "roll_back";
-    check_place_to_go_back_to(run, id, lines, decided, rolls_back, again);
+    check_place_to_go_back_to(run, id, lines, decided && !may_go_on, rolls_back, again);
   }
 
   /// Its id is a hash over it and the data's fingerprint, which the result holds.
@@ -198,6 +235,52 @@ class Checker {
       if (!check_one_checkpoint(folder / name, id, log_lines)) report_.findings.back().repair = again;
   }
 
+  /// A sweep at work adds rows while they are compared: what it has just written is looked at again.
+  void check_table_at_rest() {
+    const auto findings = report_.findings;
+    for (int look = 0;; ++look) {
+      check_table();
+      if (report_.findings.size() == findings.size() || look == 5 || !look_at_lease(folder_).held) return;
+      report_.findings = findings;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      for (const auto& id : names_in(folder_ / "runs")) try {
+          if (auto row = read_row(folder_ / "runs" / id / "result.json"); row.at("id") == id)
+            rows_[id] = std::move(row);
+        } catch (const std::exception&) {  // has none, or a damaged one, which was said
+        }
+    }
+  }
+
+  /// After the results, which come after the decisions.
+  void check_ledgers() {
+    const auto folder = folder_ / "stopping";
+    std::set<std::string> decided;  // `group run step`
+    std::set<std::string> readable;
+    for (const auto& group : names_in(folder)) {
+      leftovers(folder / group);
+      if (const auto file = folder / group / "decisions.json"; fs::exists(file))
+        guarded(file, "remove it; runs that come to it from now on are decided anew", [&] {
+          const auto ledger = StoppingLedger::read(file);
+          if (ledger.group != group) throw DataError(fmt::format("{}: is of group {}", file.string(), ledger.group));
+          readable.insert(group);
+          for (const auto& one : ledger.decisions)
+            if (!one.at("goes_on").get<bool>())
+              decided.insert(fmt::format("{} {} {}", group, one.at("run").get<std::string>(), one.at("step").dump()));
+        });
+    }
+    for (const auto& [id, row] : rows_) {
+      if (row.value("status", "") != "stopped") continue;
+      const auto group = row["stopped"].value("group", "");
+      const auto file = folder / group / "decisions.json";
+      if (fs::exists(file) && !readable.contains(group)) continue;  // was said
+      if (!decided.contains(fmt::format("{} {} {}", group, id, row["stopped"].at("step").dump())))
+        found(file,
+              fmt::format("{}, by which run {} was stopped early",
+                          fs::exists(file) ? "lacks the decision" : "is missing", id),
+              fmt::format("remove {}; the next sweep does this run again", (folder_ / "runs" / id).string()));
+    }
+  }
+
   /// Every row is that of its run's result.
   void check_table() {
     const auto file = folder_ / "results.jsonl";
@@ -246,8 +329,8 @@ Json FsckReport::to_json() const {
                     {"problem", finding.problem},
                     {"repair", finding.repair},
                     {"damage", finding.damage}});
-  return {{"schema", "attnscale.fsck/1"}, {"clean", clean()},           {"runs", runs},
-          {"finished", finished},         {"checkpoints", checkpoints}, {"findings", std::move(list)}};
+  return {{"schema", "attnscale.fsck/1"}, {"clean", clean()},   {"runs", runs},       {"finished", finished},
+          {"checkpoints", checkpoints},   {"at_work", at_work}, {"workers", workers}, {"findings", std::move(list)}};
 }
 
 FsckReport check_folder(const fs::path& folder) { return Checker(folder).check(); }

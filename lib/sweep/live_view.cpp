@@ -104,8 +104,11 @@ void LiveView::read_result(const Planned& run, LiveState& state) {
       known = ended_.insert_or_assign(run.id, Ended{"damaged", error.what(), 0, written}).first;
     }
   const auto& end = known->second;
-  ++(end.status == "done" ? state.done : end.status == "diverged" ? state.diverged : state.failed);
-  if (end.status != "done")
+  ++(end.status == "done"       ? state.done
+     : end.status == "stopped"  ? state.stopped
+     : end.status == "diverged" ? state.diverged
+                                : state.failed);
+  if (end.status != "done" && end.status != "stopped")
     state.failures.push_back(fmt::format("{}: {} {}", run.id.substr(0, 8), end.status, printable(end.message)));
 }
 
@@ -152,6 +155,7 @@ std::vector<std::string> live_text(const LiveState& state, const std::string& na
   auto summary = fmt::format("{}/{} runs{}", state.ended(), state.runs, left_text(state));
   if (state.ended() < state.runs)
     summary += state.running.empty() ? ", nobody is at work" : fmt::format(", {} running", state.running.size());
+  if (state.stopped > 0) summary += fmt::format(", {} stopped early", state.stopped);
   if (state.failed + state.diverged > 0) summary += fmt::format(", {} failed", state.failed + state.diverged);
   if (lines <= 1) {
     if (state.running.size() == 1 && state.running[0].loss)

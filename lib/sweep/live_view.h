@@ -22,14 +22,14 @@ struct LiveRun {
 
 /// Where a sweep stands that other processes train, here or elsewhere.
 struct LiveState {
-  int64_t runs = 0, done = 0, diverged = 0, failed = 0;
+  int64_t runs = 0, done = 0, stopped = 0, diverged = 0, failed = 0;
   std::vector<LiveRun> running;
   std::vector<std::string> failures;  ///< `id: message`, of failed, diverged and out of memory, newest last
   double fraction = 0;                ///< of the whole work, running runs' parts counted
   /// What is left, by the pace of the runs that have ended: seconds, and the 90 % of an interval over their paces.
   /// Nothing before two have ended, or while nobody is at work.
   std::optional<double> seconds_left, least_left, most_left;
-  int64_t ended() const { return done + diverged + failed; }
+  int64_t ended() const { return done + stopped + diverged + failed; }
 };
 
 /// Looks at a sweep's folder, again and again, and writes nothing.

@@ -9,6 +9,7 @@
 
 #include "core/options.h"
 #include "core/version.h"
+#include "sweep/competition.h"
 #include "sweep/derived.h"
 #include "sweep/exclusion.h"
 #include "train/config_resolver.h"
@@ -47,7 +48,8 @@ class Odometer {
   std::vector<size_t> digits_;
 };
 
-/// Where in the spec a config path was set at this point: by the axis that sets it or something around it, else in base.
+/// Where in the spec a config path was set at this point: by the axis that sets it or something around it, else in
+/// base.
 std::string spec_path(const Spec& spec, const Odometer& at, const std::string& config_path) {
   for (size_t i = 0; i < spec.axes.size(); ++i) {
     const auto& axis = spec.axes[i];
@@ -93,9 +95,7 @@ constexpr size_t most_problems = 50;  // a spec with one wrong value in its base
 
 }  // namespace
 
-double PlannedRun::tokens() const {
-  return static_cast<double>(work_of(config, cost, config.train.steps).tokens);
-}
+double PlannedRun::tokens() const { return static_cast<double>(work_of(config, cost, config.train.steps).tokens); }
 double PlannedRun::training_flops() const { return work_of(config, cost, config.train.steps).flops.executed; }
 
 Plan make_plan(const Spec& spec) {
@@ -167,6 +167,7 @@ Plan make_plan(const Spec& spec) {
     plan.runs.push_back(std::move(run));
   } while (at.next());
   if (problems.empty()) exclusion.report(problems);
+  if (problems.empty() && spec.stopping && !plan.runs.empty()) let_compete(plan, *spec.stopping, problems);
   if (problems.empty() && plan.runs.empty())
     problems.push_back({"exclude", fmt::format("leaves out all {} runs; expected some to remain", plan.excluded)});
   spec.document.refuse(problems);
@@ -211,13 +212,21 @@ Json Plan::to_json() const {
                     {"flops", run.training_flops()},
                     {"training_bytes", static_cast<int64_t>(run.memory())},
                     {"config", run.config.to_json()}});
+    if (!run.competes_in.empty()) list.back()["competes_in"] = run.competes_in;
     if (run.matched)
       list.back()["matched"] = {{"by", run.matched->moved.front()},  {"moved", run.matched->moved},
                                 {"quantity", run.matched->quantity}, {"target", run.matched->target},
                                 {"reached", run.matched->reached},   {"residual", run.matched->residual()}};
   }
-  return {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},           {"num_runs", runs.size()},
-          {"repeated", repeated},         {"excluded", excluded}, {"runs", std::move(list)}};
+  Json json = {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},
+               {"num_runs", runs.size()},      {"repeated", repeated}, {"excluded", excluded}};
+  if (stopping) {
+    const auto least = least_work(*this);
+    json["stopping"] = stopping->to_json();
+    json["least"] = {{"tokens", least.tokens}, {"flops", least.flops}};
+  }
+  json["runs"] = std::move(list);
+  return json;
 }
 
 }  // namespace attnscale

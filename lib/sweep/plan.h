@@ -18,6 +18,7 @@ struct PlannedRun {
   ModelCost cost;
   Json settings;  ///< what the axes and matching set, by config path
   std::optional<Matched> matched = {};
+  std::string competes_in = {};  ///< the group in which it may be stopped early; empty without such a rule
 
   double tokens() const;
   double training_flops() const;  ///< executed
@@ -34,8 +35,10 @@ struct Plan {
   std::vector<PlannedRun> runs;  ///< in the order of the axes, seeds innermost; equal configs once
   int64_t repeated = 0;          ///< points whose resolved config another point had already
   int64_t excluded = 0;          ///< points that `exclude` left out
+  std::optional<StoppingRule> stopping = {};
 
-  Json to_json() const;  ///< plan.json
+  Json rule() const { return stopping ? stopping->to_json() : Json(); }  ///< for early stopping; null without
+  Json to_json() const;                                                  ///< plan.json
 };
 
 /// Expands and resolves every run and validates all of them before any starts.
@@ -48,6 +51,14 @@ int jobs_that_fit(const Plan& plan, int jobs, double memory_bytes);
 
 /// Memory of the `jobs` largest runs together, bytes.
 double memory_side_by_side(const Plan& plan, int jobs);
+
+/// What is trained in any case: where runs may be stopped early, as soon and as many as the rule can; else everything.
+struct LeastWork {
+  size_t groups = 0, largest_group = 0;
+  double tokens = 0, flops = 0;
+  double share = 1;  ///< of the FLOPs that all runs take to their ends
+};
+LeastWork least_work(const Plan& plan);
 
 /// The plan as text for a terminal of `width` columns: a row per run, then the sums.
 std::string plan_text(const Plan& plan, size_t width);

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/json_paths.h"
 #include "core/table.h"
@@ -29,6 +31,23 @@ std::optional<Matched> worst_match(const Plan& plan) {
   for (const auto& run : plan.runs)
     if (run.matched && (!worst || std::abs(run.matched->residual()) > std::abs(worst->residual()))) worst = run.matched;
   return worst;
+}
+
+/// What the sums above count of runs that may be stopped early, and what is trained at least.
+std::string stopping_text(const Plan& plan) {
+  const auto& rule = *plan.stopping;
+  const auto least = least_work(plan);
+  std::set<std::string> at;  // runs of several lengths have several lists
+  for (const auto& run : plan.runs) at.insert(fmt::format("{}", fmt::join(rule.looks(run.config.train.steps), ", ")));
+  at.erase("");
+  std::vector<std::string> names;
+  for (const auto& path : rule.by) names.push_back(last_part(path));
+  return fmt::format(
+      "early stopping ({}) after {} steps, in {} groups of at most {} runs that differ in {}: the sums above count "
+      "every "
+      "run to its end, at most; at least {} tokens, {} FLOPs\n",
+      rule.rule, fmt::join(at, "; or "), least.groups, least.largest_group, fmt::join(names, ", "),
+      count_text(least.tokens), count_text(least.flops));
 }
 
 constexpr size_t most_rows = 60;
@@ -68,6 +87,7 @@ std::string plan_text(const Plan& plan, size_t width) {
     text += fmt::format("... and {} more runs (plan --json has all)\n", plan.runs.size() - most_rows);
   text += fmt::format("{} runs, {} tokens, {} FLOPs, at most {} memory a run\n", plan.runs.size(), count_text(tokens),
                       count_text(flops), bytes_text(memory));
+  if (plan.stopping) text += stopping_text(plan);
   if (const auto worst = worst_match(plan))
     text += fmt::format("{} matched within {:.2g} %\n", worst->quantity, 100 * std::abs(worst->residual()));
   if (plan.excluded > 0) text += fmt::format("{} points are excluded\n", plan.excluded);

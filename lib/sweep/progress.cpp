@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "core/json_paths.h"
 #include "core/table.h"
 #include "core/units.h"
 
@@ -51,16 +52,23 @@ void ProgressView::progressed(const std::string& id, const Json& progress) {
 }
 
 void ProgressView::finished(const std::string& id, const Json& row) {
-  finished_work_ += active_[id].work;
+  const auto status = row.value("status", "");
+  const bool stopped = status == "stopped";
+  const double work = active_[id].work;
+  // What a run that is stopped early leaves undone was not done fast.
+  const double part =
+      stopped ? number_at(row, "steps").value_or(0) / number_at(row, "config.train.steps").value_or(1) : 1;
+  finished_work_ += part * work;
+  total_work_ -= (1 - part) * work;
   active_.erase(id);
   ++done_;
-  const auto status = row.value("status", "");
-  if (status != "done") ++failed_;
+  if (stopped) ++stopped_;
+  else if (status != "done") ++failed_;
   std::string doubts;
   if (row.contains("flags"))
     for (const auto& flag : row["flags"]) doubts += "; " + flag.get<std::string>();
   if (redraw_) {
-    if (status != "done" || !doubts.empty())
+    if ((status != "done" && !stopped) || !doubts.empty())
       say(fmt::format("{}: {} {}{}", id, status, row.value("message", ""), doubts));
     return draw();
   }
@@ -82,6 +90,7 @@ std::string ProgressView::summary() const {
     text += fmt::format(", {} left", duration_text(seconds() * (total_work_ - work) / work));
   if (!active_.empty()) text += fmt::format(", {} running", active_.size());
   if (loss) text += fmt::format(", loss {:.3f}", *loss);
+  if (stopped_ > 0) text += fmt::format(", {} stopped early", stopped_);
   if (failed_ > 0) text += fmt::format(", {} failed", failed_);
   return text;
 }

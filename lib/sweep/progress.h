@@ -37,7 +37,7 @@ class ProgressView {
   std::string summary() const;
   void draw();
 
-  int64_t runs_, done_, failed_ = 0;
+  int64_t runs_, done_, failed_ = 0, stopped_ = 0;
   double total_work_, finished_work_ = 0;
   std::map<std::string, Active> active_;
   std::chrono::steady_clock::time_point begin_, last_draw_;

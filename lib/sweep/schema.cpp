@@ -8,6 +8,7 @@
 #include "core/options.h"
 #include "data/registry.h"
 #include "sweep/match.h"
+#include "sweep/stopping.h"
 #include "train/run_config.h"
 
 namespace attnscale {
@@ -118,6 +119,7 @@ Json spec_schema() {
               {"required", {"samples", "axes"}},
               {"additionalProperties", false}}},
             {"match", Match::schema()},
+            {"stopping", StoppingRule::schema()},
             {"exclude",
              {{"description",
                "runs for which a condition over their config holds are left out: \"depth > 4 and model_dim < 64\""},
@@ -137,6 +139,7 @@ Json spec_schema() {
 std::string options_markdown() {
   std::string text = "### `model`\n\n" + table_of(ModelOptions::fields());
   text += "\n### `train`\n\n" + table_of(TrainOptions::fields());
+  text += "\n### `stopping`, beside `base`\n\n" + StoppingRule::options_table();
   for (const auto& variant : all_variants())
     text += fmt::format("\n### `attention` with `\"variant\": \"{}\"`\n\n{}", variant.name,
                         variant.fields.empty() ? "No options of its own.\n" : table_of(variant.fields));

@@ -15,6 +15,7 @@
 #include "core/files.h"
 #include "core/lease.h"
 #include "core/signals.h"
+#include "sweep/stopping_ledger.h"
 #include "sweep/worker.h"
 #include "train/trainer.h"
 
@@ -49,8 +50,11 @@ void serve_one(const Json& request) {
   std::vector<Problem> problems;
   const auto config = RunConfig::from_json(request.at("config"), problems);
   if (!problems.empty()) throw ConfigError(problems.front().path + ": " + problems.front().message);
+  const auto referee =
+      referee_for(request.at("stopping"), config.id(), config.train.steps, request.at("lease_seconds"));
   RunControl control;
   control.folder = folder;
+  control.referee = referee.get();
   control.stage = lease->stage();
   control.stop = [&] { return stop_requested() || lease->is_lost(); };
   control.on_progress = [](const Progress& progress) {

@@ -8,7 +8,6 @@
 #include <iostream>
 #include <set>
 #include <sstream>
-#include <thread>
 
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -20,6 +19,7 @@
 #include "core/files.h"
 #include "core/lease.h"
 #include "core/signals.h"
+#include "sweep/stopping_ledger.h"
 #include "sweep/sweep.h"
 #include "train/config_resolver.h"
 #include "train/trainer.h"
@@ -165,19 +165,7 @@ Submission submit_to_slurm(const Spec& spec, const Plan& plan, const SlurmOption
 
 namespace {
 
-/// Waits until the task that had the run before, on a node that may be gone, has let it go.
-std::unique_ptr<Lease> wait_for_lease(const fs::path& folder, double seconds) {
-  LeaseWatch watch(folder, seconds);
-  while (!stop_requested()) {
-    if (watch.is_free())
-      if (auto lease = Lease::take(folder, seconds, watch.expired())) return lease;
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  }
-  return nullptr;
-}
-
-PlannedRun run_of_plan(const fs::path& folder, const std::string& id) {
-  const auto document = read_json(folder / "plan.json");
+PlannedRun run_of_plan(const JsonDocument& document, const fs::path& folder, const std::string& id) {
   for (const auto& run : document.value.at("runs")) {
     if (run.at("id") != id) continue;
     std::vector<Problem> problems;
@@ -186,7 +174,11 @@ PlannedRun run_of_plan(const fs::path& folder, const std::string& id) {
     if (resolved->id != id)
       throw DataError(fmt::format(
           "run {} is {} here: the data of this node are others, or the program is another build", id, resolved->id));
-    return {.id = id, .config = std::move(resolved->config), .cost = resolved->cost, .settings = run.at("settings")};
+    return {.id = id,
+            .config = std::move(resolved->config),
+            .cost = resolved->cost,
+            .settings = run.at("settings"),
+            .competes_in = run.value("competes_in", "")};
   }
   throw DataError(fmt::format("{}: has no run {}", (folder / "plan.json").string(), id));
 }
@@ -196,15 +188,20 @@ PlannedRun run_of_plan(const fs::path& folder, const std::string& id) {
 Json run_slurm_task(const fs::path& folder, const fs::path& list, int64_t index, double lease_seconds) {
   const auto ids = read_json(list).value;
   const auto id = ids.at(static_cast<size_t>(index)).get<std::string>();
-  const auto run = run_of_plan(folder, id);
+  const auto plan = read_json(folder / "plan.json");
+  const auto run = run_of_plan(plan, folder, id);
   const auto run_folder = folder / "runs" / id;
   make_folder(run_folder);
-  const auto lease = wait_for_lease(run_folder, lease_seconds);
+  // The task that had the run before may be on a node that is gone.
+  const auto lease = wait_for_lease(run_folder, lease_seconds, stop_requested);
   if (!lease) return {{"id", id}, {"status", "interrupted"}, {"steps", 0}};
   RunControl control;
   control.folder = run_folder;
   control.stage = lease->stage();
   control.stop = [&] { return stop_requested() || lease->is_lost(); };
+  const auto referee = referee_for(stopping_request(plan.value.value("stopping", Json()), run.competes_in, folder), id,
+                                   run.config.train.steps, lease_seconds);
+  control.referee = referee.get();
   try {
     return train_run(run.config, control);
   } catch (const LeaseLost&) {

@@ -14,8 +14,8 @@ namespace attnscale {
 namespace {
 
 const std::vector<std::string> sections = {"model", "attention", "data", "train"};
-const std::vector<std::string> spec_keys = {"$schema", "name",  "description", "base",    "grid",  "zip",
-                                            "random",  "seeds", "match",       "exclude", "claims"};
+const std::vector<std::string> spec_keys = {"$schema", "name",  "description", "base",    "grid",     "zip",
+                                            "random",  "seeds", "match",       "exclude", "stopping", "claims"};
 
 bool one_of(const std::string& word, const std::vector<std::string>& list) {
   return std::find(list.begin(), list.end(), word) != list.end();
@@ -46,6 +46,7 @@ class SpecReader {
     if (top.contains("seeds")) read_seeds(top["seeds"]);
     if (top.contains("match")) read_match(top["match"]);
     if (top.contains("exclude")) read_exclude(top["exclude"]);
+    if (top.contains("stopping")) spec_.stopping = StoppingRule::from_json(top["stopping"], problems_);
     if (top.contains("claims")) read_claims(top["claims"], problems_);  // kept in the document, for `verdict`
     refuse_repeated_paths();
     spec_.document.refuse(problems_);
@@ -69,7 +70,7 @@ class SpecReader {
         set_path(top["base"], path, std::move(value));  // may replace a whole section: `attention={...}`
         assigned_.push_back(path);
         path = "base." + path;
-      } else if ((head == "grid" || head == "zip" || head == "match") && path.size() > head.size()) {
+      } else if (one_of(head, {"grid", "zip", "match", "stopping"}) && path.size() > head.size()) {
         set_member(top, head, path.substr(head.size() + 1), std::move(value));
       } else if (one_of(path, spec_keys)) {
         top[path] = std::move(value);

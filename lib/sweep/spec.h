@@ -8,6 +8,7 @@
 #include "core/expression.h"
 #include "core/json.h"
 #include "sweep/match.h"
+#include "sweep/stopping.h"
 
 namespace attnscale {
 
@@ -32,6 +33,7 @@ struct Spec {
   Json base = Json::object();
   std::vector<Axis> axes;                                   ///< outermost first; seeds last
   std::optional<Match> match;                               ///< solved for each run after its axes are set
+  std::optional<StoppingRule> stopping;                     ///< ends runs early that do worse than others
   std::vector<std::pair<std::string, Expression>> exclude;  ///< place in the spec, and what leaves a run out
 
   /// Runs that the axes multiply to; a double, since a spec may ask for 10^12.

@@ -10,7 +10,6 @@
 
 #include "core/version.h"
 #include "train/provenance.h"
-#include "train/run_result.h"
 
 namespace attnscale {
 
@@ -18,16 +17,19 @@ namespace {
 
 /// The result of a run folder if it is there and belongs to `id`. A damaged one is moved out of the way of the run that
 /// is to come, and kept for whoever wants to know what it was.
-std::optional<Json> read_result(const std::filesystem::path& run_folder, const std::string& id) {
+std::optional<Json> read_result(const std::filesystem::path& run_folder, const std::string& id, const Json& rule) {
   const auto file = run_folder / "result.json";
   if (!std::filesystem::exists(file)) return {};
   std::string problem;
   try {
     Json row = read_row(file);
     if (row["id"] == id) {
-      if (!decides(row))
-        std::cerr << fmt::format("{}: {}; doing this run again\n", id,
-                                 row["status"] == "oom" ? "ran out of memory" : "failed before");
+      if (!decides(row, rule))
+        std::cerr << fmt::format("{}: {}\n", id,
+                                 row["status"] == "stopped"
+                                     ? "was stopped early by another rule; going on with this run"
+                                 : row["status"] == "oom" ? "ran out of memory; doing this run again"
+                                                          : "failed before; doing this run again");
       return row;
     }
     problem = file.string() + ": belongs to another run";
@@ -52,12 +54,13 @@ std::string build_of(const Json& row) {
 
 std::map<std::string, Json> peek_results(const std::filesystem::path& folder, const Plan& plan) {
   std::map<std::string, Json> rows;
+  const auto rule = plan.rule();
   if (!std::filesystem::is_directory(folder / "runs")) return rows;
   for (const auto& run : plan.runs) {
     const auto file = folder / "runs" / run.id / "result.json";
     if (!std::filesystem::exists(file)) continue;
     try {
-      if (Json row = read_row(file); row["id"] == run.id && decides(row)) rows[run.id] = std::move(row);
+      if (Json row = read_row(file); row["id"] == run.id && decides(row, rule)) rows[run.id] = std::move(row);
     } catch (const Error&) {  // the sweep that opens the folder says what is wrong
     }
   }
@@ -79,12 +82,13 @@ std::string other_builds_text(const std::map<std::string, Json>& rows, size_t nu
 
 namespace {
 
-/// Ids of the plan that is in a folder, once its leader has written it.
-std::set<std::string> ids_of_plan_in(const std::filesystem::path& folder) {
+/// Whether the plan that is in a folder, once its leader has written it, has these runs and this rule for stopping.
+bool has_plan(const std::filesystem::path& folder, const std::set<std::string>& runs, const Json& rule) {
+  if (!std::filesystem::exists(folder / "plan.json")) return false;
   std::set<std::string> ids;
   const auto document = read_json(folder / "plan.json");
   for (const auto& run : document.value.at("runs")) ids.insert(run.at("id").get<std::string>());
-  return ids;
+  return ids == runs && document.value.value("stopping", Json()) == rule;
 }
 
 /// Workers of a sweep that was just killed need a moment to go; a leader that just began, to write its plan.
@@ -93,7 +97,7 @@ constexpr auto moment = std::chrono::seconds(5);
 }  // namespace
 
 Store::Store(std::filesystem::path folder, const Plan& plan, double lease_seconds)
-    : folder_(std::move(folder)), lease_seconds_(lease_seconds), watch_(folder_, lease_seconds) {
+    : folder_(std::move(folder)), lease_seconds_(lease_seconds), watch_(folder_, lease_seconds), rule_(plan.rule()) {
   make_folder(folder_ / "runs");
   for (const auto& run : plan.runs) order_.push_back(run.id);
   const std::set<std::string> own(order_.begin(), order_.end());
@@ -101,7 +105,7 @@ Store::Store(std::filesystem::path folder, const Plan& plan, double lease_second
   for (bool same = false; !same;) {
     if (watch_.is_free()) lease_ = Lease::take(folder_, lease_seconds, watch_.expired());
     if (leads()) break;
-    same = std::filesystem::exists(folder_ / "plan.json") && ids_of_plan_in(folder_) == own;
+    same = has_plan(folder_, own, rule_);
     if (!same && std::chrono::steady_clock::now() > deadline)
       throw IoError(
           fmt::format("{}: another attnscale ({}) is at work in this folder with another plan; wait for it, "
@@ -121,7 +125,7 @@ Store::Store(std::filesystem::path folder, const Plan& plan, double lease_second
 
 void Store::lead() {
   for (const auto& id : order_)
-    if (auto row = read_result(run_folder(id), id)) rows_[id] = std::move(*row);
+    if (auto row = read_result(run_folder(id), id, rule_)) rows_[id] = std::move(*row);
   write_table();
 }
 
@@ -139,7 +143,7 @@ void Store::write_plan(const Spec& spec, const Plan& plan) {
 
 bool Store::is_done(const std::string& id) const {
   const auto row = rows_.find(id);
-  return row != rows_.end() && decides(row->second);
+  return row != rows_.end() && settles(row->second);
 }
 
 bool Store::look_for(const std::string& id) {

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/lease.h"
 #include "sweep/plan.h"
+#include "train/run_result.h"
 
 namespace attnscale {
 
@@ -39,6 +40,7 @@ class Store {
 
   std::filesystem::path run_folder(const std::string& id) const;
   bool is_done(const std::string& id) const;
+  bool settles(const Json& row) const { return decides(row, rule_); }  ///< its run, in this sweep
 
   /// Acknowledges a run: its row goes into the table, and the disk has it. Of a run that failed the `result.json` is
   /// written here, since no trainer did.
@@ -67,6 +69,7 @@ class Store {
   LeaseWatch watch_;
   std::unique_ptr<Lease> lease_;
   std::vector<std::string> order_;
+  Json rule_;  ///< for early stopping; null without
   std::map<std::string, Json> rows_;
   std::map<std::string, std::string> old_failures_;  ///< by id: the result as it was when this store was opened
   std::set<std::string> in_table_;

@@ -17,6 +17,7 @@
 #include "core/signals.h"
 #include "sweep/progress.h"
 #include "sweep/shared_folder.h"
+#include "sweep/stopping_ledger.h"
 #include "sweep/store.h"
 #include "sweep/worker.h"
 #include "train/trainer.h"
@@ -50,7 +51,7 @@ double patience_with(const Worker& worker) { return std::max(120.0, 10 * worker.
 class Supervisor {
  public:
   Supervisor(const Spec& spec, const Plan& plan, const SweepOptions& options)
-      : options_(options), store_(options.folder, plan, options.lease_seconds) {
+      : options_(options), rule_(plan.rule()), store_(options.folder, plan, options.lease_seconds) {
     store_.write_plan(spec, plan);
     say_what_the_folder_lacks();
     double work = 0;
@@ -92,7 +93,10 @@ class Supervisor {
     outcome.leader = store_.leader();
     for (const auto& [id, row] : store_.rows()) {
       const auto status = row.value("status", "");
-      ++(status == "done" ? outcome.done : status == "diverged" ? outcome.diverged : outcome.failed);
+      ++(status == "done"       ? outcome.done
+         : status == "stopped"  ? outcome.stopped
+         : status == "diverged" ? outcome.diverged
+                                : outcome.failed);
       if (row.contains("flags") && !row["flags"].empty()) ++outcome.flagged;
     }
     return outcome;
@@ -127,7 +131,8 @@ class Supervisor {
       }
       worker.run_id = run.id;
       view_->started(run.id, work_of(run));
-      worker.start(folder, run.config.to_json(), options_.lease_seconds, expired);
+      worker.start(folder, run.config.to_json(), options_.lease_seconds, expired,
+                   stopping_request(rule_, run.competes_in, options_.folder));
       return;
     }
   }
@@ -269,6 +274,7 @@ class Supervisor {
   }
 
   const SweepOptions& options_;
+  Json rule_;  ///< for early stopping; null without
   Store store_;
   std::map<std::string, const PlannedRun*> by_id_;
   std::deque<const PlannedRun*> waiting_;

@@ -17,6 +17,7 @@ struct SweepOptions {
 
 struct SweepOutcome {
   int64_t done = 0, diverged = 0, failed = 0;
+  int64_t stopped = 0;  ///< early, by the spec's rule
   int64_t refused = 0;  ///< of those that failed: data or a checkpoint that cannot be used
   int64_t flagged = 0;  ///< of those that are done: with doubts (`run_flags`)
   bool interrupted = false;

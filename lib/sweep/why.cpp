@@ -92,15 +92,20 @@ int64_t newest_step(const fs::path& run) {
 }
 
 /// State and reason of a run that has a folder of its own; an empty state: nothing there says anything.
-RunReason of_own_folder(const fs::path& run, const std::string& id) {
+RunReason of_own_folder(const fs::path& run, const std::string& id, const Json& rule) {
   RunReason reason{id, "", "", ""};
   if (const auto file = run / "result.json"; fs::exists(file)) try {
       const Json row = read_row(file);
       if (row.at("id") != id) throw DataError(file.string() + ": belongs to another run");
-      if (decides(row)) {
+      if (decides(row) && !decides(row, rule)) {
+        reason.state = "unfinished";
+        reason.reason = fmt::format("was stopped at step {} by another rule; goes on from there",
+                                    row["stopped"]["step"].get<int64_t>());
+      } else if (decides(row)) {
         const auto finished = row.value("provenance", Json::object()).value("finished", "");
-        reason.state = "done";
-        reason.reason = row["status"] == "diverged"
+        reason.state = row["status"] == "stopped" ? "stopped" : "done";
+        reason.reason = row["status"] == "stopped" ? row.value("message", "")
+                        : row["status"] == "diverged"
                             ? fmt::format("diverged at step {}", row.value("diverged_at", int64_t{0}))
                             : fmt::format("loss {:.4f}", row.at("loss").get<double>());
         if (!finished.empty()) reason.reason += ", " + finished;
@@ -133,7 +138,7 @@ std::vector<RunReason> explain(const fs::path& folder, const Json& plan) {
   std::vector<RunReason> reasons;
   for (const auto& run : plan.at("runs")) {
     const auto id = run.at("id").get<std::string>();
-    auto reason = of_own_folder(folder / "runs" / id, id);
+    auto reason = of_own_folder(folder / "runs" / id, id, plan.value("stopping", Json()));
     if (reason.state.empty()) {
       reason.state = "new";
       reason.reason = "no run with this config is here";

@@ -11,8 +11,8 @@ namespace attnscale {
 /// What a sweep would do with one run of its plan, and why.
 struct RunReason {
   std::string id;
-  /// done; new; changed (a run at the same point of the axes is here, but with another config); failed (to be tried
-  /// again); unfinished (to go on from a checkpoint)
+  /// done; stopped (early, by the plan's rule); new; changed (a run at the same point of the axes is here, but with
+  /// another config); failed (to be tried again); unfinished (to go on from a checkpoint)
   std::string state;
   std::string reason;  ///< in words: what changed, what failed, the step to go on from
   std::string before;  ///< of a changed run: the id of the one that is here; else empty

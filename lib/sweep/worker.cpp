@@ -85,11 +85,12 @@ void Worker::kill() {
 }
 
 void Worker::start(const std::filesystem::path& run_folder, const Json& config, double lease_seconds,
-                   int64_t expired_lease) {
+                   int64_t expired_lease, const Json& stopping) {
   const auto line = Json{{"folder", run_folder.string()},
                          {"config", config},
                          {"lease_seconds", lease_seconds},
-                         {"expired_lease", expired_lease}}
+                         {"expired_lease", expired_lease},
+                         {"stopping", stopping}}
                         .dump() +
                     "\n";
   heard_ = std::chrono::steady_clock::now();

@@ -13,7 +13,8 @@ namespace attnscale {
 
 /// The parent's end of a worker: a long-lived process that trains one run after another.
 ///
-/// The two speak JSON lines over pipes. To the worker: {"folder", "config", "lease_seconds", "expired_lease"}. Back:
+/// The two speak JSON lines over pipes. To the worker: {"folder", "config", "lease_seconds", "expired_lease",
+/// "stopping"}. Back:
 /// {"progress": ...} and {"note": text}, then {"result": row}, {"error": message, "code": exit code}, {"busy": who has
 /// the run} or {"lost": message}, when another has taken the run over. The kernel kills a worker whose parent dies.
 class Worker {
@@ -25,7 +26,9 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   /// @param lease_seconds, expired_lease  for Lease::take
-  void start(const std::filesystem::path& run_folder, const Json& config, double lease_seconds, int64_t expired_lease);
+  /// @param stopping                      a `stopping_request`, or null
+  void start(const std::filesystem::path& run_folder, const Json& config, double lease_seconds, int64_t expired_lease,
+             const Json& stopping = nullptr);
 
   /// Reads what is there. @return complete lines, oldest first; sets `closed` at the end of the stream
   std::vector<Json> read();

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/hash.h"
+#include "core/json_paths.h"
 #include "model/attention_choice.h"
 #include "train/provenance.h"
 #include "train/questions.h"
@@ -60,6 +61,11 @@ Json result_row(const RunConfig& config, const ModelCost& cost, const RunOutcome
   }
   if (outcome.diverged_at) row["diverged_at"] = *outcome.diverged_at;
   if (!outcome.message.empty()) row["message"] = outcome.message;
+  if (!outcome.stopped.is_null()) {
+    row["stopped"] = outcome.stopped;
+    row["message"] = row["stopped"]["message"];
+    row["stopped"].erase("message");
+  }
   if (!outcome.last_checkpoint.empty()) row["last_checkpoint"] = outcome.last_checkpoint;
   if (outcome.skipped_steps > 0) row["skipped_steps"] = outcome.skipped_steps;
   if (outcome.roll_backs > 0) row["roll_backs"] = outcome.roll_backs;
@@ -100,7 +106,14 @@ std::string hash_of(Json row) {
 
 void seal(Json& row) { row["provenance"]["sha256"] = hash_of(row); }
 
-bool decides(const Json& row) { return row.at("status") == "done" || row.at("status") == "diverged"; }
+bool decides(const Json& row) {
+  const auto& status = row.at("status");
+  return status == "done" || status == "diverged" || status == "stopped";
+}
+
+bool decides(const Json& row, const Json& rule) {
+  return decides(row) && (row["status"] != "stopped" || row.at("stopped").at("rule") == rule);
+}
 
 namespace {
 
@@ -112,6 +125,12 @@ void check_seal(const Json& row, const std::filesystem::path& file) {
     throw DataError(fmt::format("{}: its SHA-256 does not hold; the file is damaged, or was edited", file.string()));
 }
 
+/// What stands at a dotted path, in words.
+std::string described_at(const Json& row, const std::string& path) {
+  const Json& value = at_path(row, path);
+  return value.is_null() ? "nothing" : describe_value(value);
+}
+
 }  // namespace
 
 Json read_row(const std::filesystem::path& file) {
@@ -119,9 +138,9 @@ Json read_row(const std::filesystem::path& file) {
   const Json& row = document.value;
   const auto expect = [&](const std::string& field, bool good, const char* expected) {
     if (good) return;
-    throw DataError(fmt::format(
-        "{}: {}: received {}, expected {}", document.place(field), field.empty() ? "(top level)" : field,
-        field.empty() || row.contains(field) ? describe_value(field.empty() ? row : row[field]) : "nothing", expected));
+    throw DataError(fmt::format("{}: {}: received {}, expected {}", document.place(field),
+                                field.empty() ? "(top level)" : field,
+                                field.empty() ? describe_value(row) : described_at(row, field), expected));
   };
   const auto has = [&](const char* field, auto is) { return row.contains(field) && (row[field].*is)(); };
   expect("", row.is_object(), "a row of results");
@@ -138,6 +157,13 @@ Json read_row(const std::filesystem::path& file) {
   if (row.contains("flags"))
     expect("flags", row["flags"].is_array() && std::all_of(row["flags"].begin(), row["flags"].end(), is_text),
            "a list of texts");
+  if (row["status"] == "stopped") {
+    expect("stopped", has("stopped", &Json::is_object), "an object");
+    const Json& stopped = row["stopped"];
+    for (const auto* field : {"step", "loss"})
+      expect("stopped." + std::string(field), stopped.contains(field) && stopped[field].is_number(), "a number");
+    expect("stopped.rule", stopped.contains("rule") && stopped["rule"].is_object(), "an object");
+  }
   if (row["status"] == "done")
     for (const auto* field : {"loss", "best_loss"}) expect(field, has(field, &Json::is_number), "a number");
   check_seal(row, file);

@@ -47,12 +47,13 @@ class Run {
     const auto& options = config_.train;
     write_config();
     if (saved_step_ < 0) save_for_roll_back();
+    if (is_stopped_early()) return finish_early();  // it was before, and the result was not written any more
     while (step_ < options.steps) {
-      const auto due = [&] { return step_ == options.steps || step_ % options.eval_every == 0; };
-      if (!advance() || (due() && !evaluate())) {
+      if (!advance() || (evaluation_is_due() && !evaluate())) {
         if (!roll_back()) return finish("diverged");
         continue;
       }
+      if (is_stopped_early()) return finish_early();
       const bool last = step_ == options.steps;
       if (last) break;
       if (options.checkpoint_every > 0 && step_ % options.checkpoint_every == 0) {
@@ -70,6 +71,20 @@ class Run {
   }
 
  private:
+  bool evaluation_is_due() const { return step_ == config_.train.steps || step_ % config_.train.eval_every == 0; }
+
+  bool is_stopped_early() {
+    if (!control_.referee || step_ == 0 || !evaluation_is_due() || !control_.referee->looks_at(step_)) return false;
+    stopped_ = control_.referee->decide(step_, log_.evaluations());
+    return !stopped_.is_null();
+  }
+
+  Json finish_early() {
+    if (saved_step_ != step_) save();
+    keep_only_checkpoint(checkpoints(), step_, control_.stage);
+    return finish("stopped");
+  }
+
   uint64_t seed() const { return static_cast<uint64_t>(config_.train.seed); }
   std::filesystem::path checkpoints() const { return control_.folder / "checkpoint"; }
   /// Apart from the checkpoints, to which an interruption adds: a run that was interrupted goes back as far as another.
@@ -163,8 +178,8 @@ class Run {
     const auto start_anew = fmt::format("remove {} to do this run anew", control_.folder.string());
     const auto checkpoint = read_checkpoint(places_to_go_back_to(), log_.lines(), start_anew);
     if (!checkpoint)
-      throw DataError(fmt::format("{}: the checkpoint to go back to is missing; {}", places_to_go_back_to().string(),
-                                  start_anew));
+      throw DataError(
+          fmt::format("{}: the checkpoint to go back to is missing; {}", places_to_go_back_to().string(), start_anew));
     take_over(*checkpoint);
     set_roll_backs(roll_backs_ + 1);
     note(fmt::format("step {}: {}; going on from step {} with {:.3g} of the learning rate", *diverged_at_, cause_,
@@ -275,7 +290,9 @@ class Run {
 
   Json finish(const std::string& status) {
     log_.sync();
-    if (std::filesystem::exists(places_to_go_back_to())) remove_through(control_.stage, places_to_go_back_to());
+    // A run that was stopped early may go on another time.
+    if (status != "stopped" && std::filesystem::exists(places_to_go_back_to()))
+      remove_through(control_.stage, places_to_go_back_to());
     return result_row(
         config_, cost_,
         {.status = status,
@@ -284,6 +301,7 @@ class Run {
          .looks = log_.looks(),
          .diverged_at = diverged_at_,
          .message = status == "diverged" ? cause_ : "",
+         .stopped = stopped_,
          .last_checkpoint =
              status == "diverged" && saved_step_ >= 0 ? fmt::format("checkpoint/step-{}", saved_step_) : "",
          .skipped_steps = skipped_steps_,
@@ -305,6 +323,7 @@ class Run {
   std::string started_ = utc_now();
   std::vector<std::string> notes_;
   std::optional<int64_t> diverged_at_;
+  Json stopped_;  ///< what the referee said
   Clock::time_point begin_ = Clock::now(), last_report_ = Clock::now();
   std::shared_ptr<const Source> source_;
   std::string id_;
@@ -344,11 +363,13 @@ Json train_or_run_out(const RunConfig& config, const RunControl& control) {
   }
 }
 
-/// The result of an earlier call, if that decided the run: out of memory may be over by now.
-std::optional<Json> earlier_result(const RunConfig& config, const std::filesystem::path& file) {
+/// The result of an earlier call, if that decided the run: out of memory may be over by now, a rule have changed.
+std::optional<Json> earlier_result(const RunConfig& config, const RunControl& control) {
+  const auto file = control.folder / "result.json";
   if (!std::filesystem::exists(file)) return std::nullopt;
   auto row = read_row(file);
-  if (row["id"] != config.id() || !decides(row)) return std::nullopt;
+  if (row["id"] != config.id() || !decides(row, control.referee ? control.referee->rule() : Json()))
+    return std::nullopt;
   return row;
 }
 
@@ -356,7 +377,7 @@ std::optional<Json> earlier_result(const RunConfig& config, const std::filesyste
 
 Json train_run(const RunConfig& config, const RunControl& control) {
   make_folder(control.folder);
-  if (auto row = earlier_result(config, control.folder / "result.json")) return *row;
+  if (auto row = earlier_result(config, control)) return *row;
   Json row;
   try {
     row = train_or_run_out(config, control);

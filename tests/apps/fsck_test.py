@@ -131,6 +131,37 @@ class Fsck(ProgramTest):
             if os.path.isdir(os.path.join(self.out, "runs")):
                 self.assertTrue(self.fsck()["clean"], run("fsck", self.out).stdout)
 
+    def test_a_sweep_at_work_is_no_damage_and_is_named(self):
+        shutil.rmtree(self.out)
+        train = {**TINY["base"]["train"], "steps": 500, "eval_every": 20, "checkpoint_every": 1}
+        spec = write_spec(self.folder, {**TINY, "base": {**TINY["base"], "train": train}})
+        # Everything is in motion: a checkpoint comes and one goes with each step, runs end, the table grows.
+        sweep = subprocess.Popen([PROGRAM, "sweep", spec, "--out", self.out, "--jobs", "2"], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
+        self.addCleanup(sweep.wait)
+        self.addCleanup(sweep.kill)
+        looks, finished, said = 0, set(), ""
+        while sweep.poll() is None:
+            if not os.path.isdir(os.path.join(self.out, "runs")):
+                time.sleep(0.02)
+                continue
+            done = run("fsck", self.out, *(["--json"] if looks % 2 else []))
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            if looks % 2:
+                report = json.loads(done.stdout)
+                self.assertEqual(len(report["workers"]) > 0, report["at_work"] > 0)
+                self.assertFalse(any(finding["damage"] for finding in report["findings"]), report)
+                finished.add(report["finished"])
+            else:
+                said += done.stdout
+            looks += 1
+        self.assertEqual(sweep.returncode, 0)
+        self.assertGreater(looks, 5)
+        self.assertGreater(len(finished), 2, "no run ended while fsck looked")
+        self.assertRegex(said, r"at work, and not checked: [12] of the runs, by \S+, process \d+")
+        self.assertNotIn("at work", run("fsck", self.out).stdout)
+        self.assertEqual(self.fsck()["at_work"], 0)
+
     def test_the_place_to_go_back_to_is_checked_while_a_run_may_need_it(self):
         shutil.rmtree(self.out)
         train = {**TINY["base"]["train"], "steps": 10**6, "eval_every": 10**6, "on_divergence": "roll_back"}

@@ -1,14 +1,16 @@
 #include <filesystem>
 
 #include "commands.h"
+#include "report/run_query.h"
 #include "scaling/matched_runs.h"
 #include "scaling/variant_report.h"
 
 namespace attnscale {
 namespace {
 
-ExitCode compare(const std::string& folder, const FitReportOptions& options, const CompareOptions& how, bool pairs,
-                 bool json) {
+ExitCode compare(const std::string& folder, const FitReportOptions& options, CompareOptions how,
+                 const std::string& where, bool pairs, bool json) {
+  if (!where.empty()) how.only = runs_where(RunTable::read(folder), where);
   const Json report = variant_report(folder, options, how);
   if (json) print_json(report);
   else print(variant_text(report, pairs));
@@ -32,6 +34,11 @@ void add_compare(CLI::App& app, Action& action) {
       command->add_flag("--shuffle-labels", how->shuffle_labels,
                         "control: deal paired losses out among the variants at random; nothing may be found");
   command->add_option("--seed", how->seed, "seed of the shuffle")->needs(shuffle)->check(CLI::NonNegativeNumber);
+  auto where = std::make_shared<std::string>();
+  command
+      ->add_option("--where", *where,
+                   "only runs for which this holds, such as those of one group: 'group == \"small\"'")
+      ->type_name("CONDITION");
   auto pairs = std::make_shared<bool>(false);
   auto* all = command->add_flag("--pairs", *pairs, "a sentence for each pair, also where there are more than 10");
   command->add_flag("--json", *json, "one JSON document on standard output")->excludes(all);
@@ -39,7 +46,7 @@ void add_compare(CLI::App& app, Action& action) {
       "Example: attnscale compare results/quickstart\n"
       "         attnscale compare results/quickstart --at seconds\n"
       "         attnscale compare results/quickstart --shuffle-labels");
-  command->callback([=, &action] { action = [=] { return compare(*folder, *options, *how, *pairs, *json); }; });
+  command->callback([=, &action] { action = [=] { return compare(*folder, *options, *how, *where, *pairs, *json); }; });
 }
 
 }  // namespace attnscale

@@ -34,12 +34,21 @@ constexpr const char* commented_spec =
     "model.model_dim": [16, 32]
   },
 
+  // Other specs beneath this one, relative to this file; what is said here counts.
+  // "include": "common.json",
+
+  // Several grids in one sweep, each above what stands beside it; `runs`, `compare` and `draw` know them by name.
+  // "groups": {"wide": {"grid": {"model.model_dim": [64]}}, "deep": {"base": {"model": {"depth": 4}}}},
+
   // Points to leave out. Conditions know == != < <= > >= in, and or not.
   // "exclude": ["model_dim == 16 and variant == 'linear'"],
 
   // At equal size: each run gets the ffn_dim at which it has as many parameters as softmax in its place.
   // (Take "ffn_dim" out of the base then.)
   // "match": {"quantity": "parameters", "as": {"attention": {"variant": "softmax"}}, "by": "model.ffn_dim"},
+
+  // Runs of one size and seed that do worse than others on the way are ended early.
+  // "stopping": {"rule": "asha", "first": 100, "reduction": 3, "by": ["train.learning_rate"]},
 
   "seeds": 2  // three and more give comparisons that can be trusted
 }

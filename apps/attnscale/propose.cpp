@@ -304,6 +304,10 @@ void ProposalArguments::check() const {
 
 ExitCode propose(const SpecArguments& arguments, const ProposalArguments& wanted, const JobsArgument& jobs, bool json) {
   const Spec spec = read_spec(arguments.spec, arguments.set);
+  if (!spec.groups.empty() || spec.stopping)
+    spec.document.refuse({{spec.stopping ? "stopping" : "groups",
+                           "designs are proposed for a spec without groups and without early stopping, which would make "
+                           "their cost another one; take this out, and put it into the proposed spec"}});
   const Plan plan = make_plan(spec);
   DesignOptions options{.kind = wanted.design == "grid" ? DesignKind::grid : DesignKind::isoflop,
                         .budget = wanted.flops,

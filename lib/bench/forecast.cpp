@@ -41,9 +41,10 @@ struct StepTime {
   bool whole = true;  ///< false: a part was measured
 };
 
-/// Of one training step. A first part of little work tells the machine's speed, the second takes about half a second.
+/// Of one training step. A first part of little work tells the machine's speed, the second takes about a quarter of a
+/// second.
 StepTime step_time(const PlannedRun& run) {
-  constexpr double first_flops = 3e8, measured_seconds = 0.5;
+  constexpr double first_flops = 3e8, measured_seconds = 0.25;
   const double all = step_flops(run.config);
   const auto taste = shortened(run.config, first_flops);
   const double taste_seconds = time_training_steps(taste, 1, 1, 1).median() / 1000;

@@ -131,4 +131,11 @@ RunAnswer ask(const RunTable& table, const RunQuery& query) {
   return answer;
 }
 
+std::set<std::string> runs_where(const RunTable& table, const std::string& condition) {
+  std::set<std::string> ids;
+  for (const auto& row : ask(table, {.where = condition, .columns = "id"}).rows)
+    ids.insert(row.front().get<std::string>());
+  return ids;
+}
+
 }  // namespace attnscale

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,5 +27,8 @@ struct RunAnswer {
 
 /// @throws ConfigError naming the part of the query, what was wrong with it and the nearest name
 RunAnswer ask(const RunTable& table, const RunQuery& query);
+
+/// Ids of the runs for which a condition holds. @throws as ask
+std::set<std::string> runs_where(const RunTable& table, const std::string& condition);
 
 }  // namespace attnscale

@@ -11,6 +11,7 @@
 
 #include "core/files.h"
 #include "core/nearest.h"
+#include "scaling/result_rows.h"
 
 namespace attnscale {
 namespace {
@@ -89,8 +90,8 @@ Json looks_of_blocks(const std::vector<Json>& blocks) {
 
 const std::vector<std::string>& row_keys() {
   static const std::vector<std::string> keys = {
-      "id",     "status", "variant",     "loss",  "best_loss", "bayes_loss", "excess",      "accuracy", "params",
-      "tokens", "flops",  "state_bytes", "steps", "seed",      "flags",      "diverged_at", "message"};
+      "id",     "status", "group", "groups",      "variant", "loss", "best_loss", "bayes_loss",  "excess", "accuracy",
+      "params", "tokens", "flops", "state_bytes", "steps",   "seed", "flags",     "diverged_at", "message"};
   return keys;
 }
 
@@ -111,8 +112,10 @@ class RunTable::Content {
     text_ = read_file(file_);
     size_ = text_.size();
     text_.resize(size_ + simdjson::SIMDJSON_PADDING);
+    groups_ = groups_of_runs(folder);
     find_rows();
     collect_paths(0, "");
+    if (!groups_.empty()) paths.insert(paths.end(), {"group", "groups"});
     sort_columns(paths);
   }
 
@@ -131,6 +134,11 @@ class RunTable::Content {
       result[i].resize(wanted.size());
       fill(parse(parser, rows_[i]), 0, slots, below, result[i]);
     }
+    for (size_t slot = 0; slot < wanted.size() && !groups_.empty(); ++slot)
+      if (wanted[slot] == "group" || wanted[slot] == "groups")
+        for (size_t i = 0; i < rows_.size(); ++i)
+          if (const auto found = groups_.find(rows_[i].id); found != groups_.end())
+            result[i][slot] = wanted[slot] == "group" ? Json(found->second.front()) : Json(found->second);
     return result;
   }
 
@@ -141,6 +149,7 @@ class RunTable::Content {
  private:
   struct Row {
     size_t begin, length, line;
+    std::string id = {};
   };
   struct Node {
     std::string key;
@@ -168,7 +177,7 @@ class RunTable::Content {
       const void* newline = std::memchr(text_.data() + begin, '\n', size_ - begin);
       if (newline == nullptr) break;  // torn while it was written
       const auto end = static_cast<size_t>(static_cast<const char*>(newline) - text_.data());
-      const Row row{begin, end - begin, ++line};
+      Row row{begin, end - begin, ++line};
       begin = end + 1;
       if (row.length == 0) continue;
       const auto object = parse(parser, row);
@@ -176,6 +185,7 @@ class RunTable::Content {
       if (object["id"].get(id) || id.empty())
         throw DataError(fmt::format("{}:{}: id: is missing; a result row needs the id of its run; remove the row",
                                     file_.string(), row.line));
+      if (!groups_.empty()) row.id = id;
       const auto [known, is_new] = row_of_id.emplace(std::string(id), rows_.size());
       if (is_new) rows_.push_back(row);
       else rows_[known->second] = row;
@@ -255,6 +265,7 @@ class RunTable::Content {
   std::vector<Row> rows_;
   std::vector<Node> nodes_ = {Node{}};  ///< the first is the row itself
   std::map<std::string, size_t> leaf_of_;
+  std::map<std::string, std::vector<std::string>> groups_;  ///< of the spec, by run
 };
 
 RunTable RunTable::read(const std::filesystem::path& folder) {

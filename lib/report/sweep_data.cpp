@@ -39,6 +39,8 @@ std::map<std::string, std::string> settings_of(const Json& plan) {
     const Json& settings = at_path(run, "settings");
     if (!settings.is_object()) continue;
     std::string text;
+    for (const Json& group : at_path(run, "groups"))
+      if (group.is_string()) text += (text.empty() ? "group = " : " and ") + group.get<std::string>();
     for (const auto& [path, value] : settings.items()) {
       if (shown.count(path) || path.rfind("attention", 0) == 0) continue;
       text += (text.empty() ? "" : ", ") + last_part(path) + " = " +

@@ -145,6 +145,21 @@ std::map<std::string, Json> moved_by_matching(const std::filesystem::path& plan_
 
 }  // namespace
 
+std::map<std::string, std::vector<std::string>> groups_of_runs(const std::filesystem::path& folder) {
+  std::map<std::string, std::vector<std::string>> groups;
+  const auto file = folder / "groups.json";
+  if (!std::filesystem::exists(file)) return groups;
+  const Json json = read_json(file).value;
+  const Json* named = field_of(json, "groups");
+  if (!named || !named->is_object()) throw DataError(file.string() + ": is no list of groups; run the sweep again");
+  for (const auto& [name, ids] : named->items()) {
+    if (!has_kind(ids, FieldKind::texts))
+      throw DataError(fmt::format("{}: groups.{} is no list of runs; run the sweep again", file.string(), name));
+    for (const auto& id : ids) groups[id.get<std::string>()].push_back(name);
+  }
+  return groups;
+}
+
 ResultRows read_result_rows(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder)) throw IoError(folder.string() + ": no such folder; expected a sweep's");
   const auto file = folder / "results.jsonl";
@@ -180,6 +195,12 @@ ResultRows read_result_rows(const std::filesystem::path& folder) {
   const auto moved = moved_by_matching(folder / "plan.json");
   for (auto& row : result.rows)
     if (const auto found = moved.find(row["id"].get<std::string>()); found != moved.end()) row["moved"] = found->second;
+  const auto groups = groups_of_runs(folder);
+  for (auto& row : result.rows)
+    if (const auto found = groups.find(row["id"].get<std::string>()); found != groups.end()) {
+      row["group"] = found->second.front();
+      row["groups"] = found->second;
+    }
   if (lines.torn_line > 0)
     result.notes.push_back(
         fmt::format("Line {} of results.jsonl was cut short while it was written; it is left out.", lines.torn_line));

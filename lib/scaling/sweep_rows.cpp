@@ -161,13 +161,15 @@ std::vector<PairedRun> paired_runs(const std::vector<Json>& rows, const std::vec
   return runs;
 }
 
-SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns, bool keep_flagged) {
+SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns, bool keep_flagged,
+                          const std::optional<std::set<std::string>>& only) {
   auto results = read_result_rows(folder);
   SweepRows sweep;
   sweep.notes = std::move(results.notes);
   std::vector<std::pair<std::string, Json>> kept;
   for (size_t i = 0; i < results.rows.size(); ++i)
-    kept.emplace_back(std::move(results.places[i]), std::move(results.rows[i]));
+    if (!only || only->contains(results.rows[i]["id"].get<std::string>()))
+      kept.emplace_back(std::move(results.places[i]), std::move(results.rows[i]));
   sweep.points = points_of_rows(kept, columns, (folder / "results.jsonl").string());
   for (auto& [place, row] : kept) sweep.rows.push_back(std::move(row));
 

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -48,7 +49,8 @@ std::vector<PairedRun> paired_runs(const std::vector<Json>& rows, const std::vec
                                    bool keep_flagged = false);
 
 /// @throws as read_result_rows, and DataError for values that no run can have
-SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns = {},
-                          bool keep_flagged = false);
+/// @param only  ids of the runs that take part; all if it has no value
+SweepRows read_sweep_rows(const std::filesystem::path& folder, const ColumnMap& columns = {}, bool keep_flagged = false,
+                          const std::optional<std::set<std::string>>& only = {});
 
 }  // namespace attnscale

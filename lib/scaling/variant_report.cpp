@@ -268,7 +268,7 @@ int seeds_needed(double effect, double deviation, size_t sizes, double level) {
 
 Json variant_report(const std::filesystem::path& folder, const FitReportOptions& options,
                     const CompareOptions& compare) {
-  const auto sweep = read_sweep_rows(folder, {}, options.keep_flagged);
+  const auto sweep = read_sweep_rows(folder, {}, options.keep_flagged, compare.only);
   const auto best = best_rates(sweep, options.keep_flagged);
   std::set<double> rates;
   for (const auto& row : sweep.rows)

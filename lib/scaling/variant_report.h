@@ -1,6 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
+#include <set>
 #include <string>
 
 #include "core/json.h"
@@ -18,6 +20,7 @@ struct CompareOptions {
   std::string at;  ///< one of matched_quantities: frontiers at equal amounts of it; empty: runs of one config
   bool shuffle_labels = false;  ///< control: deal the losses of paired runs out among the variants at random
   uint64_t seed = 0;            ///< of the shuffle
+  std::optional<std::set<std::string>> only = {};  ///< ids of the runs that take part; all if it has no value
 };
 
 /// Every pair of variants of a sweep, each at its own best learning rate where rates were swept, as JSON:

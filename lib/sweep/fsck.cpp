@@ -39,7 +39,7 @@ class Checker {
     if (!fs::is_directory(folder_)) throw IoError(folder_.string() + ": no such folder; expected a sweep's");
     if (!fs::is_directory(folder_ / "runs") && !fs::exists(folder_ / "results.jsonl"))
       throw DataError(folder_.string() + ": neither runs nor results are here; name the folder of a sweep");
-    for (const auto* name : {"spec.json", "plan.json", "scaling.json", "certificate.json"})
+    for (const auto* name : {"spec.json", "plan.json", "groups.json", "scaling.json", "certificate.json"})
       if (fs::exists(folder_ / name))
         guarded(folder_ / name,
                 fmt::format("remove it; the next sweep{} writes it again",

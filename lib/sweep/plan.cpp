@@ -1,6 +1,7 @@
 #include "sweep/plan.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
 #include <unordered_set>
@@ -12,6 +13,7 @@
 #include "sweep/competition.h"
 #include "sweep/derived.h"
 #include "sweep/exclusion.h"
+#include "sweep/spec_groups.h"
 #include "train/config_resolver.h"
 #include "train/ramp.h"
 
@@ -21,10 +23,14 @@ namespace {
 void refuse_too_many(const Spec& spec) {
   if (spec.num_runs() <= max_runs) return;
   std::string axes;
+  for (const auto& group : spec.groups)
+    axes += fmt::format("{}{} ({:.3g})", axes.empty() ? "of the groups " : " + ", group.group, group.num_runs());
   for (const auto& axis : spec.axes)
     axes += fmt::format("{}{} ({})", axes.empty() ? "" : " x ", axis.label, axis.points.size());
   spec.document.refuse(
-      {{spec.axes.empty() ? "" : spec.axes.front().label,
+      {{!spec.groups.empty() ? "groups"
+        : spec.axes.empty()  ? ""
+                             : spec.axes.front().label,
         fmt::format("the axes {} multiply to {:.3g} runs, expected at most {:.0f}; shorten them, or draw "
                     "samples with \"random\"",
                     axes, spec.num_runs(), max_runs)}});
@@ -98,10 +104,10 @@ constexpr size_t most_problems = 50;  // a spec with one wrong value in its base
 double PlannedRun::tokens() const { return static_cast<double>(work_of(config, cost, config.train.steps).tokens); }
 double PlannedRun::training_flops() const { return work_of(config, cost, config.train.steps).flops.executed; }
 
-Plan make_plan(const Spec& spec) {
-  refuse_too_many(spec);
+namespace {
+
+Plan plan_of_axes(const Spec& spec) {
   Plan plan;
-  plan.name = spec.name;
   std::vector<Problem> problems;
   std::set<std::string> reported;
   std::unordered_set<std::string> ids;
@@ -111,6 +117,7 @@ Plan make_plan(const Spec& spec) {
   if (spec.match) matcher.emplace(*spec.match);
   Exclusion exclusion(spec.exclude);
   plan.runs.reserve(static_cast<size_t>(spec.num_runs()));
+  ids.reserve(plan.runs.capacity());
   Odometer at(spec.axes);
   do {
     Json config = spec.base;
@@ -167,9 +174,41 @@ Plan make_plan(const Spec& spec) {
     plan.runs.push_back(std::move(run));
   } while (at.next());
   if (problems.empty()) exclusion.report(problems);
-  if (problems.empty() && spec.stopping && !plan.runs.empty()) let_compete(plan, *spec.stopping, problems);
   if (problems.empty() && plan.runs.empty())
     problems.push_back({"exclude", fmt::format("leaves out all {} runs; expected some to remain", plan.excluded)});
+  spec.document.refuse(problems);
+  return plan;
+}
+
+/// The groups' runs together. A config that several have runs once, and is in all of them.
+Plan plan_of_groups(const Spec& spec) {
+  Plan plan;
+  std::map<std::string, size_t> place;
+  GatheredErrors errors;
+  for (const auto& group : spec.groups)
+    errors.gather([&] {
+      auto part = plan_of_axes(group);
+      plan.repeated += part.repeated;
+      plan.excluded += part.excluded;
+      for (auto& run : part.runs) {
+        const auto [found, is_new] = place.emplace(run.id, plan.runs.size());
+        if (is_new) plan.runs.push_back(std::move(run));
+        plan.runs[found->second].groups.push_back(group.group);
+      }
+    });
+  errors.refuse();
+  return plan;
+}
+
+}  // namespace
+
+Plan make_plan(const Spec& spec) {
+  refuse_too_many(spec);
+  auto plan = spec.groups.empty() ? plan_of_axes(spec) : plan_of_groups(spec);
+  plan.name = spec.name;
+  plan.included = spec.included;
+  std::vector<Problem> problems;
+  if (spec.stopping) let_compete(plan, *spec.stopping, problems);
   spec.document.refuse(problems);
   return plan;
 }
@@ -212,6 +251,7 @@ Json Plan::to_json() const {
                     {"flops", run.training_flops()},
                     {"training_bytes", static_cast<int64_t>(run.memory())},
                     {"config", run.config.to_json()}});
+    if (!run.groups.empty()) list.back()["groups"] = run.groups;
     if (!run.competes_in.empty()) list.back()["competes_in"] = run.competes_in;
     if (run.matched)
       list.back()["matched"] = {{"by", run.matched->moved.front()},  {"moved", run.matched->moved},
@@ -220,6 +260,7 @@ Json Plan::to_json() const {
   }
   Json json = {{"schema", "attnscale.plan/1"}, {"version", version},   {"name", name},
                {"num_runs", runs.size()},      {"repeated", repeated}, {"excluded", excluded}};
+  for (const auto& file : included) json["included"].push_back({{"file", file.file}, {"sha256", file.sha256}});
   if (stopping) {
     const auto least = least_work(*this);
     json["stopping"] = stopping->to_json();

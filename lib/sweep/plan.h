@@ -18,7 +18,8 @@ struct PlannedRun {
   ModelCost cost;
   Json settings;  ///< what the axes and matching set, by config path
   std::optional<Matched> matched = {};
-  std::string competes_in = {};  ///< the group in which it may be stopped early; empty without such a rule
+  std::vector<std::string> groups = {};  ///< of the spec that have it; empty in a spec without
+  std::string competes_in = {};          ///< the group in which it may be stopped early; empty without such a rule
 
   double tokens() const;
   double training_flops() const;  ///< executed
@@ -33,8 +34,9 @@ inline double relative_work(double flops, int64_t steps, double depth) {
 struct Plan {
   std::string name;
   std::vector<PlannedRun> runs;  ///< in the order of the axes, seeds innermost; equal configs once
-  int64_t repeated = 0;          ///< points whose resolved config another point had already
-  int64_t excluded = 0;          ///< points that `exclude` left out
+  std::vector<IncludedFile> included = {};
+  int64_t repeated = 0;  ///< points whose resolved config another point had already
+  int64_t excluded = 0;  ///< points that `exclude` left out
   std::optional<StoppingRule> stopping = {};
 
   Json rule() const { return stopping ? stopping->to_json() : Json(); }  ///< for early stopping; null without

@@ -58,8 +58,12 @@ std::string plan_text(const Plan& plan, size_t width) {
   Table table;
   table.add_column("run");
   std::vector<std::string> paths;
-  if (!plan.runs.empty())
-    for (const auto& [path, value] : plan.runs.front().settings.items()) paths.push_back(path);
+  // Without groups all runs have the same settings.
+  const bool in_groups = !plan.runs.empty() && !plan.runs.front().groups.empty();
+  for (size_t i = 0; i < (in_groups ? plan.runs.size() : std::min<size_t>(1, plan.runs.size())); ++i)
+    for (const auto& [path, value] : plan.runs[i].settings.items())
+      if (std::find(paths.begin(), paths.end(), path) == paths.end()) paths.push_back(path);
+  if (in_groups) table.add_column("group");
   for (const auto& path : paths) table.add_column(last_part(path));
   for (const auto* name : {"params", "tokens", "FLOPs", "memory"}) table.add_column(name, Table::right);
   double tokens = 0, flops = 0;
@@ -71,7 +75,8 @@ std::string plan_text(const Plan& plan, size_t width) {
     memory = std::max(memory, static_cast<int64_t>(run.memory()));
     if (i >= most_rows) continue;
     std::vector<std::string> row = {run.id.substr(0, 8)};
-    for (const auto& path : paths) row.push_back(shown(run.settings[path]));
+    if (in_groups) row.push_back(fmt::format("{}", fmt::join(run.groups, ", ")));
+    for (const auto& path : paths) row.push_back(run.settings.contains(path) ? shown(run.settings[path]) : "");
     const auto& parameters = run.cost.parameters;
     auto cell = count_text(static_cast<double>(parameters.total));
     if (parameters.active != parameters.total)

@@ -8,6 +8,7 @@
 #include "core/options.h"
 #include "data/registry.h"
 #include "sweep/match.h"
+#include "sweep/spec_groups.h"
 #include "sweep/stopping.h"
 #include "train/run_config.h"
 
@@ -97,43 +98,56 @@ Json spec_schema() {
                                {"choice", {{"type", "array"}, {"minItems", 1}}},
                                {"multiple_of", {{"type", "integer"}, {"minimum", 1}}}}},
                              {"additionalProperties", false}};
-  return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
-          {"title", "attnscale spec"},
-          {"type", "object"},
+  Json schema = {
+      {"$schema", "https://json-schema.org/draft/2020-12/schema"},
+      {"title", "attnscale spec"},
+      {"type", "object"},
+      {"properties",
+       {{"$schema", {{"type", "string"}}},
+        {"name",
+         {{"type", "string"},
+          {"pattern", "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
+          {"description", "names the output folder"}}},
+        {"description", {{"type", "string"}}},
+        {"base", base},
+        {"grid", axes_schema("axes that multiply: path -> values")},
+        {"zip", {{"oneOf", {zip, {{"type", "array"}, {"items", zip}}}}}},
+        {"random",
+         {{"type", "object"},
           {"properties",
-           {{"$schema", {{"type", "string"}}},
-            {"name",
-             {{"type", "string"},
-              {"pattern", "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"},
-              {"description", "names the output folder"}}},
-            {"description", {{"type", "string"}}},
-            {"base", base},
-            {"grid", axes_schema("axes that multiply: path -> values")},
-            {"zip", {{"oneOf", {zip, {{"type", "array"}, {"items", zip}}}}}},
-            {"random",
-             {{"type", "object"},
-              {"properties",
-               {{"samples", {{"type", "integer"}, {"minimum", 1}}},
-                {"seed", {{"type", "integer"}, {"minimum", 0}}},
-                {"axes", {{"type", "object"}, {"additionalProperties", random_range}}}}},
-              {"required", {"samples", "axes"}},
-              {"additionalProperties", false}}},
-            {"match", Match::schema()},
-            {"stopping", StoppingRule::schema()},
-            {"exclude",
-             {{"description",
-               "runs for which a condition over their config holds are left out: \"depth > 4 and model_dim < 64\""},
-              {"oneOf", {{{"type", "string"}}, {{"type", "array"}, {"items", {{"type", "string"}}}}}}}},
-            {"claims",
-             {{"description", "what the sweep is to decide: `attnscale verdict` says whether it holds, with intervals"},
-              {"type", "array"},
-              {"items", Claim::schema()}}},
-            {"seeds",
-             {{"description", "how many seeds, or which"},
-              {"oneOf",
-               {{{"type", "integer"}, {"minimum", 1}},
-                {{"type", "array"}, {"items", {{"type", "integer"}, {"minimum", 0}}}, {"minItems", 1}}}}}}}},
-          {"additionalProperties", false}};
+           {{"samples", {{"type", "integer"}, {"minimum", 1}}},
+            {"seed", {{"type", "integer"}, {"minimum", 0}}},
+            {"axes", {{"type", "object"}, {"additionalProperties", random_range}}}}},
+          {"required", {"samples", "axes"}},
+          {"additionalProperties", false}}},
+        {"match", Match::schema()},
+        {"stopping", StoppingRule::schema()},
+        {"exclude",
+         {{"description",
+           "runs for which a condition over their config holds are left out: \"depth > 4 and model_dim < 64\""},
+          {"oneOf", {{{"type", "string"}}, {{"type", "array"}, {"items", {{"type", "string"}}}}}}}},
+        {"claims",
+         {{"description", "what the sweep is to decide: `attnscale verdict` says whether it holds, with intervals"},
+          {"type", "array"},
+          {"items", Claim::schema()}}},
+        {"seeds",
+         {{"description", "how many seeds, or which"},
+          {"oneOf",
+           {{{"type", "integer"}, {"minimum", 1}},
+            {{"type", "array"}, {"items", {{"type", "integer"}, {"minimum", 0}}}, {"minItems", 1}}}}}}}},
+      {"additionalProperties", false}};
+  schema["properties"]["include"] = {
+      {"description", "specs that lie beneath this one; paths relative to this file's folder"},
+      {"oneOf", {{{"type", "string"}}, {{"type", "array"}, {"items", {{"type", "string"}}}}}}};
+  Json of_group = Json::object();
+  for (const auto& key : group_keys()) of_group[key] = {{"$ref", "#/properties/" + key}};
+  schema["properties"]["groups"] = {
+      {"type", "object"},
+      {"minProperties", 1},
+      {"description", "name -> keys that lie above those beside it; the runs of all groups together are the sweep"},
+      {"propertyNames", {{"pattern", "^[A-Za-z0-9_-]+$"}}},
+      {"additionalProperties", {{"type", "object"}, {"properties", of_group}, {"additionalProperties", false}}}};
+  return schema;
 }
 
 std::string options_markdown() {

@@ -9,13 +9,15 @@
 #include "core/nearest.h"
 #include "core/options.h"
 #include "sweep/ranges.h"
+#include "sweep/spec_groups.h"
 
 namespace attnscale {
 namespace {
 
 const std::vector<std::string> sections = {"model", "attention", "data", "train"};
-const std::vector<std::string> spec_keys = {"$schema", "name",  "description", "base",    "grid",     "zip",
-                                            "random",  "seeds", "match",       "exclude", "stopping", "claims"};
+const std::vector<std::string> spec_keys = {"$schema",  "name",   "description", "base",  "grid",
+                                            "zip",      "random", "seeds",       "match", "exclude",
+                                            "stopping", "claims", "include",     "groups"};
 
 bool one_of(const std::string& word, const std::vector<std::string>& list) {
   return std::find(list.begin(), list.end(), word) != list.end();
@@ -302,13 +304,23 @@ class SpecReader {
 }  // namespace
 
 double Spec::num_runs() const {
-  double runs = 1;
+  double runs = groups.empty() ? 1 : 0;
+  for (const auto& group : groups) runs += group.num_runs();
   for (const auto& axis : axes) runs *= static_cast<double>(axis.points.size());
   return runs;
 }
 
 Spec read_spec(const std::filesystem::path& file, const std::vector<std::string>& assignments) {
-  return SpecReader(read_json(file, max_spec_bytes), assignments).read();
+  std::vector<IncludedFile> included;
+  auto document = read_with_includes(file, max_spec_bytes, included);
+  const auto read_one = [](JsonDocument one, const std::vector<std::string>& values) {
+    return SpecReader(std::move(one), values).read();
+  };
+  auto spec = document.value.is_object() && document.value.contains("groups")
+                  ? read_groups(document, assignments, read_one)
+                  : read_one(std::move(document), assignments);
+  spec.included = std::move(included);
+  return spec;
 }
 
 }  // namespace attnscale

@@ -7,6 +7,7 @@
 
 #include "core/expression.h"
 #include "core/json.h"
+#include "sweep/include.h"
 #include "sweep/match.h"
 #include "sweep/stopping.h"
 
@@ -27,14 +28,20 @@ struct Axis {
 /// walks its lists in step, `random` draws samples, `seeds` repeats everything; `match` brings the runs to one size.
 /// Values may be derived (sweep/derived.h); `exclude` leaves out runs for which a condition over their config holds.
 /// `claims` (core/claim.h) are what the results are asked for afterwards; they stay in the document.
+/// `include` and `groups` are resolved when a spec is read: the document holds neither files to be found nor anything
+/// that groups share.
 struct Spec {
-  JsonDocument document;  ///< as read, for places in messages
+  JsonDocument document;  ///< as read, with what it includes, for places in messages
   std::string name;       ///< names the default output folder
   Json base = Json::object();
   std::vector<Axis> axes;                                   ///< outermost first; seeds last
   std::optional<Match> match;                               ///< solved for each run after its axes are set
   std::optional<StoppingRule> stopping;                     ///< ends runs early that do worse than others
   std::vector<std::pair<std::string, Expression>> exclude;  ///< place in the spec, and what leaves a run out
+
+  std::vector<IncludedFile> included;
+  std::string group;         ///< of one of `groups`: its name
+  std::vector<Spec> groups;  ///< whose runs together are this spec's, which then has no axes of its own
 
   /// Runs that the axes multiply to; a double, since a spec may ask for 10^12.
   double num_runs() const;

@@ -139,6 +139,14 @@ void Store::write_plan(const Spec& spec, const Plan& plan) {
   if (!leads()) return;
   write_file_through(lease_->stage(), folder_ / "spec.json", spec.document.value.dump(2) + "\n");
   write_file_through(lease_->stage(), folder_ / "plan.json", plan.to_json().dump(1) + "\n");
+  Json groups = Json::object();
+  for (const auto& run : plan.runs)
+    for (const auto& group : run.groups) groups[group].push_back(run.id);
+  const auto file = folder_ / "groups.json";
+  if (!groups.empty())
+    write_file_through(lease_->stage(), file,
+                       Json{{"schema", "attnscale.groups/1"}, {"groups", std::move(groups)}}.dump() + "\n");
+  else if (std::filesystem::exists(file)) remove_through(lease_->stage(), file);
 }
 
 bool Store::is_done(const std::string& id) const {

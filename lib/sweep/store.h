@@ -17,7 +17,8 @@ namespace attnscale {
 /// `results.jsonl` is made from those, so that a crash between the two loses nothing. A run that failed or ran out of
 /// memory has a `result.json` too, which stays until the run has been done anew.
 ///
-///   spec.json  plan.json  results.jsonl  runs/<id>/{config.json, log.jsonl, checkpoint/, result.json}
+///   spec.json  plan.json  groups.json (of a spec with groups)  results.jsonl  runs/<id>/{config.json, log.jsonl,
+///   checkpoint/, result.json}
 class Store {
  public:
   /// Opens or creates the folder and takes the lease on its table, if no other process at work here has it: then this

@@ -107,6 +107,18 @@ def damaged():
     yield "no values", json.dumps({**GOOD, "grid": {"model.depth": []}}), ["empty list"]
     yield "heads do not divide", json.dumps({**GOOD, "grid": {"model.num_heads": [3]}}), ["16", "3"]
     yield "depth of a million", json.dumps({**GOOD, "grid": {"model.depth": [10**6]}}), ["1000000", "expected"]
+    # Files beneath, groups, early stopping.
+    yield "include of nothing", json.dumps({**GOOD, "include": "nowhere.json"}), ["include", "no such file"]
+    yield "include of itself", json.dumps({**GOOD, "include": "spec.json"}), ["includes itself"]
+    yield "include of a number", json.dumps({**GOOD, "include": 3}), ["expected the path"]
+    yield "no groups", json.dumps({**GOOD, "groups": {}}), ["groups", "expected an object"]
+    yield "unknown key of a group", json.dumps({**GOOD, "groups": {"a": {"gird": {}}}}), ["groups.a.gird", '"grid"']
+    yield "typo in a group", json.dumps({**GOOD, "groups": {"a": {"base": {"model": {"detph": 2}}}}}), ['"depth"']
+    for key, words in [("rule", '"asha"'), ("first", "first"), ("by", "learning_rate")]:
+        stopping = {"rule": "asha", "first": 5, "by": ["model.depth"]}
+        wrong = {"rule": "ahsa", "first": -1, "by": ["train.learnin_rate"]}
+        yield f"stopping.{key}", json.dumps({**GOOD, "stopping": {**stopping, key: wrong[key]}}), [words]
+    yield "seeds compete", json.dumps({**GOOD, "stopping": {"rule": "asha", "first": 5, "by": ["train.seed"]}}), ["luck"]
     yield "window 0", json.dumps({**GOOD, "grid": {"attention.window": [0]}}), ["grid.attention.window[0]", "expected"]
     yield "model larger than memory", json.dumps({**GOOD, "grid": {"model.model_dim": [65536], "model.depth": [512]}}), ["memory"]
 

@@ -4,6 +4,7 @@ ATTNSCALE_SLURM_RUNS says how many runs the array has (default 12; the claim of 
 """
 
 import glob
+import json
 import os
 import re
 import time
@@ -102,6 +103,28 @@ class Slurm(ProgramTest):
     def restarts(self, task):
         found = re.search(r"Restarts=(\d+)", self.cluster.ask("scontrol", "show", "job", task, check=False))
         return int(found[1]) > 0 if found else 0
+
+    def test_the_tasks_of_an_array_decide_together_whose_run_is_stopped_early(self):
+        train = {**TINY["base"]["train"], "steps": 200, "eval_every": 20, "eval_tokens": 128}
+        self.spec = write_spec(self.folder, {"name": "stopped", "base": {**TINY["base"], "train": train},
+                                             "grid": {"train.learning_rate": [0.01, 0.003, 3.0, 0.0001, 0.03, 1.0]},
+                                             "stopping": {"rule": "asha", "first": 20, "reduction": 2}})
+        self.sweep("--sbatch=--partition=low")
+        deadline = time.monotonic() + 600
+        while self.queue():
+            self.assertLess(time.monotonic(), deadline, self.sweep("--status"))
+            self.begin_again()
+            time.sleep(0.5)
+        found = re.search(r"^6 of 6 runs have ended \((\d) stopped\)$", self.sweep("--status"), re.M)
+        self.assertTrue(found, self.sweep("--status"))
+        self.assertIn(f"{found[1]} of 6 runs were stopped early", self.sweep("--collect"))
+        (ledger,) = glob.glob(os.path.join(self.folder, "out", "stopping", "*", "decisions.json"))
+        with open(ledger) as file:
+            decisions = json.load(file)["decisions"]
+        self.assertEqual(len({one["run"] for one in decisions}), 6)
+        self.assertEqual(sum(not one["goes_on"] for one in decisions), int(found[1]))
+        check = self.run_here("fsck", "out")  # which decides everything once more
+        self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
 
     def test_a_task_whose_time_is_about_to_end_saves_and_is_queued_again(self):
         train = {**TINY["base"]["train"], "steps": 200000, "checkpoint_every": 0, "eval_every": 100000}

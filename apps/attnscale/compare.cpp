@@ -1,5 +1,7 @@
 #include <filesystem>
 
+#include <fmt/format.h>
+
 #include "commands.h"
 #include "report/run_query.h"
 #include "scaling/matched_runs.h"
@@ -11,7 +13,11 @@ namespace {
 ExitCode compare(const std::string& folder, const FitReportOptions& options, CompareOptions how,
                  const std::string& where, bool pairs, bool json) {
   if (!where.empty()) how.only = runs_where(RunTable::read(folder), where);
-  const Json report = variant_report(folder, options, how);
+  Json report = variant_report(folder, options, how);
+  if (!where.empty()) {
+    report["where"] = where;
+    report["notes"].push_back(fmt::format("of the {} runs for which {} holds", how.only->size(), where));
+  }
   if (json) print_json(report);
   else print(variant_text(report, pairs));
   return ExitCode::done;

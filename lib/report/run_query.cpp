@@ -62,6 +62,7 @@ std::vector<std::string> default_paths(const RunTable& table) {
   const auto settings = table.varying_settings();
   const auto& all = table.paths();
   const auto has = [&](const char* name) { return std::find(all.begin(), all.end(), name) != all.end(); };
+  if (has("group")) paths.push_back("group");
   const bool several_variants =
       std::any_of(settings.begin(), settings.end(), [](const auto& path) { return path == "attention.variant"; });
   if (several_variants) paths.push_back(has("variant") ? "variant" : "attention.variant");

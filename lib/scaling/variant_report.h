@@ -31,7 +31,7 @@ struct CompareOptions {
 ///                     "compute_multiplier"?: {"value", "interval"? | "at_least"?, "E", "alpha", "law"},
 ///                     "seeds_needed"?, "exponent_difference"?: {NAME: {"value", "interval", "corrected_interval"}},
 ///                     "sentence"}],
-///    "at"?, "shuffled"?: {"seed", "permutations", "share_shown"}, "notes"}
+///    "at"?, "where"? (of compare --where), "shuffled"?: {"seed", "permutations", "share_shown"}, "notes"}
 ///
 /// A best rate is chosen per variant over all sizes, by the mean of its losses; at the end of the swept range it is no
 /// evidence, and the sentence says so instead of naming a winner. Laws are fitted to the runs at that rate. The compute

@@ -36,6 +36,7 @@ class Groups(ProgramTest):
         for where in ([], ["--where", "'deep' in groups"], ["--where", "group == 'wide' and model_dim == 16"]):
             found = self.run_here("compare", "out", "--json", *where)
             self.assertEqual(found.returncode, 0, found.stderr)
+            self.assertEqual(json.loads(found.stdout).get("where"), where[1] if where else None)
             (compared[" ".join(where)],) = (pair["cells"] for pair in json.loads(found.stdout)["comparisons"])
         self.assertEqual(list(compared.values()), [3, 2, 1])  # sizes
         self.assertEqual(self.run_here("compare", "out", "--where", "grop == 'wide'").returncode, 65)

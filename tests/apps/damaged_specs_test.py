@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import random
-import time
 import unittest
 
 from program import ProgramTest
@@ -123,6 +122,12 @@ def damaged():
     yield "model larger than memory", json.dumps({**GOOD, "grid": {"model.model_dim": [65536], "model.depth": [512]}}), ["memory"]
 
 
+def processor_seconds():
+    """Of the programs that have ended: the claim is about the program, not about how loaded the machine is."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 class DamagedSpecs(ProgramTest):
     def test_each_gets_a_message_with_line_path_and_repair(self):
         cases = list(damaged())
@@ -132,9 +137,9 @@ class DamagedSpecs(ProgramTest):
             path = os.path.join(self.folder, "spec.json")
             with open(path, "wb") as file:
                 file.write(content if isinstance(content, bytes) else content.encode())
-            begin = time.monotonic()
+            begin = processor_seconds()
             done = self.run_here("plan", "spec.json", "--no-timing")
-            if time.monotonic() - begin > 1:
+            if processor_seconds() - begin > 1:
                 slow.append(name)
             with self.subTest(name):
                 self.assertEqual(done.returncode, 65, done.stderr)
@@ -142,8 +147,7 @@ class DamagedSpecs(ProgramTest):
                 self.assertRegex(done.stderr, r"^spec\.json:\d+:\d+: ")
                 for words in expected:
                     self.assertIn(words, done.stderr)
-        # A loaded machine may delay a few; the claim is about the program.
-        self.assertLessEqual(len(slow), len(cases) // 20, slow)
+        self.assertEqual(slow, [])
 
 
 if __name__ == "__main__":

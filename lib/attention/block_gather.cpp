@@ -10,6 +10,7 @@
 
 #include "attention/blocks.h"
 #include "attention/masks.h"
+#include "tensor/kernels/attention_kernel.h"
 
 namespace attnscale {
 namespace {
@@ -49,11 +50,50 @@ double capped_sum_of(int64_t positions, int64_t most) {
   return growing * (growing - 1) / 2 + (static_cast<double>(positions) - growing) * static_cast<double>(most);
 }
 
+/// The pattern of `positions` queries and keys by tiles of 64, as the kernel takes it.
+std::shared_ptr<const TileLayout> tile_layout(const BlockPattern& pattern, int64_t positions) {
+  constexpr int64_t side = 64;
+  const int64_t c = pattern.block_length, blocks = ceil_div(positions, c), tiles = ceil_div(positions, side);
+  auto layout = std::make_shared<TileLayout>();
+  for (int64_t first = 0; first < positions; first += side) {
+    const int64_t last = std::min(first + side, positions);
+    std::vector<std::vector<int64_t>> lists;  // of the rows of the pattern that lie in this tile
+    std::vector<int64_t> place(static_cast<size_t>(tiles), -1), met;
+    for (int64_t row = first / c; row * c < last; ++row) {
+      lists.push_back(pattern.key_blocks(row, blocks));
+      for (const auto block : lists.back())
+        for (int64_t at = block * c / side; at * side < std::min((block + 1) * c, positions); ++at)
+          place[static_cast<size_t>(at)] = 0;
+    }
+    for (int64_t at = 0; at < tiles; ++at)
+      if (place[static_cast<size_t>(at)] == 0) place[static_cast<size_t>(at)] = std::ssize(met), met.push_back(at);
+    const auto keys =
+        (at::tensor(met, torch::kInt64).unsqueeze(1) * side + at::arange(side, torch::kInt64)).view({1, -1});
+    const auto visible = pattern.visible(at::arange(first, last, torch::kInt64).unsqueeze(1), keys)
+                             .expand({last - first, keys.size(1)})
+                             .contiguous();
+    const auto* pairs = visible.const_data_ptr<bool>();
+    std::vector<uint64_t> seen(met.size() * side, 0);
+    for (int64_t t = first; t < last; ++t, pairs += keys.size(1))
+      for (const auto block : lists[static_cast<size_t>(t / c - first / c)])
+        for (int64_t key = block * c; key < std::min((block + 1) * c, positions); ++key) {
+          const int64_t at = place[static_cast<size_t>(key / side)], bit = key % side;
+          seen[static_cast<size_t>(at * side + t - first)] |= static_cast<uint64_t>(pairs[at * side + bit]) << bit;
+        }
+    layout->append(met, seen);
+  }
+  return layout;
+}
+
 }  // namespace
 
 Tensor pattern_attention(const Inputs& in, const BlockPattern& pattern) {
   const int64_t batch = in.query.size(0), heads = in.query.size(1), queries = in.query.size(2);
   const int64_t groups = in.key.size(1), keys = in.key.size(2), c = pattern.block_length;
+  if (queries == keys && !in.key_padding.defined())
+    if (const auto dtype = attention_dtype(in.query, in.key, in.value))
+      return attention_kernel(in.query, in.key, in.value, tile_layout(pattern, keys), pattern_work(pattern, keys).pairs,
+                              *dtype);
   const PatternRows rows(queries, keys, c);
   const Blocks key_layout{ceil_div(keys, c), c};
   const int64_t len = rows.length;

@@ -24,7 +24,8 @@ struct BlockPattern {
 
 /// sum_i softmax_i(q_t . k_i / sqrt(D)) v_i over the keys that the pattern lets t see. Queries are the
 /// newest T of the S positions. Rows that read about as many blocks go together (counts are rounded up to
-/// 1, 2, 3, 4, 6, 8, 12, ..., so by at most a third), one fused call for each count.
+/// 1, 2, 3, 4, 6, 8, 12, ..., so by at most a third), one fused call for each count. Without padding and for T = S
+/// the kernel of softmax_attention does it where it applies, tile by tile of 64.
 /// @return [B, H, T, E]; zeros for a query that sees nothing
 /// Cost: 2 B H pattern_work().pairs (D + E) executed FLOPs.
 Tensor pattern_attention(const Inputs& in, const BlockPattern& pattern);

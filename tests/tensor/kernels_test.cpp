@@ -136,6 +136,41 @@ TEST_CASE("kernels: attention and its gradients equal the definition") {
     }
 }
 
+TEST_CASE("kernels: attention under any layout of pairs, and its gradients, equal the definition") {
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
+  NEEDS_KERNELS(dtype);
+  at::manual_seed(5);
+  for (const int64_t T : {8, 64, 130, 257})
+    for (const double share : {0.02, 0.5, 1.0}) {
+      CAPTURE(dtype, T, share);
+      // Whole blocks of 32 seen or not, and of those some pairs; the second query sees nothing.
+      const int64_t blocks = (T + 31) / 32;
+      auto mask = (at::rand({blocks, blocks}) < 0.6).repeat_interleave(32, 0).repeat_interleave(32, 1);
+      mask = mask.narrow(0, 0, T).narrow(1, 0, T).logical_and(at::rand({T, T}) < share).contiguous();
+      mask[1].fill_(false);
+      auto layout = std::make_shared<TileLayout>();
+      const auto* seen = mask.const_data_ptr<bool>();
+      for (int64_t first = 0; first < T; first += 64) {
+        std::vector<int64_t> tiles;
+        std::vector<uint64_t> bits(static_cast<size_t>((T + 63) / 64 * 64), 0);
+        for (int64_t j = 0; j * 64 < T; ++j) {
+          tiles.push_back(j);
+          for (int64_t t = first; t < std::min(first + 64, T); ++t)
+            for (int64_t s = j * 64; s < std::min(j * 64 + 64, T); ++s)
+              bits[static_cast<size_t>(j * 64 + t - first)] |= static_cast<uint64_t>(seen[t * T + s]) << (s - j * 64);
+        }
+        layout->append(tiles, bits);
+      }
+      const auto query = trained({2, 4, T, 6}), key = trained({2, 2, T, 6}), value = trained({2, 2, T, 10});
+      const auto query2 = twin_of(query), key2 = twin_of(key), value2 = twin_of(value);
+      const auto logits = at::matmul(query2, key2.repeat_interleave(2, 1).mT()) / std::sqrt(6.0);
+      const auto weights = at::softmax(logits.masked_fill(mask.logical_not(), -1e300), -1) * mask;
+      check_same(attention_kernel(query, key, value, layout, 0, dtype),
+                 at::matmul(weights, value2.repeat_interleave(2, 1)), {{query, query2}, {key, key2}, {value, value2}},
+                 dtype);
+    }
+}
+
 TEST_CASE("kernels: attention to numbers that are not finite is not finite") {
   NEEDS_KERNELS(at::kFloat);
   for (const double bad : {NAN, INFINITY}) {

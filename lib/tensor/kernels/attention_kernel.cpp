@@ -27,6 +27,7 @@ enum Slot { logits = 1, gradients, weights, turned, sums, highest, totals, head_
 struct Sizes {
   int64_t batch, heads, groups, queries, keys, width, value_width;
   Band band;
+  const TileLayout* layout = nullptr;  // instead of the band
   float factor() const { return static_cast<float>(1 / std::sqrt(static_cast<double>(width))); }
   int64_t offset() const { return keys - queries; }
   int64_t shared() const { return heads / groups; }
@@ -41,12 +42,17 @@ struct Sizes {
     const int64_t place = key - offset() - first;
     return {std::clamp<int64_t>(place - band.ahead, 0, count), std::clamp<int64_t>(place + band.behind + 1, 0, count)};
   }
-  /// Tiles of keys that a tile of queries needs: [first, last).
+  /// Meetings of a tile of queries with tiles of keys: [first, last).
   std::pair<int64_t, int64_t> tiles_of(int64_t first_query, int64_t count) const {
+    if (layout) {
+      const auto* own = layout->first.data() + first_query / tile;
+      return {own[0], own[1]};
+    }
     const int64_t low = std::clamp<int64_t>(first_query + offset() - band.behind, 0, keys);
     const int64_t high = std::clamp<int64_t>(first_query + count + offset() + band.ahead, 0, keys);
     return {low / tile, high > low ? panels_of(high) : low / tile};
   }
+  int64_t key_tile(int64_t meeting) const { return layout ? layout->key_tiles[static_cast<size_t>(meeting)] : meeting; }
 };
 
 /// One head's rows in a tensor [B, H, T, D].
@@ -110,17 +116,21 @@ void forward_tile(const Sizes& sizes, Rows<const T> query, const T* key_panels, 
   std::fill_n(total, count, 0.F);
   std::fill_n(sum, count * e, 0.F);
   const auto [begin, end] = sizes.tiles_of(first, count);
-  for (int64_t j = begin; j < end; ++j) {
-    const int64_t first_key = j * tile, keys = std::min(tile, sizes.keys - first_key), inner = inner_of<T>(keys);
+  for (int64_t meeting = begin; meeting < end; ++meeting) {
+    const int64_t j = sizes.key_tile(meeting), first_key = j * tile, keys = std::min(tile, sizes.keys - first_key),
+                  inner = inner_of<T>(keys);
     tile_product(query.at(first), query.stride, key_panels + first_key * inner_of<T>(d), logit, tile, count, d, keys,
                  false);
     for (int64_t i = 0; i < count; ++i) {
-      const auto [low, high] = sizes.keys_of(first + i, first_key, keys);
+      const uint64_t seen = sizes.layout ? sizes.layout->by_query[static_cast<size_t>(meeting * tile + i)] : 0;
+      const auto [low, high] = sizes.layout ? std::pair<int64_t, int64_t>(0, seen != 0 ? keys : 0)
+                                            : sizes.keys_of(first + i, first_key, keys);
       float* row = logit + i * tile;
       clear_outside(row, low, high, inner);
       if (low >= high) continue;
+      if (sizes.layout) vector_functions()->select(row, seen, -infinity, keys);
       const float shrink = vector_functions()->softmax_row(row + low, high - low, sizes.factor(), most + i, total + i);
-      if (shrink != 1 && j > begin) vector_functions()->scale(sum + i * e, shrink, e);
+      if (shrink != 1 && meeting > begin) vector_functions()->scale(sum + i * e, shrink, e);
     }
     product(as_left<T>(logit, count, weights), tile, value_tiles + j * tile_size<T>(e), sum, e, count, keys, e, true);
   }
@@ -211,8 +221,9 @@ Head<T> head_of(const Sizes& sizes, const Tensor& query, const Tensor& gradient,
 /// Adds the share of one tile of queries and one of keys to all three gradients. Works on the transposed logits, so
 /// that the products with queries and the output's gradient take their left factor as it is.
 template <class T>
-void backward_tile(const Sizes& sizes, const Head<T>& head, const Group<T>& group, int64_t first, int64_t first_key) {
-  const int64_t d = sizes.width, e = sizes.value_width, i = first / tile, j = first_key / tile;
+void backward_tile(const Sizes& sizes, const Head<T>& head, const Group<T>& group, int64_t first, int64_t meeting) {
+  const int64_t d = sizes.width, e = sizes.value_width, i = first / tile, j = sizes.key_tile(meeting),
+                first_key = j * tile;
   const int64_t queries = std::min(tile, sizes.queries - first), keys = std::min(tile, sizes.keys - first_key);
   float *weight = scratch(logits, tile * tile), *slope = scratch(gradients, tile * tile),
         *straight = scratch(turned, tile * tile);
@@ -221,13 +232,17 @@ void backward_tile(const Sizes& sizes, const Head<T>& head, const Group<T>& grou
   tile_product(group.value.at(first_key), group.value.stride, head.gradient_panels + first * inner_of<T>(e), slope,
                tile, keys, e, queries, false);
   for (int64_t s = 0; s < keys; ++s) {
-    const auto [low, high] = sizes.queries_of(first_key + s, first, queries);
+    const uint64_t seen = sizes.layout ? sizes.layout->by_key[static_cast<size_t>(meeting * tile + s)] : 0;
+    const auto [low, high] = sizes.layout ? std::pair<int64_t, int64_t>(0, seen != 0 ? queries : 0)
+                                          : sizes.queries_of(first_key + s, first, queries);
     float *row = weight + s * tile, *of_row = slope + s * tile;
     clear_outside(row, low, high, inner_of<T>(queries));
     clear_outside(of_row, low, high, inner_of<T>(queries));
     if (low >= high) continue;
     vector_functions()->weights_again(row + low, head.log_totals + first + low, sizes.factor(), high - low);
     vector_functions()->logit_gradient(row + low, head.means + first + low, sizes.factor(), of_row + low, high - low);
+    if (sizes.layout)
+      for (float* of : {row, of_row}) vector_functions()->select(of, seen, 0, queries);
   }
   product(as_left<T>(weight, keys, weights), tile, head.gradient_tiles + i * tile_size<T>(e),
           group.of_value + first_key * e, e, keys, queries, e, true);
@@ -262,7 +277,7 @@ void backward_group(const Sizes& sizes, const variable_list& saved, const Tensor
     const auto head = head_of<T>(sizes, saved[0], gradient, saved[3], saved[4], b, h);
     for (int64_t first = 0; first < sizes.queries; first += tile) {
       const auto [begin, end] = sizes.tiles_of(first, std::min(tile, sizes.queries - first));
-      for (int64_t j = begin; j < end; ++j) backward_tile(sizes, head, group, first, j * tile);
+      for (int64_t meeting = begin; meeting < end; ++meeting) backward_tile(sizes, head, group, first, meeting);
     }
     convert_rows(head.of_query, rows_to_fill<T>(wanted[0], b, h), sizes.queries, d);
   }
@@ -277,13 +292,19 @@ void for_each_group(const Sizes& sizes, const Work& work) {
                 [&](int64_t index, int64_t) { work(index / sizes.groups, index % sizes.groups); });
 }
 
+struct LayoutHolder : torch::CustomClassHolder {
+  explicit LayoutHolder(std::shared_ptr<const TileLayout> it) : layout(std::move(it)) {}
+  std::shared_ptr<const TileLayout> layout;
+};
+
 class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value,
-                        int64_t behind, int64_t ahead, double counted_pairs, at::ScalarType dtype) {
+                        int64_t behind, int64_t ahead, const std::shared_ptr<const TileLayout>& layout,
+                        double counted_pairs, at::ScalarType dtype) {
     RECORD_FUNCTION("attnscale::attention", std::vector<c10::IValue>());
-    const Sizes sizes{query.size(0), query.size(1), key.size(1),   query.size(2),
-                      key.size(2),   query.size(3), value.size(3), {behind, ahead}};
+    const Sizes sizes{query.size(0), query.size(1), key.size(1),     query.size(2), key.size(2),
+                      query.size(3), value.size(3), {behind, ahead}, layout.get()};
     const auto q = with_dense_rows(query.to(dtype)), k = with_dense_rows(key.to(dtype)),
                v = with_dense_rows(value.to(dtype));
     auto out = by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.value_width, q.options());
@@ -298,6 +319,7 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
     context->save_for_backward({q, k, v, out, log_totals});
     context->saved_data["behind"] = behind;
     context->saved_data["ahead"] = ahead;
+    context->saved_data["layout"] = c10::IValue::make_capsule(c10::make_intrusive<LayoutHolder>(layout));
     context->saved_data["flops"] = flops;
     context->saved_data["types"] =
         std::vector<int64_t>{static_cast<int64_t>(query.scalar_type()), static_cast<int64_t>(key.scalar_type()),
@@ -309,10 +331,16 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
     RECORD_FUNCTION("attnscale::attention_backward", std::vector<c10::IValue>());
     const auto saved = context->get_saved_variables();
     const auto &query = saved[0], &key = saved[1], &value = saved[2];
-    const Sizes sizes{query.size(0), query.size(1),
-                      key.size(1),   query.size(2),
-                      key.size(2),   query.size(3),
-                      value.size(3), {context->saved_data["behind"].toInt(), context->saved_data["ahead"].toInt()}};
+    const auto held = context->saved_data["layout"].toCapsule();
+    const Sizes sizes{query.size(0),
+                      query.size(1),
+                      key.size(1),
+                      query.size(2),
+                      key.size(2),
+                      query.size(3),
+                      value.size(3),
+                      {context->saved_data["behind"].toInt(), context->saved_data["ahead"].toInt()},
+                      static_cast<const LayoutHolder&>(*held).layout.get()};
     const auto gradient = with_dense_rows(gradients[0].to(query.scalar_type()));
     std::array<Tensor, 3> of = {
         by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.width, query.options()),
@@ -325,7 +353,7 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
     count_flops("attnscale::attention_backward", 2.5 * context->saved_data["flops"].toDouble());
     const auto types = context->saved_data["types"].toIntVector();
     for (size_t i = 0; i < of.size(); ++i) of[i] = of[i].to(static_cast<at::ScalarType>(types[i]));
-    return {of[0], of[1], of[2], Tensor(), Tensor(), Tensor(), Tensor()};
+    return {of[0], of[1], of[2], Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -347,7 +375,13 @@ std::optional<at::ScalarType> attention_dtype(const Tensor& query, const Tensor&
 
 Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Band& band,
                         double counted_pairs, at::ScalarType dtype) {
-  return AttentionKernel::apply(query, key, value, band.behind, band.ahead, counted_pairs, dtype);
+  return AttentionKernel::apply(query, key, value, band.behind, band.ahead, std::shared_ptr<const TileLayout>(),
+                                counted_pairs, dtype);
+}
+
+Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value,
+                        std::shared_ptr<const TileLayout> layout, double counted_pairs, at::ScalarType dtype) {
+  return AttentionKernel::apply(query, key, value, Band::all, Band::all, layout, counted_pairs, dtype);
 }
 
 }  // namespace attnscale

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <limits>
+#include <memory>
 #include <optional>
+#include <vector>
 
 #include <torch/types.h>
 
@@ -18,6 +20,18 @@ struct Band {
   int64_t behind = all, ahead = all;
 };
 
+/// Which tiles of 64 queries and 64 keys meet, and which pairs inside them do: any mask, the same for all heads, at the
+/// cost of the tiles that it has.
+struct TileLayout {
+  std::vector<int64_t> first = {0};        ///< of each tile of queries, the first of its meetings; and the end
+  std::vector<int64_t> key_tiles;          ///< of each meeting, ascending for one tile of queries
+  std::vector<uint64_t> by_query, by_key;  ///< [meeting][64]: bits of the keys that a query sees, and the other way
+
+  /// Adds the tile of queries that comes next. @param tiles  ascending @param seen  bits of keys, [tile][64]; a tile
+  /// that no query sees is left out
+  void append(const std::vector<int64_t>& tiles, const std::vector<uint64_t>& seen);
+};
+
 /// The dtype in which `attention_kernel` takes these, by autocast's rules; nothing: it does not.
 std::optional<at::ScalarType> attention_dtype(const Tensor& query, const Tensor& key, const Tensor& value);
 
@@ -31,5 +45,9 @@ std::optional<at::ScalarType> attention_dtype(const Tensor& query, const Tensor&
 /// Cost: 2 (D + E) FLOPs a pair, 4 (D + E) + 2 D backward (the twin's 5 (D + E) are told); memory T + S.
 Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Band& band,
                         double counted_pairs, at::ScalarType dtype);
+
+/// The same over the pairs of a layout, which covers all T queries. Cost: of its tiles.
+Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value,
+                        std::shared_ptr<const TileLayout> layout, double counted_pairs, at::ScalarType dtype);
 
 }  // namespace attnscale

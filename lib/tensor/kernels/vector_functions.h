@@ -46,6 +46,9 @@ struct VectorFunctions {
   /// gradient *= f'(in)
   void (*activate_backward)(Activation kind, const float* in, float* gradient, int64_t count);
 
+  /// x[i] = other where bit i of `kept` is 0; at most 64 numbers
+  void (*select)(float* x, uint64_t kept, float other, int64_t count);
+
   /// One row of a tile of logits joins a softmax that goes on: row becomes exp(factor row - highest), with the highest
   /// logit so far, and total the sum over all so far. @return what earlier sums are multiplied by
   float (*softmax_row)(float* row, int64_t count, float factor, float* highest, float* total);

@@ -234,6 +234,10 @@ float largest(const float* x, int64_t count) {
   return highest_of(most);
 }
 
+void select(float* x, uint64_t kept, float other, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) x[i] = (kept >> i & 1) != 0 ? x[i] : other;
+}
+
 float softmax_row(float* row, int64_t count, float factor, float* highest, float* total) {
   constexpr float lowest = minus_infinity, not_a_number = std::numeric_limits<float>::quiet_NaN();
   const float found = largest(row, count) * factor, top = found <= *highest ? *highest : found;
@@ -299,6 +303,7 @@ constexpr VectorFunctions all_functions = {
     .largest = largest,
     .activate = activate,
     .activate_backward = activate_backward,
+    .select = select,
     .softmax_row = softmax_row,
     .weights_again = weights_again,
     .logit_gradient = logit_gradient,

@@ -26,10 +26,12 @@ class LeaseLost : public Error {
 /// still.
 ///
 /// A lease is a folder `lease-<token>` in the folder that it is about, tokens count up, and the highest is the
-/// holder's. The holder makes everything that it publishes in there (`stage`) and renames it to its place. Who takes
-/// over renames that folder away first. From then on every rename of the former holder fails, however long it slept
-/// between a check and the rename: the token is checked by the file system, in the same act that publishes. What it
-/// takes from the file system: a rename is one act, and does not replace a folder that holds something.
+/// holder's. The holder makes everything that it publishes in a folder in there (`stage`) and renames it to its place.
+/// Who takes over renames that lease away first. From then on every rename of the former holder fails, however long it
+/// slept between a check and the rename: the token is checked by the file system, in the same act that publishes. A
+/// stage's name is drawn by chance, so that one late in asking, who takes a token that was free again and finds a
+/// higher one beside it, does not give a former holder its paths back. What it takes from the file system: a rename is
+/// one act, and does not replace a folder that holds something.
 class Lease {
  public:
   /// Takes the lease if nobody has it: it was never taken, was given back, its holder's process is gone (seen on the
@@ -66,8 +68,10 @@ struct LeaseState {
   int64_t beats = 0;
   double seconds = 0;
   bool held = false;   ///< as far as one look can tell
+  bool here = false;   ///< the holder is of this host, where one look can tell
   std::string holder;  ///< `host, process 12`
 };
+/// @throws IoError if the folder is there and cannot be listed
 LeaseState look_at_lease(const std::filesystem::path& folder);
 
 /// Waits, look by look, until a lease can be taken.
@@ -81,18 +85,24 @@ class LeaseWatch {
   int64_t expired() const { return expired_; }
   const LeaseState& state() const { return state_; }
 
+  /// Whether the holder is known to live: a process of this host, or one that gave a sign of life between two looks.
+  bool holder_lives() const { return state_.held && (state_.here || moved_); }
+
  private:
   std::filesystem::path folder_;
   double seconds_;
   LeaseState state_;
+  bool looked_ = false, moved_ = false;
   int64_t expired_ = 0;
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };
 
 /// Waits until the lease is this process's. @param give_up  asked now and then; empty: never
+/// @param waits  told once whose end this waits for
 /// @return nothing when it was time to give up  @throws IoError
 std::unique_ptr<Lease> wait_for_lease(const std::filesystem::path& folder, double seconds,
-                                      const std::function<bool()>& give_up = {});
+                                      const std::function<bool()>& give_up = {},
+                                      const std::function<void(const LeaseState&)>& waits = {});
 
 /// @throws LeaseLost if the stage is gone; no-op for an empty path
 void check_stage(const std::filesystem::path& stage);

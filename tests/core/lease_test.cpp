@@ -19,12 +19,14 @@ namespace {
 
 constexpr double long_lease = 60, short_lease = 0.4;
 
+std::filesystem::path owner_of(const Lease& lease) { return lease.stage().parent_path() / "owner.json"; }
+
 /// Makes a lease look as if its holder were of another host, of which one cannot know whether it lives.
 void move_to_another_host(const Lease& lease) {
-  auto owner = Json::parse(read_file(lease.stage() / "owner.json"));
+  auto owner = Json::parse(read_file(owner_of(lease)));
   owner["host_key"] = "elsewhere/1";
   owner["host"] = "elsewhere";
-  write_file_atomically(lease.stage() / "owner.json", owner.dump());
+  write_file_atomically(owner_of(lease), owner.dump());
 }
 
 bool becomes_free(LeaseWatch& watch, double within_seconds) {
@@ -114,12 +116,13 @@ TEST_CASE("lease: a holder on another host is followed only after its time witho
   const auto first = Lease::take(folder.path, long_lease);  // its next sign comes after 15 s
   move_to_another_host(*first);
   {
-    auto owner = Json::parse(read_file(first->stage() / "owner.json"));
+    auto owner = Json::parse(read_file(owner_of(*first)));
     owner["seconds"] = short_lease;
-    write_file_atomically(first->stage() / "owner.json", owner.dump());
+    write_file_atomically(owner_of(*first), owner.dump());
   }
   LeaseWatch watch(folder.path, long_lease);
   CHECK_FALSE(watch.is_free());
+  CHECK_FALSE(watch.holder_lives());
   CHECK_FALSE(Lease::take(folder.path, long_lease));
   CHECK(becomes_free(watch, 10));
   CHECK(watch.expired() == 1);
@@ -163,6 +166,77 @@ TEST_CASE("lease: nothing that the former holder writes, publishes or removes ha
   CHECK(first->is_lost());
   write_file_through(second->stage(), result, "second");
   CHECK(read_file(result) == "second");
+}
+
+TEST_CASE("lease: a former holder cannot write through one that was late in asking, which for a moment has its token") {
+  const ScratchFolder folder;
+  const auto first = Lease::take(folder.path, long_lease);
+  const auto second = Lease::take(folder.path, long_lease, 1);
+  REQUIRE(second);
+  // What the late one has made before it looks at the other tokens: it saw no lease at all, and 1 is free again.
+  make_folder(folder.path / "lease-1" / "stage-of-the-late-one");
+  std::filesystem::copy_file(owner_of(*second), folder.path / "lease-1" / "owner.json");
+  CHECK_THROWS_AS(write_file_through(first->stage(), folder / "result.json", "late"), LeaseLost);
+  CHECK_FALSE(std::filesystem::exists(folder / "result.json"));
+  CHECK(look_at_lease(folder.path).token == 2);
+}
+
+TEST_CASE("lease: a file system that does not answer for a while takes no lease away, and ends no process") {
+  const ScratchFolder folder;
+  make_folder(folder / "run");
+  const auto lease = Lease::take(folder / "run", short_lease);
+  std::filesystem::rename(folder / "run", folder / "away");
+  std::filesystem::create_symlink("run", folder / "run");  // ELOOP stands for EIO and ESTALE
+  CHECK_THROWS_AS(look_at_lease(folder / "run"), IoError);
+  CHECK_THROWS_AS(Lease::take(folder / "run", short_lease), IoError);
+  ::usleep(500'000);  // five signs of life
+  CHECK_FALSE(lease->is_lost());
+  std::filesystem::remove(folder / "run");
+  std::filesystem::rename(folder / "away", folder / "run");
+  const auto beats = look_at_lease(folder / "run").beats;
+  for (int i = 0; i < 500 && look_at_lease(folder / "run").beats == beats; ++i) ::usleep(20'000);
+  CHECK(look_at_lease(folder / "run").beats > beats);
+  CHECK_FALSE(lease->is_lost());
+}
+
+TEST_CASE("lease: who waits for one gets it once its holder gave it back, and is told once whom it waits for") {
+  const ScratchFolder folder;
+  auto first = Lease::take(folder.path, long_lease);
+  int looks = 0, told = 0;
+  const auto second = wait_for_lease(
+      folder.path, long_lease,
+      [&] {
+        if (++looks == 3) first.reset();
+        return looks > 100;
+      },
+      [&](const LeaseState& state) { told += state.token == 1; });
+  REQUIRE(second);
+  CHECK(second->token() == 2);
+  CHECK(told == 1);
+  CHECK_FALSE(wait_for_lease(folder.path, long_lease, [n = 0]() mutable { return ++n > 2; }));
+}
+
+TEST_CASE("lease: a holder of this host is known to live, one of another after its next sign of life") {
+  const ScratchFolder folder;
+  const auto lease = Lease::take(folder.path, long_lease);
+  LeaseWatch watch(folder.path, long_lease);
+  CHECK_FALSE(watch.is_free());
+  CHECK(watch.holder_lives());
+  const ScratchFolder other;
+  make_folder(other.path / "lease-1");
+  const auto sign = [&](int beats) {
+    write_file_atomically(other.path / "lease-1" / "owner.json",
+                          Json{{"host_key", "elsewhere/1"}, {"beats", beats}, {"seconds", long_lease}}.dump());
+  };
+  sign(1);
+  LeaseWatch from_afar(other.path, long_lease);
+  for (int look = 0; look < 2; ++look) {
+    CHECK_FALSE(from_afar.is_free());
+    CHECK_FALSE(from_afar.holder_lives());
+  }
+  sign(2);
+  CHECK_FALSE(from_afar.is_free());
+  CHECK(from_afar.holder_lives());
 }
 
 TEST_CASE("lease: an owner that cannot be read holds it until its time is over, and what was left is cleared") {

@@ -46,6 +46,7 @@ void serve_one(const Json& request) {
   make_folder(folder);
   auto lease = Lease::take(folder, request.at("lease_seconds"), request.at("expired_lease"));
   if (!lease) return send({{"busy", look_at_lease(folder).holder}});
+  send({{"lease", lease->token()}});
   redirect_messages(folder);
   std::vector<Problem> problems;
   const auto config = RunConfig::from_json(request.at("config"), problems);

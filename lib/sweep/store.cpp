@@ -5,9 +5,13 @@
 #include <iostream>
 #include <set>
 #include <thread>
+#include <utility>
+
+#include <sys/stat.h>
 
 #include <fmt/format.h>
 
+#include "core/signals.h"
 #include "core/version.h"
 #include "train/provenance.h"
 
@@ -52,7 +56,7 @@ std::string build_of(const Json& row) {
 
 }  // namespace
 
-std::map<std::string, Json> peek_results(const std::filesystem::path& folder, const Plan& plan) {
+std::map<std::string, Json> peek_results(const std::filesystem::path& folder, const Plan& plan, Peek which) {
   std::map<std::string, Json> rows;
   const auto rule = plan.rule();
   if (!std::filesystem::is_directory(folder / "runs")) return rows;
@@ -60,7 +64,8 @@ std::map<std::string, Json> peek_results(const std::filesystem::path& folder, co
     const auto file = folder / "runs" / run.id / "result.json";
     if (!std::filesystem::exists(file)) continue;
     try {
-      if (Json row = read_row(file); row["id"] == run.id && decides(row, rule)) rows[run.id] = std::move(row);
+      if (Json row = read_row(file); row["id"] == run.id && (which == Peek::failed_too || decides(row, rule)))
+        rows[run.id] = std::move(row);
     } catch (const Error&) {  // the sweep that opens the folder says what is wrong
     }
   }
@@ -91,6 +96,15 @@ bool has_plan(const std::filesystem::path& folder, const std::set<std::string>& 
   return ids == runs && document.value.value("stopping", Json()) == rule;
 }
 
+/// A file's content, and which file it is: one that was written anew in the same words is another.
+std::string identity_of(const std::filesystem::path& file) {
+  auto identity = read_file(file);
+  struct stat status {};
+  if (::stat(file.c_str(), &status) == 0)
+    identity += fmt::format("\n{} {}.{:09}", status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+  return identity;
+}
+
 /// Workers of a sweep that was just killed need a moment to go; a leader that just began, to write its plan.
 constexpr auto moment = std::chrono::seconds(5);
 
@@ -101,26 +115,35 @@ Store::Store(std::filesystem::path folder, const Plan& plan, double lease_second
   make_folder(folder_ / "runs");
   for (const auto& run : plan.runs) order_.push_back(run.id);
   const std::set<std::string> own(order_.begin(), order_.end());
-  const auto deadline = std::chrono::steady_clock::now() + moment;
-  for (bool same = false; !same;) {
-    if (watch_.is_free()) lease_ = Lease::take(folder_, lease_seconds, watch_.expired());
-    if (leads()) break;
-    same = has_plan(folder_, own, rule_);
-    if (!same && std::chrono::steady_clock::now() > deadline)
-      throw IoError(
-          fmt::format("{}: another attnscale ({}) is at work in this folder with another plan; wait for it, "
-                      "or give --out another folder",
-                      folder_.string(), watch_.state().holder));
-    if (!same) std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
+  find_place(own);
   if (leads()) lead();
   else
     for (const auto& [id, row] : peek_results(folder_, plan)) rows_[id] = row;
   for (const auto& id : order_)
     if (const auto file = run_folder(id) / "result.json"; !is_done(id) && std::filesystem::exists(file))
-      old_failures_[id] = read_file(file);
+      old_failures_[id] = identity_of(file);
   for (const auto& entry : std::filesystem::directory_iterator(folder_ / "runs"))
     if (!own.contains(entry.path().filename().string())) ++strangers_;
+}
+
+void Store::find_place(const std::set<std::string>& own) {
+  const auto deadline = std::chrono::steady_clock::now() + moment;
+  for (bool told = false;; std::this_thread::sleep_for(std::chrono::milliseconds(50))) {
+    if (watch_.is_free()) lease_ = Lease::take(folder_, lease_seconds_, watch_.expired());
+    if (leads() || has_plan(folder_, own, rule_)) return;
+    if (std::chrono::steady_clock::now() <= deadline) continue;
+    const auto& holder = watch_.state();
+    if (watch_.holder_lives())
+      throw IoError(
+          fmt::format("{}: another attnscale ({}) is at work in this folder with another plan; wait for it, "
+                      "or give --out another folder",
+                      folder_.string(), holder.holder));
+    if (stop_requested())
+      throw Error(folder_.string() + ": stopped while waiting for another attnscale", ExitCode::interrupted);
+    if (!std::exchange(told, true))
+      std::cerr << fmt::format("{}: {} had another plan here; waiting for its next sign of life, or {:.0f} s without\n",
+                               folder_.string(), holder.holder, holder.seconds > 0 ? holder.seconds : lease_seconds_);
+  }
 }
 
 void Store::lead() {
@@ -133,6 +156,22 @@ void Store::try_to_lead() {
   if (leads() || !watch_.is_free()) return;
   lease_ = Lease::take(folder_, lease_seconds_, watch_.expired());
   if (leads()) write_table();
+}
+
+void Store::settle_lead(const std::function<bool()>& stop) {
+  bool told = false;
+  for (try_to_lead(); !leads() && !watch_.holder_lives() && !stop(); try_to_lead()) {
+    if (!std::exchange(told, true))
+      std::cerr << fmt::format("{}: waiting to learn whether {}, which keeps the table, still lives\n",
+                               folder_.string(), leader());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+void Store::write(const std::filesystem::path& file, std::string_view content) {
+  if (!still_leads())
+    throw LeaseLost(fmt::format("{}: another process keeps this folder; nothing was written", file.string()));
+  write_file_through(lease_->stage(), file, content);
 }
 
 void Store::write_plan(const Spec& spec, const Plan& plan) {
@@ -159,7 +198,7 @@ bool Store::look_for(const std::string& id) {
   const auto file = run_folder(id) / "result.json";
   if (!std::filesystem::exists(file)) return false;
   if (const auto old = old_failures_.find(id); old != old_failures_.end()) {
-    if (read_file(file) == old->second) return false;
+    if (identity_of(file) == old->second) return false;
     old_failures_.erase(old);
   }
   try {
@@ -176,12 +215,14 @@ bool Store::look_for(const std::string& id) {
 
 std::filesystem::path Store::run_folder(const std::string& id) const { return folder_ / "runs" / id; }
 
-bool Store::record(const Json& row) {
+bool Store::record(const Json& row, int64_t held) {
   const auto id = row.at("id").get<std::string>();
   if (!decides(row)) {
     make_folder(run_folder(id));
     const auto lease = Lease::take(run_folder(id), lease_seconds_);
     if (!lease) return false;
+    if (look_for(id)) return true;  // another was quicker, and may have done what failed here
+    if (held != 0 && lease->token() != held + 1) return false;  // and may have saved more of it
     write_file_through(lease->stage(), run_folder(id) / "result.json", row.dump(2) + "\n");
     old_failures_.erase(id);
   }

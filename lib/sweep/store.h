@@ -1,10 +1,12 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "core/files.h"
 #include "core/lease.h"
@@ -22,8 +24,10 @@ namespace attnscale {
 class Store {
  public:
   /// Opens or creates the folder and takes the lease on its table, if no other process at work here has it: then this
-  /// one `leads`. Of the others the plan must be the same.
-  /// @throws IoError, also when a process with another plan is at work in this folder
+  /// one `leads`. Of the others the plan must be the same; one with another plan, of which this host cannot know
+  /// whether it lives, is waited for until it gives a sign of life or its time is over.
+  /// @throws IoError, also when a process with another plan is at work in this folder; Error (interrupted) if asked to
+  /// stop meanwhile
   Store(std::filesystem::path folder, const Plan& plan, double lease_seconds = 60);
 
   /// Keeps the spec as given and the plan as resolved; where another leads, they are there.
@@ -35,6 +39,13 @@ class Store {
   /// Takes the lead if the one that had it is gone.
   void try_to_lead();
 
+  /// The same, but waits until it is known: one on another host may give its next sign of life, or none any more.
+  /// @param stop  ends the waiting
+  void settle_lead(const std::function<bool()>& stop);
+
+  /// Writes a file of the folder. @throws LeaseLost if this one does not lead, IoError
+  void write(const std::filesystem::path& file, std::string_view content);
+
   /// Whether a run has a result by now, this process's or another's, that counts for this sweep: one that decides it,
   /// or a failure of after this store was opened.
   bool look_for(const std::string& id);
@@ -44,9 +55,10 @@ class Store {
   bool settles(const Json& row) const { return decides(row, rule_); }  ///< its run, in this sweep
 
   /// Acknowledges a run: its row goes into the table, and the disk has it. Of a run that failed the `result.json` is
-  /// written here, since no trainer did.
-  /// @return false if another process has the run by now, and will say how it ends
-  bool record(const Json& row);
+  /// written here, since no trainer did, unless another process has ended the run meanwhile: then its row counts.
+  /// @param held  the token of the lease under which the run failed; 0 if it had none
+  /// @return false if another process has or had the run since; that one or the next will say how it ends
+  bool record(const Json& row, int64_t held = 0);
 
   /// Rows in plan order, so that the finished table is the same whatever the order of execution. Where another leads,
   /// nothing.
@@ -59,6 +71,8 @@ class Store {
 
  private:
   std::string table() const;
+  /// Waits until this one leads, or follows one with the same plan: `own` are its ids.
+  void find_place(const std::set<std::string>& own);
   void lead();
   void write_table();
   /// Leads no more once another has taken that over.
@@ -72,14 +86,16 @@ class Store {
   std::vector<std::string> order_;
   Json rule_;  ///< for early stopping; null without
   std::map<std::string, Json> rows_;
-  std::map<std::string, std::string> old_failures_;  ///< by id: the result as it was when this store was opened
+  std::map<std::string, std::string> old_failures_;  ///< by id: `identity_of` the result when this store was opened
   std::set<std::string> in_table_;
   std::unique_ptr<AppendLog> log_;
   int64_t strangers_ = 0;
 };
 
 /// Rows of a plan's runs that are in a folder, by id, without touching it; what is damaged is left out.
-std::map<std::string, Json> peek_results(const std::filesystem::path& folder, const Plan& plan);
+enum class Peek { decided, failed_too };
+std::map<std::string, Json> peek_results(const std::filesystem::path& folder, const Plan& plan,
+                                         Peek which = Peek::decided);
 
 /// What came from another build of the program, a line for each: `12 of 40 runs are done by version 0.1.0, commit abc`;
 /// empty if all are this one's.

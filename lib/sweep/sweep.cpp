@@ -8,6 +8,7 @@
 #include <iterator>
 #include <memory>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include <poll.h>
@@ -71,13 +72,13 @@ class Supervisor {
   }
 
   SweepOutcome run() {
-    const auto jobs = std::min<size_t>(static_cast<size_t>(std::max(1, options_.jobs)), waiting_.size());
-    for (size_t i = 0; i < jobs; ++i) hire();
-    while (busy() || !elsewhere_.empty()) {
+    hire();
+    while (busy() || !elsewhere_.empty() || !waiting_.empty()) {
       wait();
       for (auto& worker : workers_) listen(*worker);
       look_elsewhere();
-      replace_the_dead();
+      dismiss_the_dead();
+      hire();
       view_->tick();
       if ((stop_requested() || fatal_) && !stopping_) ask_all_to_stop();
       if (stopping_) hurry_the_silent();
@@ -86,9 +87,12 @@ class Supervisor {
     view_.reset();
     if (fatal_) throw IoError(fatal_message_ + "; what is done is kept, run the same command when there is room");
     SweepOutcome outcome;
-    outcome.interrupted = stopping_;
     outcome.refused = refused_;
-    if (!stopping_) store_.finish();
+    if (!stopping_) {
+      store_.settle_lead(stop_requested);
+      store_.finish();
+    }
+    outcome.interrupted = stopping_ || store_.rows().size() < by_id_.size();
     outcome.leads = store_.leads();
     outcome.leader = store_.leader();
     for (const auto& [id, row] : store_.rows()) {
@@ -112,9 +116,12 @@ class Supervisor {
                                  options_.folder.string(), report.file_system, need.what, need.found);
   }
 
+  /// As many as may work side by side, while there are runs that nobody does.
   void hire() {
-    workers_.push_back(std::make_unique<Worker>(options_.program, options_.threads));
-    give_work(*workers_.back());
+    while (!waiting_.empty() && workers_.size() < static_cast<size_t>(std::max(1, options_.jobs))) {
+      workers_.push_back(std::make_unique<Worker>(options_.program, options_.threads));
+      give_work(*workers_.back());
+    }
   }
 
   void give_work(Worker& worker) {
@@ -213,7 +220,8 @@ class Supervisor {
   void listen(Worker& worker) {
     for (const auto& message : worker.read()) {
       if (worker.run_id.empty()) break;
-      if (message.contains("progress")) view_->progressed(worker.run_id, message["progress"]);
+      if (message.contains("lease")) worker.lease = message["lease"].get<int64_t>();
+      else if (message.contains("progress")) view_->progressed(worker.run_id, message["progress"]);
       else if (message.contains("note"))
         view_->say(fmt::format("{}: {}", worker.run_id, message["note"].get<std::string>()));
       else if (message.contains("result")) accept(worker, message["result"]);
@@ -259,18 +267,17 @@ class Supervisor {
   }
 
   void finish(Worker& worker, const Json& row) {
-    if (store_.record(row)) view_->finished(worker.run_id, row);
+    if (store_.record(row, worker.lease)) view_->finished(worker.run_id, store_.rows().at(worker.run_id));
     else {
-      wait_for(*by_id_.at(worker.run_id));
+      if (!stopping_) wait_for(*by_id_.at(worker.run_id));
       view_->left(worker.run_id);
     }
     worker.run_id.clear();
     if (!worker.closed()) give_work(worker);
   }
 
-  void replace_the_dead() {
-    const auto dead = std::erase_if(workers_, [](const auto& w) { return w->closed() && w->run_id.empty(); });
-    for (size_t i = 0; i < dead && !waiting_.empty(); ++i) hire();
+  void dismiss_the_dead() {
+    std::erase_if(workers_, [](const auto& w) { return w->closed() && w->run_id.empty(); });
   }
 
   const SweepOptions& options_;
@@ -315,6 +322,20 @@ SweepOutcome run_sweep(const Spec& spec, const Plan& plan, const SweepOptions& o
   return Supervisor(spec, plan, options).run();
 }
 
+namespace {
+
+/// The only run has ended, so that a process that leads here is about to end: its table is this one's then.
+void finish_table(Store& store) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  for (store.settle_lead(stop_requested); !store.leads() && !stop_requested(); store.settle_lead(stop_requested)) {
+    if (std::chrono::steady_clock::now() > deadline) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  store.finish();
+}
+
+}  // namespace
+
 Json run_single(const Spec& spec, const Plan& plan, const std::filesystem::path& folder) {
   const PlannedRun& run = plan.runs.front();
   Store store(folder, plan);
@@ -323,15 +344,22 @@ Json run_single(const Spec& spec, const Plan& plan, const std::filesystem::path&
     std::cerr << fmt::format("{}: done already\n", run.id) << other_builds_text(store.rows(), 1);
     return store.rows().at(run.id);
   }
-  make_folder(store.run_folder(run.id));
+  const auto run_folder = store.run_folder(run.id);
+  make_folder(run_folder);
   ProgressView view(1, 0, work_of(run));
   view.started(run.id, work_of(run));
   RunControl control;
-  auto lease = Lease::take(store.run_folder(run.id), SweepOptions().lease_seconds);
-  if (!lease)
-    throw IoError(fmt::format("{}: {} trains this run; wait for it, or give --out another folder",
-                              store.run_folder(run.id).string(), look_at_lease(store.run_folder(run.id)).holder));
-  control.folder = store.run_folder(run.id);
+  auto lease = wait_for_lease(run_folder, SweepOptions().lease_seconds, stop_requested, [&](const LeaseState& state) {
+    view.say(fmt::format("{}: {} has this run; waiting for its end, or {:.0f} s without a sign of life", run.id,
+                         state.holder, state.seconds));
+  });
+  if (!lease) return {{"id", run.id}, {"status", "interrupted"}, {"steps", 0}};
+  if (store.look_for(run.id)) {  // the one that had it has ended it
+    view.finished(run.id, store.rows().at(run.id));
+    finish_table(store);
+    return store.rows().at(run.id);
+  }
+  control.folder = run_folder;
   control.stage = lease->stage();
   control.stop = stop_requested;
   control.on_progress = [&](const Progress& progress) {
@@ -346,6 +374,7 @@ Json run_single(const Spec& spec, const Plan& plan, const std::filesystem::path&
   if (row.value("status", "") != "interrupted") {
     store.record(row);
     view.finished(run.id, row);
+    finish_table(store);
   }
   return row;
 }

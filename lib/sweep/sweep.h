@@ -38,8 +38,9 @@ SweepOutcome run_sweep(const Spec& spec, const Plan& plan, const SweepOptions& o
 /// The row of a run that did not come to an end by itself.
 Json failed_row(const PlannedRun& run, const std::string& status, const std::string& message);
 
-/// Trains a plan's only run in this process, in the same kind of folder.
-/// @return the run's row
+/// Trains a plan's only run in this process, in the same kind of folder; a run that another process has is waited for,
+/// and goes on here if that one is gone.
+/// @return the run's row; status `interrupted` after a stop signal
 Json run_single(const Spec& spec, const Plan& plan, const std::filesystem::path& folder);
 
 }  // namespace attnscale

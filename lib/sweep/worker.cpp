@@ -94,6 +94,7 @@ void Worker::start(const std::filesystem::path& run_folder, const Json& config, 
                         .dump() +
                     "\n";
   heard_ = std::chrono::steady_clock::now();
+  lease = 0;
   std::string_view rest = line;
   while (!rest.empty()) {
     const ssize_t written = ::write(to_, rest.data(), rest.size());

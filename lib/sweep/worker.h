@@ -14,9 +14,9 @@ namespace attnscale {
 /// The parent's end of a worker: a long-lived process that trains one run after another.
 ///
 /// The two speak JSON lines over pipes. To the worker: {"folder", "config", "lease_seconds", "expired_lease",
-/// "stopping"}. Back:
-/// {"progress": ...} and {"note": text}, then {"result": row}, {"error": message, "code": exit code}, {"busy": who has
-/// the run} or {"lost": message}, when another has taken the run over. The kernel kills a worker whose parent dies.
+/// "stopping"}. Back: {"lease": token of the run's}, {"progress": ...} and {"note": text}, then {"result": row},
+/// {"error": message, "code": exit code}, {"busy": who has the run} or {"lost": message}, when another has taken the run
+/// over. The kernel kills a worker whose parent dies.
 class Worker {
  public:
   /// Starts `program worker` with `threads` threads. @throws IoError
@@ -56,6 +56,7 @@ class Worker {
 
   int descriptor() const { return from_; }
   std::string run_id;  ///< what it is doing; empty when idle
+  int64_t lease = 0;   ///< under which it does that; 0 until it said so
 
  private:
   pid_t process_ = -1;

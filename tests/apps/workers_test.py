@@ -107,6 +107,73 @@ class Workers(ProgramTest):
         self.assertEqual(self.leases("out")[run][0], 2)
         self.compare_with_one(path, "out")
 
+    def wait_for(self, condition, what, seconds=120):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, what)
+            time.sleep(0.02)
+
+    def saved_runs(self, out):
+        return {path.split(os.sep)[-3] for path in
+                glob.glob(os.path.join(self.folder, out, "runs", "*", "checkpoint", "step-*"))}
+
+    def statuses(self, out):
+        """As each run's own file and as the table have them, sorted."""
+        results = []
+        for path in glob.glob(os.path.join(self.folder, out, "runs", "*", "result.json")):
+            with open(path) as file:
+                results.append(json.load(file)["status"])
+        table = [row["status"] for row in rows(os.path.join(self.folder, out, "results.jsonl"))]
+        return sorted(results), sorted(table)
+
+    def test_a_sweep_that_wakes_keeps_what_another_made_of_the_run_whose_worker_died_meanwhile(self):
+        path = write_spec(self.folder, spec(1, steps=2000, checkpoint_every=20, eval_every=2000))
+        sleeper = self.start(path, "out", "--lease", "2")
+        self.wait_for(lambda: self.saved_runs("out"), "no checkpoint")
+        worker = next(iter(self.leases("out").values()))[1]["process"]
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        other = self.start(path, "out", "--lease", "2")
+        self.finish([other])
+        self.assertEqual(self.statuses("out")[0], ["done"])
+        os.kill(sleeper.pid, signal.SIGCONT)
+        self.finish([sleeper])
+        self.assertEqual(self.statuses("out"), (["done"], ["done"]))
+        self.compare_with_one(path, "out")
+
+    def test_a_sweep_whose_only_worker_died_still_does_the_run_that_another_left(self):
+        path = write_spec(self.folder, spec(2, steps=3000, checkpoint_every=20, eval_every=3000))
+        other = self.start(path, "out", "--lease", "2")
+        self.wait_for(lambda: len(self.saved_runs("out")) == 1, "the first began nothing")
+        (first,) = self.saved_runs("out")
+        sweep = self.start(path, "out", "--lease", "2")
+        self.wait_for(lambda: len(self.saved_runs("out")) == 2, "the second began nothing")
+        (worker,) = (owner["process"] for run, (_, owner) in self.leases("out").items() if run != first)
+        os.kill(worker, signal.SIGKILL)
+        self.wait_for(lambda: "oom" in self.said(sweep) or glob.glob(
+            os.path.join(self.folder, "out", "runs", "*", "result.json")), "its death was not noticed")
+        other.kill()
+        self.assertEqual(sweep.wait(300), 1, self.said(sweep))
+        self.assertEqual(self.statuses("out"), (["done", "oom"], ["done", "oom"]))
+
+    def test_train_goes_on_after_a_power_cut(self):
+        path = write_spec(self.folder, {**spec(1, steps=4000, checkpoint_every=20, eval_every=4000), "seeds": 1})
+        first = subprocess.Popen([PROGRAM, "train", path, "--out", "out"], cwd=self.folder, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.wait_for(lambda: self.saved_runs("out"), "no checkpoint")
+        first.kill()
+        first.wait()
+        # The host has been started anew since: whether the holders live cannot be known.
+        for place in glob.glob(os.path.join(self.folder, "out", "**", "lease-1", "owner.json"), recursive=True):
+            with open(place) as file:
+                owner = json.load(file)
+            with open(place, "w") as file:
+                json.dump({**owner, "host_key": "before/1", "seconds": 3}, file)
+        again = self.run_here("train", path, "--out", "out", timeout=600)
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertIn("waiting for its end, or 3 s without a sign of life", again.stderr)
+        self.assertEqual(self.statuses("out"), (["done"], ["done"]))
+
     def test_another_plan_is_refused_while_a_sweep_is_at_work(self):
         first = self.start(write_spec(self.folder, spec(2, steps=10**6)), "out")
         deadline = time.monotonic() + 60

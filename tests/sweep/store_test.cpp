@@ -148,6 +148,68 @@ TEST_CASE("store: a second sweep in the same folder joins with the same plan, an
   CHECK(f.table() == f.failed_row(0).dump() + "\n" + f.row(1).dump() + "\n" + f.row(2).dump() + "\n");
 }
 
+TEST_CASE("store: a failure that is recorded late does not replace what another process made of the run meanwhile") {
+  Fixture f;
+  Store store(f.folder / "out", f.plan);
+  const auto id = f.plan.runs[0].id;
+  const auto result = store.run_folder(id) / "result.json";
+  f.finish_run(0);  // by another
+  CHECK(store.record(f.failed_row(0)));
+  CHECK(store.is_done(id));
+  CHECK(f.table() == f.row(0).dump() + "\n");
+  CHECK(read_file(result) == f.row(0).dump());
+}
+
+TEST_CASE("store: a failure under a lease that another has had since is not written: that one may have saved more") {
+  Fixture f;
+  Store store(f.folder / "out", f.plan);
+  const auto run_folder = store.run_folder(f.plan.runs[0].id);
+  make_folder(run_folder);
+  for (int64_t token = 1; token <= 2; ++token) REQUIRE(Lease::take(run_folder, 60)->token() == token);
+  CHECK_FALSE(store.record(f.failed_row(0), 1));
+  CHECK_FALSE(std::filesystem::exists(run_folder / "result.json"));
+  CHECK(store.record(f.failed_row(0), 3));  // of its own: the try before had the third
+  CHECK(std::filesystem::exists(run_folder / "result.json"));
+}
+
+TEST_CASE("store: a run that fails again in the same words is seen by the other processes as having failed anew") {
+  Fixture f;
+  { Store(f.folder / "out", f.plan).record(f.failed_row(1)); }
+  Store first(f.folder / "out", f.plan);
+  first.write_plan(read_spec(f.folder / "spec.json", {}), f.plan);
+  Store second(f.folder / "out", f.plan);
+  const auto id = f.plan.runs[1].id;
+  CHECK_FALSE(second.look_for(id));
+  first.record(f.failed_row(1));
+  CHECK(second.look_for(id));
+}
+
+TEST_CASE("store: after a power cut another plan waits until the dead one's time is over, and begins") {
+  Fixture f;
+  const auto other = f.folder / "out" / "lease-1";
+  make_folder(other);
+  // Longer than the moment that a killed sweep's workers get.
+  write_file_atomically(other / "owner.json",
+                        R"({"host": "here", "host_key": "before/1", "beats": 9, "seconds": 5.5})");
+  const Store store(f.folder / "out", f.plan);
+  CHECK(store.leads());
+}
+
+TEST_CASE("store: the table goes over from one of whom nothing is known once its time is over") {
+  Fixture f;
+  make_folder(f.folder / "out");
+  { Store(f.folder / "out", f.plan).write_plan(read_spec(f.folder / "spec.json", {}), f.plan); }
+  const auto owner = f.folder / "out" / "lease-1" / "owner.json";
+  write_file_atomically(owner, R"({"host": "here", "host_key": "before/1", "beats": 9, "seconds": 0.5})");
+  Store store(f.folder / "out", f.plan);
+  CHECK_FALSE(store.leads());
+  CHECK_THROWS_AS(store.write(f.folder / "out" / "file", "x"), LeaseLost);
+  store.settle_lead([] { return false; });
+  CHECK(store.leads());
+  store.write(f.folder / "out" / "file", "x");
+  CHECK(read_file(f.folder / "out" / "file") == "x");
+}
+
 TEST_CASE("store: one that slept until its lead was taken over writes nothing into the table any more") {
   Fixture f;
   Store first(f.folder / "out", f.plan);

@@ -12,6 +12,7 @@
 #include "core/signals.h"
 #include "finish.h"
 #include "sweep/slurm.h"
+#include "train/run_result.h"
 
 namespace attnscale {
 
@@ -42,17 +43,19 @@ void SlurmArguments::check() const {
 
 namespace {
 
-/// `12 of 40 runs have ended (1 diverged), 3 running, 25 pending`
+/// `12 of 40 runs have ended (1 diverged), 3 running, 25 pending`. A run that failed, and is in the queue again, has
+/// not.
 std::string standing(const Plan& plan, const std::map<std::string, Json>& rows,
                      const std::map<std::string, std::string>& states) {
   std::map<std::string, size_t> ends, waits;
   size_t ended = 0;
   for (const auto& run : plan.runs) {
     const auto row = rows.find(run.id);
-    if (row != rows.end()) {
+    const auto state = states.find(run.id);
+    if (row != rows.end() && (decides(row->second, plan.rule()) || (state == states.end() && !decides(row->second)))) {
       ++ended;
       ++ends[row->second.value("status", "")];
-    } else if (const auto state = states.find(run.id); state != states.end()) {
+    } else if (state != states.end()) {
       ++waits[state->second];
     } else {
       ++waits["not in the queue"];
@@ -73,6 +76,7 @@ ExitCode collect(const Spec& spec, const Plan& plan, const std::filesystem::path
   std::map<std::string, Json> rows;
   {
     Store store(folder, plan, lease_seconds);
+    store.settle_lead(stop_requested);
     store.write_plan(spec, plan);
     store.finish();
     rows = store.rows();
@@ -110,7 +114,7 @@ ExitCode sweep_by_slurm(const SweepArguments& arguments) {
   const auto folder = folder_for(arguments.out, plan);
   if (arguments.slurm.status) {
     const auto states = slurm_states(folder);  // before the results: a run that ends meanwhile has ended
-    print(standing(plan, peek_results(folder, plan), states));
+    print(standing(plan, peek_results(folder, plan, Peek::failed_too), states));
     return ExitCode::done;
   }
   if (arguments.slurm.collect) return collect(spec, plan, folder, arguments.lease_seconds);

@@ -135,6 +135,12 @@ Submission submit_to_slurm(const Spec& spec, const Plan& plan, const SlurmOption
   Submission submission;
   const size_t most = largest_array();
   Store store(folder, plan, options.lease_seconds);
+  store.settle_lead(stop_requested);
+  if (!store.leads())
+    throw IoError(
+        fmt::format("{}: another attnscale ({}) is at work in this folder; wait for it: what is submitted is "
+                    "kept by one at a time",
+                    folder.string(), store.leader()));
   store.write_plan(spec, plan);
   make_folder(folder / "slurm");
   const auto queued = slurm_states(folder);
@@ -151,12 +157,12 @@ Submission submit_to_slurm(const Spec& spec, const Plan& plan, const SlurmOption
     const auto number = submissions.at("arrays").size();
     const auto list = folder / "slurm" / fmt::format("array-{}.json", number);
     const auto script = folder / "slurm" / fmt::format("array-{}.sh", number);
-    write_file_atomically(list, Json(ids).dump(0) + "\n");
-    write_file_atomically(script, batch_script(options, folder, list, ids.size(), plan.name));
+    store.write(list, Json(ids).dump(0) + "\n");
+    store.write(script, batch_script(options, folder, list, ids.size(), plan.name));
     auto job = ask_slurm({"sbatch", "--parsable", script.string()});
     job = job.substr(0, job.find_first_of(";\n"));
     submissions["arrays"].push_back({{"job", job}, {"runs", ids}});
-    write_file_atomically(folder / "slurm" / "submitted.json", submissions.dump(1) + "\n");
+    store.write(folder / "slurm" / "submitted.json", submissions.dump(1) + "\n");
     submission.jobs.push_back(job);
     submission.runs += ids.size();
   }

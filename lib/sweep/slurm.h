@@ -31,7 +31,8 @@ struct Submission {
 /// each, in DIR/slurm/. A task that is preempted is requeued by SLURM; one whose time ends saves and requeues itself;
 /// either goes on from its checkpoint. Each run is leased (core/lease.h), so that a task that SLURM starts twice does
 /// it once.
-/// @throws IoError if SLURM's commands are not there or refuse, with their words
+/// @throws IoError if SLURM's commands are not there or refuse, with their words, or if another process is at work in
+/// the folder
 Submission submit_to_slurm(const Spec& spec, const Plan& plan, const SlurmOptions& options);
 
 /// Where the runs of earlier submissions stand, by SLURM's state (PENDING, RUNNING, ...). @throws IoError

@@ -7,10 +7,11 @@ import glob
 import json
 import os
 import re
+import subprocess
 import time
 import unittest
 
-from program import TINY, ProgramTest, rows, stable, write_spec
+from program import PROGRAM, TINY, ProgramTest, rows, stable, write_spec
 from slurm_cluster import Cluster, missing
 
 RUNS = int(os.environ.get("ATTNSCALE_SLURM_RUNS", "12"))
@@ -156,6 +157,48 @@ class WithoutSlurm(ProgramTest):
         done = self.run_here("sweep", spec, "--executor", "slurm", env={**os.environ, "PATH": "/nowhere"})
         self.assertEqual(done.returncode, 74)
         self.assertIn("scontrol: no such command here; --executor slurm needs a host that submits to SLURM", done.stderr)
+
+    def cluster_of_scripts(self, seconds_to_submit=0):
+        """SLURM's commands as scripts that answer and do nothing. `sbatch` counts its calls."""
+        place = os.path.join(self.folder, "commands")
+        os.mkdir(place)
+        for name, script in (("scontrol", "echo 'MaxArraySize = 100'"), ("squeue", "true"),
+                             ("sbatch", f"echo >> {place}/calls; sleep {seconds_to_submit}; echo 7")):
+            with open(os.path.join(place, name), "w") as file:
+                file.write(f"#!/bin/sh\n{script}\n")
+            os.chmod(file.name, 0o755)
+        return {**os.environ, "PATH": place + ":" + os.environ["PATH"]}
+
+    def test_runs_that_failed_have_ended(self):
+        environment = self.cluster_of_scripts()
+        spec = write_spec(self.folder, TINY)
+        words = ("sweep", spec, "--out", "out", "--executor", "slurm")
+        self.assertEqual(self.run_here(*words, env=environment).returncode, 0)
+        with open(os.path.join(self.folder, "out", "plan.json")) as file:
+            run = json.load(file)["runs"][0]["id"]
+        os.makedirs(os.path.join(self.folder, "out", "runs", run))
+        with open(os.path.join(self.folder, "out", "runs", run, "result.json"), "w") as file:
+            json.dump({"id": run, "status": "failed", "message": "no"}, file)
+        status = self.run_here(*words, "--status", env=environment)
+        self.assertEqual(status.stdout, "1 of 8 runs have ended (1 failed), 7 not in the queue\n", status.stderr)
+
+    def test_of_two_submissions_at_once_one_is_refused(self):
+        environment = self.cluster_of_scripts(seconds_to_submit=8)
+        spec = write_spec(self.folder, TINY)
+        words = ("sweep", spec, "--out", "out", "--executor", "slurm")
+        first = subprocess.Popen([PROGRAM, *words], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(first.kill)
+        calls = os.path.join(self.folder, "commands", "calls")
+        deadline = time.monotonic() + 60
+        while not os.path.exists(calls) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        second = self.run_here(*words, env=environment)
+        self.assertEqual(second.returncode, 74, second.stderr)
+        self.assertIn("is at work in this folder; wait for it", second.stderr)
+        self.assertEqual(first.wait(60), 0)
+        with open(calls) as file:
+            self.assertEqual(len(file.readlines()), 1)
 
     def test_options_that_do_nothing_together_are_refused(self):
         spec = write_spec(self.folder, TINY)

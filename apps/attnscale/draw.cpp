@@ -1,3 +1,5 @@
+#include <iostream>
+
 #include "commands.h"
 #include "core/files.h"
 #include "report/drawing.h"
@@ -30,7 +32,9 @@ void add_draw(CLI::App& app, Action& action) {
       "Points are means over runs, bars go from the lowest to the highest. Formulas are those of `attnscale runs`.");
   command->callback([=, &action] {
     action = [=] {
-      const auto figure = drawing_of(RunTable::read(*folder), *drawing);
+      const auto table = RunTable::read(*folder);
+      const auto figure = drawing_of(table, *drawing);
+      if (const auto left_out = left_out_of(table, *drawing); !left_out.empty()) std::cerr << left_out << "\n";
       write_file_atomically(*out, VegaEngine().svg(figure.spec, figure_theme(false)));
       return ExitCode::done;
     };

@@ -5,6 +5,7 @@
 #include <map>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/error.h"
 #include "report/figure_parts.h"
@@ -70,6 +71,11 @@ Points points_of(const RunTable& table, const Drawing& drawing) {
       add(number_of("--x", x), number_of("--y", y));
       continue;
     }
+    if (!drawing.x.empty() && !x.is_array())
+      throw ConfigError(
+          fmt::format("--x: is {}, and y is a list of {}; expected a list of as many, or leave --x out for "
+                      "the items' places",
+                      describe_value(x), y.size()));
     if (x.is_array() && x.size() != y.size())
       throw ConfigError(
           fmt::format("--x: is a list of {}, and y one of {}; expected equal lengths", x.size(), y.size()));
@@ -92,6 +98,23 @@ Json axis_of(const char* field, const std::string& title, const Extent& extent, 
 }
 
 }  // namespace
+
+std::string left_out_of(const RunTable& table, const Drawing& drawing) {
+  const auto ys = ask(table, {.where = drawing.where, .columns = drawing.y});
+  const auto states = ask(table, {.where = drawing.where, .columns = "status"});
+  std::map<std::string, size_t> counts;
+  size_t all = 0;
+  for (size_t row = 0; row < ys.rows.size(); ++row) {
+    if (!ys.rows[row][0].is_null()) continue;
+    ++counts[states.rows[row][0].is_null() ? "without a status" : name_of(states.rows[row][0])];
+    ++all;
+  }
+  if (all == 0) return "";
+  std::vector<std::string> parts;
+  for (const auto& [state, count] : counts) parts.push_back(fmt::format("{} {}", count, state));
+  return fmt::format("{} of {} runs have no {} and are left out: {}", all, ys.rows.size(), drawing.y,
+                     fmt::join(parts, ", "));
+}
 
 Figure drawing_of(const RunTable& table, const Drawing& drawing) {
   const auto points = points_of(table, drawing);
@@ -137,6 +160,8 @@ Figure drawing_of(const RunTable& table, const Drawing& drawing) {
   figure.spec = {{"$schema", "https://vega.github.io/schema/vega-lite/v5.json"},
                  {"description", figure.title + ". " + figure.caption},
                  {"data", {{"values", std::move(rows)}}}};
+  if (const auto left_out = left_out_of(table, drawing); !left_out.empty())
+    figure.spec["title"] = {{"text", left_out}, {"anchor", "start"}, {"fontSize", 11}, {"fontWeight", "normal"}};
   if (drawing.panel.empty()) {
     figure.spec["width"] = 420;
     figure.spec["height"] = 280;

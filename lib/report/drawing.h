@@ -18,7 +18,12 @@ struct Drawing {
   bool log_x = false, log_y = false;
 };
 
-/// Means over the runs that agree in x, curve and panel, joined by lines; bars go from the lowest to the highest.
+/// Runs for which `where` holds and that have no y: `2 of 9 runs have no loss and are left out: 1 diverged, 1 failed`;
+/// empty if there are none. @throws ConfigError as `drawing_of`
+std::string left_out_of(const RunTable& table, const Drawing& drawing);
+
+/// Means over the runs that agree in x, curve and panel, joined by lines; bars go from the lowest to the highest. What
+/// `left_out_of` says is its title.
 /// @throws ConfigError naming the part, for what `ask` refuses, for values that are no numbers, and where nothing is
 /// left
 Figure drawing_of(const RunTable& table, const Drawing& drawing);

@@ -17,7 +17,7 @@ Figure drawn(const Drawing& drawing) {
       R"({"id":"a","loss":1,"config":{"model":{"depth":2,"norm":"x"}},"positions":{"last":[4,8],"loss":[3,2]}}
 {"id":"b","loss":3,"config":{"model":{"depth":2,"norm":"x"}},"positions":{"last":[4,8],"loss":[5,2]}}
 {"id":"c","loss":7,"config":{"model":{"depth":10,"norm":"y"}}}
-{"id":"d","config":{"model":{"depth":10,"norm":"y"}}}
+{"id":"d","status":"diverged","config":{"model":{"depth":10,"norm":"y"}}}
 )");
   return drawing_of(RunTable::read(folder.path), drawing);
 }
@@ -35,6 +35,8 @@ TEST_CASE(
   CHECK(values(figure)[1]["y"] == 7.0);
   CHECK(figure.spec["layer"].size() == 3);
   CHECK(figure.spec["layer"][0]["encoding"]["x"]["axis"]["title"] == "depth");
+  CHECK(figure.spec["title"]["text"] == "1 of 4 runs have no loss and are left out: 1 diverged");
+  CHECK_FALSE(drawn({.y = "loss", .x = "depth", .where = "norm == 'x'"}).spec.contains("title"));
   const auto titled = drawn({.y = "loss", .x = "depth", .x_title = "blocks"});
   CHECK(titled.spec["layer"][0]["encoding"]["x"]["axis"]["title"] == "blocks");
 }
@@ -57,5 +59,7 @@ TEST_CASE("drawing: what cannot be drawn is named by its part") {
   refused({.y = "loss", .x = "dpth"}, "unknown column dpth; did you mean \"depth\"?");
   refused({.y = "loss", .x = "depth", .where = "depth > 99"}, "nothing to draw");
   refused({.y = "loss - 1", .x = "depth", .log_y = true}, "0 is not above 0");
+  refused({.y = "positions.loss", .x = "depth"},
+          "--x: is the number 2, and y is a list of 2; expected a list of as many");
   refused({.y = "positions.loss", .x = "part(positions.last, 0, 1)"}, "a list of 1, and y one of 2");
 }

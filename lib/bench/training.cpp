@@ -15,6 +15,7 @@
 #include "model/transformer.h"
 #include "tensor/kernels/kernels.h"
 #include "train/provenance.h"
+#include "train/ramp.h"
 #include "train/stepper.h"
 
 namespace attnscale {
@@ -68,7 +69,8 @@ void check_script_has_twin(const RunConfig& config) {
     }
   }
   require(config.train.schedule != "schedule_free", "train.schedule", config.train.schedule, twin["train"]["schedule"]);
-  for (const auto* key : {"optimizer", "clip", "accumulate", "label_smoothing", "z_loss", "ema_decay"}) {
+  for (const auto* key :
+       {"optimizer", "clip", "accumulate", "label_smoothing", "z_loss", "ema_decay", "activation_checkpointing"}) {
     const Json value = whole["train"].contains(key) ? whole["train"][key] : Json(),
                expected = twin["train"].contains(key) ? twin["train"][key] : Json();
     require(value == expected, fmt::format("train.{}", key), value, expected);
@@ -156,6 +158,11 @@ Json bench_training(const RunConfig& config, const TrainingBench& bench) {
   if (clock == Clock::processor && bench.threads > 1)
     throw ConfigError(fmt::format(
         "the processor's clock adds up what {} threads spend; take --threads 1, or --clock wall", bench.threads));
+  if (has_ramp(config.train))
+    throw ConfigError(
+        fmt::format("train.{}: received a ramp, expected steps of one size; leave it out, and give "
+                    "train.batch_size and data.context the size whose steps are to be timed",
+                    config.train.initial_batch_size ? "initial_batch_size" : "initial_context"));
   at::set_num_threads(bench.threads);
   std::optional<PythonTraining> python;
   if (!bench.python.empty()) {

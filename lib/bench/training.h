@@ -26,7 +26,8 @@ struct TrainingBench {
 ///  modes: [{mode, step_time_ms, times_slower: {median, low, high, confidence}}], best, left_out: [{mode, reason}],
 ///  peak_memory_bytes (of all modes together)}, kernels, operators};
 /// times_slower is of pairs of steps made one after the other, best the mode with the lowest median
-/// @throws ConfigError where the PyTorch script has no twin of this config, or Python does not answer
+/// @throws ConfigError for a config whose steps grow, where the PyTorch script has no twin of this config, or Python
+/// does not answer
 Json bench_training(const RunConfig& config, const TrainingBench& bench);
 
 }  // namespace attnscale

@@ -7,6 +7,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/full_precision.h"
+#include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/head_rows.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
@@ -329,6 +330,7 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     RECORD_FUNCTION("attnscale::attention_backward", std::vector<c10::IValue>());
+    refuse_second_derivative("attention_kernel");
     const auto saved = context->get_saved_variables();
     const auto &query = saved[0], &key = saved[1], &value = saved[2];
     const auto held = context->saved_data["layout"].toCapsule();

@@ -15,8 +15,12 @@ inline Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int6
   return at::empty({batch, positions, heads, width}, options).transpose(1, 2);
 }
 
-/// The same numbers with the last dimension dense.
-inline Tensor with_dense_rows(const Tensor& x) { return x.stride(-1) == 1 || x.size(-1) == 1 ? x : x.contiguous(); }
+/// The same numbers with the last dimension dense. Rows may lie far apart, but not share memory, as those that were
+/// expanded over positions do: products do not take that.
+inline Tensor with_dense_rows(const Tensor& x) {
+  const bool dense = (x.stride(-1) == 1 || x.size(-1) == 1) && x.stride(-2) >= x.size(-1);
+  return dense ? x : x.clone(at::MemoryFormat::Contiguous);
+}
 
 /// Rows of one head of a float32 or bfloat16 tensor, as float32.
 class HeadRows {

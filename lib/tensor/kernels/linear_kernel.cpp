@@ -5,6 +5,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/full_precision.h"
+#include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/precision.h"
@@ -77,6 +78,7 @@ class LinearKernel : public torch::autograd::Function<LinearKernel> {
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     RECORD_FUNCTION("attnscale::linear_backward", std::vector<c10::IValue>());
+    refuse_second_derivative("linear_kernel");
     const auto saved = context->get_saved_variables();
     return with_type(context->saved_data["dtype"].toScalarType(), [&]<class T>() -> variable_list {
       const Tensor gradient = rows_of<T>(gradients[0]);
@@ -166,6 +168,7 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     RECORD_FUNCTION("attnscale::feed_forward_backward", std::vector<c10::IValue>());
+    refuse_second_derivative("feed_forward_kernel");
     const auto saved = context->get_saved_variables();
     auto& data = context->saved_data;
     return with_type(data["dtype"].toScalarType(), [&]<class T>() -> variable_list {

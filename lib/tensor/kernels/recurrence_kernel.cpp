@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "tensor/flop_counter.h"
+#include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/recurrence_walk.h"
 
@@ -79,6 +80,7 @@ class RecurrenceKernel : public torch::autograd::Function<RecurrenceKernel> {
 
   static variable_list backward(AutogradContext* context, const variable_list& upstream) {
     RECORD_FUNCTION("attnscale::recurrence_backward", std::vector<c10::IValue>());
+    refuse_second_derivative("recurrence_kernel");
     const auto saved = context->get_saved_variables();
     RecurrenceTensors x{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]};
     const auto held = context->saved_data["call"].toCapsule();

@@ -136,7 +136,8 @@ void read_fields(const Json& object, const std::string& path, const Fields& fiel
   const size_t before = problems.size();
   for (const auto& [key, value] : object.items()) {
     const auto where = join_path(path, key);
-    const auto found = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.name == key; });
+    const auto found =
+        std::find_if(fields.begin(), fields.end(), [&, &name = key](const Field& f) { return f.name == name; });
     if (found == fields.end()) {
       problems.push_back({where, "unknown key" + suggestion(key, names_of(fields))});
       continue;

@@ -342,7 +342,10 @@ std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMa
       rows.emplace_back(std::move(results.places[i]), std::move(results.rows[i]));
     return points_of_rows(rows, columns, (path / "results.jsonl").string());
   }
-  const auto text = read_file(path);
+  return points_of_text(read_file(path), path, columns);
+}
+
+std::vector<Point> points_of_text(std::string_view text, const std::filesystem::path& path, const ColumnMap& columns) {
   const auto source = path.string();
   check_is_text(text, source);
   const auto first = text.find_first_not_of(" \t\r\n");

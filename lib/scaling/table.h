@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/json.h"
@@ -68,6 +69,9 @@ struct ColumnMap {
 ///         column that does not exist (with those that do, and the nearest), text where a number
 ///         belongs, NaN, infinite, zero or negative values, a binary file, an empty table
 std::vector<Point> read_points(const std::filesystem::path& path, const ColumnMap& columns);
+
+/// As `read_points`, of a file's text. @param file  whose extension says what it is, and for messages
+std::vector<Point> points_of_text(std::string_view text, const std::filesystem::path& file, const ColumnMap& columns);
 
 /// The objects of a JSONL file with their places.
 struct JsonLines {

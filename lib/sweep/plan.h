@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/cost.h"
+#include "sweep/match.h"
 #include "sweep/spec.h"
 #include "train/run_config.h"
 

@@ -8,7 +8,7 @@
 #include "core/expression.h"
 #include "core/json.h"
 #include "sweep/include.h"
-#include "sweep/match.h"
+#include "sweep/match_options.h"
 #include "sweep/stopping.h"
 
 namespace attnscale {
@@ -58,5 +58,8 @@ inline constexpr double max_runs = 1e6;
 ///                     the same path), or spec keys (`seeds=1`, `grid.model.depth=[1,2]`)
 /// @throws ConfigError with every problem of the spec's own structure, IoError
 Spec read_spec(const std::filesystem::path& file, const std::vector<std::string>& assignments);
+
+/// As `read_spec`, of a document that was read already.
+Spec spec_of(JsonDocument document, const std::vector<std::string>& assignments);
 
 }  // namespace attnscale

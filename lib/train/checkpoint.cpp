@@ -16,14 +16,13 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/lease.h"
+#include "train/manifest.h"
 #include "train/safetensors.h"
 
 namespace attnscale {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* manifest_schema = "attnscale.checkpoint/1";
 
 /// A new file in a folder that nobody reads yet; the folder's rename makes it visible.
 void write_synced(const fs::path& file, std::string_view content) {
@@ -57,23 +56,10 @@ std::vector<int64_t> steps_in(const fs::path& folder) {
 
 fs::path folder_of_step(const fs::path& folder, int64_t step) { return folder / fmt::format("step-{}", step); }
 
-/// The manifest vouches for the files, and for itself.
-Json sealed(Json manifest) {
-  manifest["sha256"] = sha256(canonical(manifest));
-  return manifest;
-}
-
 /// @throws DataError, ConfigError (JSON), IoError
 Json verified_manifest(const fs::path& folder) {
   const auto file = folder / "manifest.json";
-  Json manifest = read_json(file).value;
-  if (!manifest.is_object() || manifest.value("schema", "") != manifest_schema)
-    throw DataError(fmt::format("{}: schema is not {}; it was written by another version or is damaged", file.string(),
-                                manifest_schema));
-  Json unsealed = manifest;
-  unsealed.erase("sha256");
-  if (sealed(unsealed) != manifest)
-    throw DataError(fmt::format("{}: its SHA-256 does not hold; the file is damaged", file.string()));
+  const Json manifest = parse_manifest(read_bounded(file, int64_t{1} << 30), file.string());
   for (const auto& [name, entry] : manifest.at("files").items()) {
     const auto expected = entry.at("sha256").get<std::string>(), found = sha256_of_file(folder / name);
     if (found != expected)
@@ -135,11 +121,11 @@ void write_checkpoint(const fs::path& folder, const Checkpoint& checkpoint, std:
   write("optimizer.safetensors", safetensors_bytes(checkpoint.optimizer, step));
   if (!checkpoint.average.empty()) write("average.safetensors", safetensors_bytes(checkpoint.average, step));
   write("state.json", checkpoint.state.dump(2) + "\n");
-  const auto manifest = sealed({{"schema", manifest_schema},
-                                {"step", checkpoint.step},
-                                {"config", checkpoint.config_id},
-                                {"log_lines", checkpoint.log_lines},
-                                {"files", files}});
+  const auto manifest = sealed_manifest({{"schema", manifest_schema},
+                                         {"step", checkpoint.step},
+                                         {"config", checkpoint.config_id},
+                                         {"log_lines", checkpoint.log_lines},
+                                         {"files", files}});
   write_synced(unfinished / "manifest.json", manifest.dump(2) + "\n");
   sync_folder(unfinished);
 
@@ -170,8 +156,8 @@ std::optional<Checkpoint> read_checkpoint(const fs::path& folder, int64_t log_li
     }
   }
   if (reasons.empty()) return std::nullopt;
-  throw DataError(fmt::format("{}: no checkpoint can be used; {}\n  {}", folder.string(), repair,
-                              fmt::join(reasons, "\n  ")));
+  throw DataError(
+      fmt::format("{}: no checkpoint can be used; {}\n  {}", folder.string(), repair, fmt::join(reasons, "\n  ")));
 }
 
 Json check_checkpoint(const fs::path& folder) { return verified_manifest(folder); }

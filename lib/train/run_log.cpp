@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/lease.h"
+#include "train/log_rows.h"
 
 namespace attnscale {
 namespace {
@@ -77,25 +78,9 @@ void RunLog::add_evaluation(int64_t step, const Evaluation& evaluation, int64_t 
   append(row);
 }
 
-/// Rows that say `"<mark>": true`.
 std::vector<Json> RunLog::rows_with(const std::string& mark) {
   log_.flush();
-  const auto content = read_file(file_);
-  const auto sign = fmt::format("\"{}\":true", mark);
-  std::vector<Json> rows;
-  for (size_t at = 0; at < content.size();) {
-    const auto end = content.find('\n', at);
-    const auto line = std::string_view(content).substr(at, end - at);
-    // Most rows are steps; only those that say so are worth parsing.
-    if (line.find(sign) != std::string_view::npos) {
-      auto row = Json::parse(line, nullptr, false);
-      if (row.is_discarded())
-        throw DataError(fmt::format("{}: byte {}: not a row of JSON; the file is damaged", file_.string(), at));
-      rows.push_back(std::move(row));
-    }
-    at = end + 1;
-  }
-  return rows;
+  return log_rows_with(mark, read_file(file_), file_.string());
 }
 
 }  // namespace attnscale

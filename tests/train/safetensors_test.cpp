@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "scratch_folder.h"
+#include "train/safetensors_header.h"
 
 using namespace attnscale;
 using Catch::Matchers::ContainsSubstring;
@@ -154,6 +155,20 @@ TEST_CASE(
     // The contract is a second; what this costs is reading the file, some milliseconds.
     CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(1));
   }
+}
+
+TEST_CASE("safetensors: the header alone says what the data must be") {
+  const std::string text = R"({"b":{"dtype":"F16","shape":[3],"data_offsets":[8,14]},)"
+                           R"("a":{"dtype":"F64","shape":[],"data_offsets":[0,8]},"__metadata__":{"step":"2"}})";
+  const auto header = parse_safetensors_header(text, 14, "x");
+  REQUIRE(header.entries.size() == 2);  // by their place in the data
+  CHECK(header.entries[0].name == "a");
+  CHECK(safetensors_types()[header.entries[1].type].name == std::string("F16"));
+  CHECK(header.entries[1].shape == std::vector<int64_t>{3});
+  CHECK(header.metadata.at("step") == "2");
+  CHECK_THROWS_AS(parse_safetensors_header(text, 15, "x"), DataError);
+  CHECK(safetensors_header_bytes(std::string_view("\5\0\0\0\0\0\0\0", 8), 13, "x") == 5);
+  CHECK_THROWS_AS(safetensors_header_bytes(std::string_view("\6\0\0\0\0\0\0\0", 8), 13, "x"), DataError);
 }
 
 TEST_CASE("safetensors: every cut of a file is refused") {

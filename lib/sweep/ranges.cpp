@@ -13,6 +13,9 @@
 namespace attnscale {
 namespace {
 
+/// Whole numbers up to here, and a step beyond, are exact.
+constexpr double largest_multiple = 0x1p52;
+
 /// A low-high interval, walked linearly or in the logarithm.
 struct Interval {
   double low = 0, high = 0;
@@ -43,6 +46,10 @@ bool read_interval(const Json& range, const std::string& where, std::vector<Prob
   }
   into.low = ends[0].get<double>();
   into.high = ends[1].get<double>();
+  if (!std::isfinite(into.logarithmic ? into.high / into.low : into.high - into.low)) {
+    problems.push_back({join_path(where, key), "low and high lie too far apart for a double to hold what is between"});
+    return false;
+  }
   if (range.contains("multiple_of")) {
     const Json& multiple = range["multiple_of"];
     if (!multiple.is_number_unsigned() || multiple.get<uint64_t>() == 0 || multiple.get<uint64_t>() > 1'000'000) {
@@ -52,6 +59,10 @@ bool read_interval(const Json& range, const std::string& where, std::vector<Prob
       return false;
     }
     into.multiple_of = multiple.get<double>();
+    if (std::max(-into.low, into.high) > largest_multiple) {
+      problems.push_back({join_path(where, key), "expected numbers within 2^52 where multiples are asked for"});
+      return false;
+    }
   }
   return true;
 }

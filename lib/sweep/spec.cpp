@@ -272,9 +272,15 @@ class SpecReader {
   static bool sets(const std::string& path, const Json& value, const std::string& wanted) {
     if (path == wanted) return true;
     if (!wanted.starts_with(path + ".")) return false;
-    auto rest = wanted.substr(path.size() + 1);
-    std::replace(rest.begin(), rest.end(), '.', '/');
-    return value.is_object() && value.contains(Json::json_pointer("/" + rest));
+    const Json* inside = &value;
+    for (size_t at = path.size() + 1;;) {
+      const auto dot = wanted.find('.', at);
+      const auto key = wanted.substr(at, dot == std::string::npos ? dot : dot - at);
+      if (!inside->is_object() || !inside->contains(key)) return false;
+      if (dot == std::string::npos) return true;
+      inside = &(*inside)[key];
+      at = dot + 1;
+    }
   }
 
   /// Two axes over one path, or over a section and something inside it, would overwrite each other.
@@ -312,15 +318,17 @@ double Spec::num_runs() const {
 
 Spec read_spec(const std::filesystem::path& file, const std::vector<std::string>& assignments) {
   std::vector<IncludedFile> included;
-  auto document = read_with_includes(file, max_spec_bytes, included);
+  auto spec = spec_of(read_with_includes(file, max_spec_bytes, included), assignments);
+  spec.included = std::move(included);
+  return spec;
+}
+
+Spec spec_of(JsonDocument document, const std::vector<std::string>& assignments) {
   const auto read_one = [](JsonDocument one, const std::vector<std::string>& values) {
     return SpecReader(std::move(one), values).read();
   };
-  auto spec = document.value.is_object() && document.value.contains("groups")
-                  ? read_groups(document, assignments, read_one)
-                  : read_one(std::move(document), assignments);
-  spec.included = std::move(included);
-  return spec;
+  return document.value.is_object() && document.value.contains("groups") ? read_groups(document, assignments, read_one)
+                                                                         : read_one(std::move(document), assignments);
 }
 
 }  // namespace attnscale

@@ -3,6 +3,8 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include <fmt/format.h>
+
 #include "core/files.h"
 #include "scratch_folder.h"
 
@@ -45,6 +47,26 @@ TEST_CASE("spec: zipped lists are one axis, and must be equally long") {
   CHECK(read(R"({"zip": [{"model.depth": [1, 2]}, {"train.steps": [1, 2]}]})").num_runs() == 4);
   CHECK_THAT(spec_error(R"({"zip": {"model.model_dim": [32, 64], "model.num_heads": [2]}})"),
              ContainsSubstring("equally long") && ContainsSubstring("has 1 values"));
+}
+
+TEST_CASE("spec: ranges whose numbers a double or a whole number cannot hold are refused") {
+  const auto grid = [](const char* range) {
+    return fmt::format(R"({{"grid": {{"train.learning_rate": {}}}}})", range);
+  };
+  CHECK_THAT(spec_error(grid(R"({"linear": [-1e308, 1e308], "points": 3})")), ContainsSubstring("too far apart"));
+  CHECK_THAT(spec_error(grid(R"({"log": [1e-300, 1e300], "points": 3})")), ContainsSubstring("too far apart"));
+  CHECK_THAT(spec_error(grid(R"({"log": [1, 1e300], "points": 3, "multiple_of": 8})")), ContainsSubstring("2^52"));
+  CHECK(read(grid(R"({"log": [1, 4503599627370496], "points": 3, "multiple_of": 8})")).axes[0].points.size() == 3);
+}
+
+TEST_CASE("spec: matching by a path with any characters is told apart from what axes set") {
+  const auto match = [](const char* by) {
+    return fmt::format(
+        R"({{"grid": {{"model": [{{"a": {{"b": 1}}}}]}}, "match": {{"by": "{}", "as": {{"model.x": 1}}}}}})", by);
+  };
+  CHECK_THAT(spec_error(match("model.a.b")), ContainsSubstring("model.a.b is solved for, but grid.model sets it"));
+  CHECK(read(match("model.a~b")).match->by == "model.a~b");  // a tilde means something in a JSON pointer
+  CHECK(read(match("model.a.b.c")).axes.size() == 1);
 }
 
 TEST_CASE("spec: random draws depend on the seed and the path only") {

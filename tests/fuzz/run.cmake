@@ -5,7 +5,13 @@ file(REMOVE_RECURSE ${work})
 file(MAKE_DIRECTORY ${work}/corpus)
 file(GLOB seeds ${CORPUS}/*)
 file(COPY ${seeds} DESTINATION ${work}/corpus)
-execute_process(COMMAND ${PROGRAM} -runs=${RUNS} -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
+set(options "")
+if(EXISTS ${DICTIONARY})
+  set(options -dict=${DICTIONARY})
+endif()
+# Where memory came from is told when a crash is tried again: on every call it would cost more than the reading.
+set(ENV{ASAN_OPTIONS} "malloc_context_size=0:quarantine_size_mb=8")
+execute_process(COMMAND ${PROGRAM} ${options} -runs=${RUNS} -max_len=4096 -timeout=25 -rss_limit_mb=1024 -print_final_stats=1
                         -artifact_prefix=${work}/ ${work}/corpus
                 WORKING_DIRECTORY ${work} RESULT_VARIABLE status ERROR_VARIABLE said)
 string(REGEX MATCHALL "stat::[^\n]*|(ERROR|SUMMARY|DONE)[^\n]*" summary "${said}")

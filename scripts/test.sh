@@ -15,7 +15,10 @@ Installs what is missing (scripts/bootstrap.sh), builds everything in build/, an
   CTEST OPTION  handed to ctest, for example:  scripts/test.sh -R "sliding_window"
                 scripts/test.sh -L asan        the unit tests once more under AddressSanitizer and UBSan
                                                (a second build; about 20 minutes on 2 cores)
-                scripts/test.sh -L torture     fifty kills at random moments
+                scripts/test.sh -L torture     kills, full disks and broken ones at random moments and at every
+                                               system call (hours; docs/reference/faults.md)
+                scripts/test.sh -L fuzz        inputs that no one would write, for each reader of files
+                scripts/test.sh -L trial       the time that plan expects against that of 20 sweeps
 
 exit codes: 0 all tests passed, 8 some failed (ctest's), 1, 2 and 74 as in scripts/bootstrap.sh
 USAGE
@@ -34,7 +37,7 @@ for argument in "$@"; do
   esac
 done
 # What takes longer than all the rest is asked for by name.
-if [[ " ${ctest_options[*]-} " != *@(asan|torture|fuzz)* ]]; then ctest_options+=(-LE "asan|torture|fuzz"); fi
+if [[ " ${ctest_options[*]-} " != *@(asan|torture|fuzz|trial)* ]]; then ctest_options+=(-LE "asan|torture|fuzz|trial"); fi
 
 take_lock
 "$root/scripts/bootstrap.sh" ${bootstrap_options[@]+"${bootstrap_options[@]}"}

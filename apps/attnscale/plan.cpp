@@ -57,13 +57,14 @@ ExitCode plan(const SpecArguments& arguments, const std::string& out, const Jobs
   const Plan planned = make_plan(read_spec(arguments.spec, arguments.set));
   const int jobs = wanted_jobs.side_by_side(planned);
   std::optional<Forecast> expected;
-  if (timing) expected = forecast(planned, jobs);
+  if (timing) expected = forecast(planned, jobs, folder_for(out, planned));
   if (json) {
     Json document = planned.to_json();
     if (expected)
       document["expected"] = {{"seconds", expected->seconds},
                               {"low", expected->low},
                               {"high", expected->high},
+                              {"contention", expected->contention},
                               {"jobs", jobs},
                               {"measured_whole_steps", expected->whole_steps}};
     print_json(document);
@@ -72,8 +73,9 @@ ExitCode plan(const SpecArguments& arguments, const std::string& out, const Jobs
   print(plan_text(planned, ::isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : 1000));
   print(done_text(planned, folder_for(out, planned)));
   if (expected)
-    print(fmt::format("expected time on this machine with {} jobs: {} ({} to {}{})\n", jobs,
+    print(fmt::format("expected time on this machine with {} jobs: {} ({} to {} nine times in ten{}{})\n", jobs,
                       duration_text(expected->seconds), duration_text(expected->low), duration_text(expected->high),
+                      expected->contention < 1.2 ? "" : "; others work here too, which may end or grow",
                       expected->whole_steps ? "" : "; a step is long here, so a part of one was measured"));
   return ExitCode::done;
 }

@@ -70,7 +70,7 @@ Sizes sizes_of(const SpecArguments& spec, const std::vector<int64_t>& widths, bo
   set.push_back(fmt::format("{}={}", steps_path, sample_steps));
   set.push_back("seeds=1");
   const Plan plan = make_plan(read_spec(spec.spec, set));
-  std::optional<StepCosts> costs;
+  std::optional<MeasuredSteps> costs;
   if (measure) costs = measure_steps(plan);
   std::map<int64_t, SizeOption> by_width;
   for (const auto& run : plan.runs) {
@@ -81,7 +81,7 @@ Sizes sizes_of(const SpecArguments& spec, const std::vector<int64_t>& widths, bo
     const double flops = run.training_flops() / static_cast<double>(run.config.train.steps);
     if (option.run_flops_per_step == 0) option.run_flops_per_step = flops;
     option.flops_per_step += flops;
-    if (costs) option.seconds_per_step += costs->seconds(flops) * steps_with_evaluations(run) / sample_steps;
+    if (costs) option.seconds_per_step += costs->seconds(run) * steps_with_evaluations(run) / sample_steps;
   }
   Sizes sizes{.options = {}, .variants = std::max<size_t>(1, plan.runs.size() / by_width.size())};
   for (const auto& [width, option] : by_width) sizes.options.push_back(option);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <string>
 
 #include "bench/timing.h"
@@ -10,6 +11,9 @@ namespace attnscale {
 /// Times of whole training steps (batch, forward, backward, clip, update), each repetition one step.
 /// Data come from the config's source. @param threads  set for this process
 Timing time_training_steps(const RunConfig& config, int threads, int warmup, int repetitions);
+
+/// Makes such steps, one thread, until told to end: work beside what is measured.
+void train_until(const RunConfig& config, const std::atomic<bool>& ended);
 
 struct TrainingBench {
   int threads = 1;

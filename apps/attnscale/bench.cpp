@@ -3,8 +3,10 @@
 
 #include <fmt/format.h>
 
+#include "bench.h"
 #include "bench/attention.h"
 #include "bench/crossover.h"
+#include "bench/python_training.h"
 #include "bench/training.h"
 #include "bench/training_memory.h"
 #include "commands.h"
@@ -17,6 +19,21 @@
 #include "tensor/kernels/kernels.h"
 
 namespace attnscale {
+
+std::string spread_text(const Json& timing) {
+  return fmt::format("{:.3g} ({:.3g} to {:.3g})", timing["median"].get<double>(), timing["minimum"].get<double>(),
+                     timing["maximum"].get<double>());
+}
+
+void add_against(CLI::App& command, std::string& against, std::string& python, const char* description) {
+  auto* comparison = command.add_option("--against", against, description);
+  comparison->check(CLI::IsMember({"python"}));
+  command.add_option("--python", python, "the interpreter for --against python; it needs torch")
+      ->needs(comparison)
+      ->capture_default_str()
+      ->type_name("PROGRAM");
+}
+
 namespace {
 
 /// The published CPU configuration of nanoGPT, on generated tokens with as many symbols.
@@ -26,10 +43,32 @@ constexpr const char* default_config = R"({
   "train": {"batch_size": 12, "learning_rate": 0.001}
 })";
 
-std::string spread_text(const Json& timing) {
-  return fmt::format("{:.3g} ({:.3g} to {:.3g})", timing["median"].get<double>(), timing["minimum"].get<double>(),
-                     timing["maximum"].get<double>());
+}  // namespace
+
+RunConfig bench_config(const std::vector<std::string>& assignments, const Json& defaults) {
+  Json config = Json::parse(default_config);
+  config.merge_patch(defaults);
+  for (const auto& text : assignments) {
+    auto [path, value] = parse_assignment(text);
+    set_path(config, path, std::move(value));
+  }
+  std::vector<Problem> problems;
+  auto result = RunConfig::from_json(config, problems);
+  std::string message;
+  for (const auto& problem : problems)
+    message += fmt::format("{}--set: {}: {}", message.empty() ? "" : "\n", problem.path, problem.message);
+  if (!problems.empty()) throw ConfigError(message);
+  return result;
 }
+
+void add_set(CLI::App& command, std::vector<std::string>& set) {
+  command.add_option("--set", set, "path=value, changes the config (model.depth=6); repeatable")
+      ->type_name("PATH=VALUE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+namespace {
 
 /// From which length on a variant beats softmax, in words.
 std::string crossover_text(const Json& variant) {
@@ -127,21 +166,6 @@ ExitCode attention(const AttentionBench& bench, const std::string& figure, bool 
   return ExitCode::done;
 }
 
-RunConfig config_for(const std::vector<std::string>& assignments) {
-  Json config = Json::parse(default_config);
-  for (const auto& text : assignments) {
-    auto [path, value] = parse_assignment(text);
-    set_path(config, path, std::move(value));
-  }
-  std::vector<Problem> problems;
-  auto result = RunConfig::from_json(config, problems);
-  std::string message;
-  for (const auto& problem : problems)
-    message += fmt::format("{}--set: {}: {}", message.empty() ? "" : "\n", problem.path, problem.message);
-  if (!problems.empty()) throw ConfigError(message);
-  return result;
-}
-
 std::string python_table(const Json& python) {
   Table table;
   table.add_column("PyTorch " + python["torch"].get<std::string>());
@@ -183,7 +207,7 @@ std::string operators_table(const Json& operators) {
 }
 
 ExitCode training(const std::vector<std::string>& assignments, const TrainingBench& bench, bool json) {
-  const Json result = bench_training(config_for(assignments), bench);
+  const Json result = bench_training(bench_config(assignments), bench);
   if (json) {
     print_json(result);
     return ExitCode::done;
@@ -207,7 +231,7 @@ ExitCode training_memory(std::vector<std::string> assignments, const std::vector
   assignments.emplace_back();
   for (const auto context : contexts) {
     assignments.back() = fmt::format("data.context={}", context);
-    const int64_t needed = training_step_bytes(config_for(assignments));
+    const int64_t needed = training_step_bytes(bench_config(assignments));
     rows.push_back({{"context", context}, {"step_bytes", needed}});
     lengths.push_back(static_cast<double>(context));
     bytes.push_back(static_cast<double>(needed));
@@ -227,15 +251,6 @@ ExitCode training_memory(std::vector<std::string> assignments, const std::vector
     print(
         fmt::format("it grows as context^{:.2f}, by least squares on logarithms\n", result["exponent"].get<double>()));
   return ExitCode::done;
-}
-
-void add_against(CLI::App& command, std::string& against, std::string& python, const char* description) {
-  auto* comparison = command.add_option("--against", against, description);
-  comparison->check(CLI::IsMember({"python"}));
-  command.add_option("--python", python, "the interpreter for --against python; it needs torch")
-      ->needs(comparison)
-      ->capture_default_str()
-      ->type_name("PROGRAM");
 }
 
 void add_bench_attention(CLI::App& bench, Action& action) {
@@ -287,10 +302,7 @@ void add_bench_train(CLI::App& bench, Action& action) {
   auto options = std::make_shared<TrainingBench>();
   auto against = std::make_shared<std::string>(), python = std::make_shared<std::string>("python3");
   auto json = std::make_shared<bool>(false);
-  command->add_option("--set", *set, "path=value, changes the config (model.depth=6); repeatable")
-      ->type_name("PATH=VALUE")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_set(*command, *set);
   command->add_option("--threads", options->threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
   command->add_option("--warmup", options->warmup, "untimed steps")->check(CLI::Range(0, 1000))->capture_default_str();
   command->add_option("--repetitions", options->repetitions, "timed steps")
@@ -306,7 +318,16 @@ void add_bench_train(CLI::App& bench, Action& action) {
   command->add_flag("--operators", options->operators, "also where the time goes, operator by operator");
   add_against(*command, *against, *python,
               "python: times a plain PyTorch loop on the same work, step by step in turns");
-  for (const auto* name : {"--threads", "--warmup", "--repetitions", "--clock", "--operators", "--against"})
+  command
+      ->add_option("--modes", options->modes,
+                   "of PyTorch: \"eager float32\", \"compiled bfloat16\" (default: all; compiling takes minutes)")
+      ->delimiter(',')
+      ->check(CLI::IsMember(python_modes));
+  command->add_option("--most-seconds", options->most_seconds, "repeat no longer than this, but three times")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  for (const auto* name :
+       {"--threads", "--warmup", "--repetitions", "--clock", "--operators", "--against", "--modes", "--most-seconds"})
     memory->excludes(command->get_option(name));
   command->add_flag("--json", *json, "one JSON document on standard output");
   command->footer("Example: attnscale bench train --set train.dtype=bfloat16 --against python");
@@ -326,6 +347,9 @@ void add_bench(CLI::App& app, Action& action) {
   command->footer("Example: attnscale bench train --json");
   add_bench_attention(*command, action);
   add_bench_train(*command, action);
+  add_bench_curve(*command, action);
+  add_bench_generate(*command, action);
+  add_bench_sweep(*command, action);
 }
 
 }  // namespace attnscale

@@ -43,9 +43,12 @@ ExitCode doctor() {
   const auto space = std::filesystem::space(".", error);
   table.add_row({"disk free here", error ? error.message() : bytes_text(static_cast<int64_t>(space.available))});
   table.add_row({"folder writable", ::access(".", W_OK) == 0 ? "yes" : "no: give --out a folder that is"});
-  table.add_row({"CUDA", at::hasCUDA()
-                             ? fmt::format("yes, {} devices: train.device \"cuda\"", torch::cuda::device_count())
-                             : "no: none is there, or this LibTorch was built without it; training is on the CPU"});
+  table.add_row(
+      {"CUDA", at::hasCUDA()
+                   ? fmt::format("yes, {} devices: train.device \"cuda\", by LibTorch's operators; how fast, nobody "
+                                 "measured yet (docs/reference/speed.md)",
+                                 torch::cuda::device_count())
+                   : "no: none is there, or this LibTorch was built without it; training is on the CPU"});
   table.add_row({"SLURM", on_path("sbatch") ? "yes: sweep --executor slurm" : "no sbatch here"});
   print(table.text(200));
   return ExitCode::done;

@@ -1,8 +1,11 @@
-"""The other side of `attnscale bench train --against python`: a GPT training loop as people write it in PyTorch.
+"""The other side of `attnscale bench train`, `curve` and `sweep` with `--against python`: a GPT training loop as people
+write it in PyTorch.
 
-Reads one JSON document a line and answers each with one. The first describes the work; each {"mode": name} then makes
-one training step in that mode and answers {"ms": time}; {"end": true} asks for what the process held at most.
-Nothing happens between two questions, so that the two programs take turns on one machine.
+Reads one JSON document a line and answers each with one. The first describes the work and names the modes that are
+wanted; it is answered with those that there are. Each {"mode": name} then makes one training step in that mode and
+answers {"ms": time}; with "steps" as many; with "tokens" (rows of one token more than the context) and "rate" on these,
+and the answer has the loss before the update too. {"end": true} asks for what the process held at most. Nothing happens
+between two questions, so that the two programs take turns on one machine.
 """
 
 import json
@@ -54,6 +57,25 @@ class Gpt(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
+def own_name(name):
+    """The name here of a parameter of the other program."""
+    for theirs, ours in (("embedding.token", "token.weight"), ("embedding.position", "position.weight"),
+                         ("mixer.output.", "out."), ("mixer.", ""), ("feed_forward.", ""), ("final_norm.", "norm.")):
+        name = name.replace(theirs, ours)
+    return name
+
+
+def read_weights(path):
+    """A safetensors file of float32: the length of a JSON header, the header, the numbers."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        numbers = bytearray(file.read())
+    header.pop("__metadata__", None)
+    return {own_name(name): torch.frombuffer(numbers, dtype=torch.float32, offset=about["data_offsets"][0],
+                                             count=torch.Size(about["shape"]).numel()).view(about["shape"])
+            for name, about in header.items()}
+
+
 class Training:
     """One model in one mode. `step` is what a training loop does for each batch."""
 
@@ -61,6 +83,8 @@ class Training:
         torch.manual_seed(0)
         self.work, self.bfloat16 = work, bfloat16
         self.model = Gpt(*(work[key] for key in ("vocab", "context", "depth", "dim", "heads", "bias")))
+        if work["weights"]:
+            self.model.load_state_dict(read_weights(work["weights"]))
         self.loss_of = torch.compile(self.model) if compiled else self.model
         self.data = torch.randint(work["vocab"], (100_000,))
         matrices = [p for p in self.model.parameters() if p.dim() > 1]
@@ -69,11 +93,13 @@ class Training:
             [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}], lr=work["learning_rate"],
             betas=tuple(work["betas"]), eps=work["epsilon"], weight_decay=work["weight_decay"], fused=True)
 
-    def step(self):
+    def batch(self):
         context = self.work["context"]
         starts = torch.randint(len(self.data) - context - 1, (self.work["batch"],)).tolist()
-        tokens = torch.stack([self.data[i:i + context] for i in starts])
-        targets = torch.stack([self.data[i + 1:i + 1 + context] for i in starts])
+        return (torch.stack([self.data[i:i + context] for i in starts]),
+                torch.stack([self.data[i + 1:i + 1 + context] for i in starts]))
+
+    def step(self, tokens, targets):
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             loss = self.loss_of(tokens, targets)
         loss.backward()
@@ -82,6 +108,16 @@ class Training:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.item()
+
+    def answer(self, question):
+        if "tokens" in question:
+            rows = torch.tensor(question["tokens"])
+            for group in self.optimizer.param_groups:
+                group["lr"] = question["rate"]
+            return {"loss": self.step(rows[:, :-1], rows[:, 1:])}
+        for _ in range(question.get("steps", 1)):
+            self.step(*self.batch())
+        return {}
 
 
 def answer(value):
@@ -93,16 +129,15 @@ def main():
     torch.set_num_threads(work["threads"])
     now = time.process_time if work["clock"] == "processor" else time.monotonic
     modes, left_out = {}, []
-    for compiled in (False, True):
-        for bfloat16 in (False, True):
-            name = f"{'compiled' if compiled else 'eager'} {'bfloat16' if bfloat16 else 'float32'}"
-            try:
-                training = Training(work, compiled, bfloat16)
-                for _ in range(max(1, work["warmup"])):
-                    training.step()
-                modes[name] = training
-            except Exception as error:  # a compiler that is missing, an instruction that the machine lacks
-                left_out.append({"mode": name, "reason": (str(error).splitlines() or [type(error).__name__])[0]})
+    for name in work["modes"]:
+        how, dtype = name.split()
+        try:
+            training = Training(work, how == "compiled", dtype == "bfloat16")
+            for _ in range(work["warmup"]):
+                training.step(*training.batch())
+            modes[name] = training
+        except Exception as error:  # a compiler that is missing, an instruction that the machine lacks
+            left_out.append({"mode": name, "reason": (str(error).splitlines() or [type(error).__name__])[0]})
     answer({"torch": torch.__version__, "modes": list(modes), "left_out": left_out,
             "params": sum(p.numel() for p in next(iter(modes.values())).model.parameters()) if modes else 0})
     for line in sys.stdin:
@@ -111,8 +146,8 @@ def main():
             answer({"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024})
             return
         begin = now()
-        modes[question["mode"]].step()
-        answer({"ms": (now() - begin) * 1e3})
+        result = modes[question["mode"]].answer(question)
+        answer({"ms": (now() - begin) * 1e3} | result)
 
 
 main()

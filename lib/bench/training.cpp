@@ -8,111 +8,31 @@
 
 #include "bench/attention.h"
 #include "bench/operators.h"
-#include "bench/peer_script.h"
-#include "bench/python_peer.h"
-#include "core/hash.h"
+#include "bench/python_training.h"
+#include "bench/steps.h"
 #include "core/version.h"
-#include "model/transformer.h"
 #include "tensor/kernels/kernels.h"
 #include "train/provenance.h"
 #include "train/ramp.h"
-#include "train/stepper.h"
 
 namespace attnscale {
 namespace {
 
-/// A run whose steps are made one at a time, for a clock.
-class Steps {
+/// PyTorch's steps, made after ours, mode by mode.
+class PythonSide {
  public:
-  explicit Steps(const RunConfig& config)
-      : config_(config),
-        source_(config.open_source()),
-        seed_(static_cast<uint64_t>(config.train.seed)),
-        model_(config.model, config.attention, config.data.context, stream_seed(seed_, "init")),
-        stepper_(model_, config.train) {}
-
-  void next() {
-    const Batch batch = source_->batch(Split::train, seed_, step_, config_.train.batch_size, config_.data.context);
-    ++step_;
-    stepper_.step(training_questions(batch, config_.model, seed_, step_), step_);
-  }
-
- private:
-  RunConfig config_;
-  std::shared_ptr<const Source> source_;
-  uint64_t seed_;
-  Transformer model_;
-  Stepper stepper_;
-  int64_t step_ = 0;
-};
-
-/// Sizes that the PyTorch script takes; everything else of `model` and `attention` must be as it stands there.
-constexpr const char* sizes_of_script[] = {"depth", "model_dim", "num_heads", "bias"};
-
-/// Refuses a config that the script's GPT does not have the same work for.
-void check_script_has_twin(const RunConfig& config) {
-  const Json whole = config.to_json();
-  Json plain = {{"model", Json::object()}, {"attention", {{"variant", "softmax"}}}, {"data", whole["data"]}};
-  for (const auto* key : sizes_of_script) plain["model"][key] = whole["model"][key];
-  plain["train"] = {{"batch_size", config.train.batch_size}};
-  std::vector<Problem> problems;
-  const Json twin = RunConfig::from_json(plain, problems).to_json();
-  const auto require = [](bool equal, const std::string& path, const Json& value, const Json& expected) {
-    if (!equal)
-      throw ConfigError(fmt::format("--against python: the PyTorch script has {} {} only, received {}", path,
-                                    expected.dump(), value.dump()));
-  };
-  for (const auto* part : {"model", "attention"}) {
-    for (const auto& [key, value] : whole[part].items()) {
-      const Json expected = twin[part].contains(key) ? twin[part][key] : Json("nothing");
-      require(value == expected, fmt::format("{}.{}", part, key), value, expected);
-    }
-  }
-  require(config.train.schedule != "schedule_free", "train.schedule", config.train.schedule, twin["train"]["schedule"]);
-  for (const auto* key :
-       {"optimizer", "clip", "accumulate", "label_smoothing", "z_loss", "ema_decay", "activation_checkpointing"}) {
-    const Json value = whole["train"].contains(key) ? whole["train"][key] : Json(),
-               expected = twin["train"].contains(key) ? twin["train"][key] : Json();
-    require(value == expected, fmt::format("train.{}", key), value, expected);
-  }
-}
-
-/// What the script needs to know.
-Json work_of(const RunConfig& config, const TrainingBench& bench) {
-  const auto& train = config.train;
-  return {{"vocab", *config.model.vocab_size},
-          {"context", config.data.context},
-          {"depth", config.model.depth},
-          {"dim", config.model.model_dim},
-          {"heads", config.model.num_heads},
-          {"bias", config.model.bias},
-          {"batch", train.batch_size},
-          {"learning_rate", train.learning_rate},
-          {"betas", {train.beta1, *train.beta2}},
-          {"epsilon", *train.epsilon},
-          {"weight_decay", *train.weight_decay},
-          {"clip_norm", train.clip_norm},
-          {"threads", bench.threads},
-          {"clock", bench.clock},
-          {"warmup", bench.warmup}};
-}
-
-/// The PyTorch loop in all its modes.
-class PythonTraining {
- public:
-  PythonTraining(const RunConfig& config, const TrainingBench& bench)
-      : peer_(bench.python, peer_script, bench.threads), about_(peer_.ask(work_of(config, bench))) {
-    for (const auto& mode : about_["modes"]) modes_.push_back({mode.get<std::string>(), {}});
-    if (modes_.empty()) throw ConfigError("--against python: no mode works: " + about_["left_out"].dump());
-    const auto params = static_cast<int64_t>(cost_of(config).parameters.total),
-               theirs = about_["params"].get<int64_t>();
-    if (params != theirs)
-      throw ConfigError(fmt::format("--against python: its model has {} parameters, ours {}", theirs, params));
+  PythonSide(const RunConfig& config, const TrainingBench& bench)
+      : training_(config, {.python = bench.python,
+                           .modes = bench.modes.empty() ? python_modes : bench.modes,
+                           .threads = bench.threads,
+                           .warmup = std::max(1, bench.warmup),
+                           .clock = bench.clock}) {
+    for (const auto& mode : training_.modes()) modes_.push_back({mode, {}});
   }
 
   /// One step in each mode.
   void next() {
-    for (auto& mode : modes_) mode.time.milliseconds.push_back(peer_.ask({{"mode", mode.name}})["ms"].get<double>());
+    for (auto& mode : modes_) mode.time.milliseconds.push_back(training_.train(mode.name));
   }
 
   /// @param ours  one step before each of theirs
@@ -128,11 +48,11 @@ class PythonTraining {
     }
     const auto best = std::min_element(modes_.begin(), modes_.end(),
                                        [](const Mode& a, const Mode& b) { return a.time.median() < b.time.median(); });
-    return {{"torch", about_["torch"]},
+    return {{"torch", training_.torch()},
             {"modes", std::move(modes)},
             {"best", best->name},
-            {"left_out", about_["left_out"]},
-            {"peak_memory_bytes", peer_.ask({{"end", true}})["peak_memory_bytes"]}};
+            {"left_out", training_.left_out()},
+            {"peak_memory_bytes", training_.peak_memory_bytes()}};
   }
 
  private:
@@ -140,8 +60,7 @@ class PythonTraining {
     std::string name;
     Timing time;
   };
-  PythonPeer peer_;
-  Json about_;
+  PythonTraining training_;
   std::vector<Mode> modes_;
 };
 
@@ -151,11 +70,6 @@ Timing time_training_steps(const RunConfig& config, int threads, int warmup, int
   at::set_num_threads(threads);
   Steps steps(config);
   return measure([&] { steps.next(); }, warmup, repetitions);
-}
-
-void train_until(const RunConfig& config, const std::atomic<bool>& ended) {
-  at::set_num_threads(1);
-  for (Steps steps(config); !ended;) steps.next();
 }
 
 Json bench_training(const RunConfig& config, const TrainingBench& bench) {
@@ -169,15 +83,15 @@ Json bench_training(const RunConfig& config, const TrainingBench& bench) {
                     "train.batch_size and data.context the size whose steps are to be timed",
                     config.train.initial_batch_size ? "initial_batch_size" : "initial_context"));
   at::set_num_threads(bench.threads);
-  std::optional<PythonTraining> python;
-  if (!bench.python.empty()) {
-    check_script_has_twin(config);
-    python.emplace(config, bench);
-  }
+  std::optional<PythonSide> python;
+  if (!bench.python.empty()) python.emplace(config, bench);
   Steps steps(config);
   measure([&] { steps.next(); }, bench.warmup, 0);
   Timing timing;
+  constexpr int fewest = 3;
+  const double begin = now_ms(Clock::wall), most_ms = bench.most_seconds * 1e3;
   for (int repetition = 0; repetition < bench.repetitions; ++repetition) {
+    if (repetition >= fewest && now_ms(Clock::wall) - begin > most_ms) break;
     timing.milliseconds.push_back(measure([&] { steps.next(); }, 0, 1, clock).milliseconds[0]);
     if (python) python->next();
   }

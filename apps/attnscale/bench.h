@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "commands.h"
+#include "train/run_config.h"
+
+namespace attnscale {
+
+/// What the subcommands of `bench` share.
+
+/// The config that `bench` measures where nothing else is said, with changes.
+/// @param defaults  a JSON merge patch that comes before the assignments
+RunConfig bench_config(const std::vector<std::string>& assignments, const Json& defaults = Json::object());
+
+/// `median (minimum to maximum)`
+std::string spread_text(const Json& timing);
+
+void add_set(CLI::App& command, std::vector<std::string>& set);
+void add_against(CLI::App& command, std::string& against, std::string& python, const char* description);
+
+/// Each adds one subcommand of `bench`.
+void add_bench_curve(CLI::App& bench, Action& action);
+void add_bench_generate(CLI::App& bench, Action& action);
+void add_bench_sweep(CLI::App& bench, Action& action);
+
+}  // namespace attnscale

@@ -1,0 +1,114 @@
+"""The other side of `attnscale bench generate --against python`: a GPT that decodes with a cache, as people write it in
+PyTorch: keys and values go into tensors that were made as long as the text will be.
+
+Reads one JSON document a line and answers each with one. The first describes the work and is answered with the modes
+that there are; {"mode": name, "length": T} reads on until the text has T tokens, and {"mode": name, "tokens": n} then
+adds n tokens, the most probable each, and answers {"ms": time of all}. Nothing happens between two questions, so that
+the two programs take turns on one machine.
+"""
+
+import json
+import sys
+import time
+
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+except ImportError as error:
+    print(json.dumps({"error": f"cannot import torch: {error}"}), flush=True)
+    sys.exit(0)
+
+
+class Block(nn.Module):
+    def __init__(self, dim, heads, bias):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(dim, bias=bias), nn.LayerNorm(dim, bias=bias)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=bias), nn.Linear(dim, dim, bias=bias)
+        self.up, self.down = nn.Linear(dim, 4 * dim, bias=bias), nn.Linear(4 * dim, dim, bias=bias)
+
+    def forward(self, x, keys, values, first):
+        rows, length, dim = x.shape
+        q, k, v = (part.view(rows, length, self.heads, -1).transpose(1, 2)
+                   for part in self.qkv(self.norm1(x)).split(dim, -1))
+        end = first + length
+        keys[:, :, first:end], values[:, :, first:end] = k, v
+        mask = None
+        if length > 1 and first > 0:
+            mask = torch.ones(length, end, dtype=torch.bool).tril(first)
+        mixed = F.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=mask,
+                                               is_causal=length > 1 and first == 0)
+        x = x + self.out(mixed.transpose(1, 2).reshape(rows, length, dim))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Decoder(nn.Module):
+    """A model and the text that it has read."""
+
+    def __init__(self, work, dtype):
+        super().__init__()
+        torch.manual_seed(0)
+        dim, heads, bias = work["dim"], work["heads"], work["bias"]
+        self.token, self.position = nn.Embedding(work["vocab"], dim), nn.Embedding(work["context"], dim)
+        self.blocks = nn.ModuleList(Block(dim, heads, bias) for _ in range(work["depth"]))
+        self.norm = nn.LayerNorm(dim, bias=bias)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02)
+        self.to(dtype)
+        shape = (1, heads, work["context"], dim // heads)
+        self.caches = [(torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)) for _ in self.blocks]
+        self.length, self.newest = 0, 0
+
+    def forward(self, tokens):
+        count = tokens.shape[1]
+        x = self.token(tokens) + self.position.weight[self.length:self.length + count]
+        for block, (keys, values) in zip(self.blocks, self.caches):
+            x = block(x, keys, values, self.length)
+        self.length += count
+        return F.linear(self.norm(x[:, -1:]), self.token.weight)[0, -1]
+
+    def read(self, length, vocab):
+        while self.length < length:
+            count = min(512, length - self.length)
+            logits = self(torch.randint(vocab, (1, count)))
+        self.newest = int(logits.argmax())
+
+    def add(self, count):
+        for _ in range(count):
+            self.newest = int(self(torch.tensor([[self.newest]])).argmax())
+
+
+def answer(value):
+    print(json.dumps(value), flush=True)
+
+
+def main():
+    work = json.loads(sys.stdin.readline())
+    torch.set_num_threads(work["threads"])
+    now = time.process_time if work["clock"] == "processor" else time.monotonic
+    modes, left_out = {}, []
+    with torch.inference_mode():
+        for name, dtype in (("eager float32", torch.float32), ("eager bfloat16", torch.bfloat16)):
+            try:
+                model = Decoder(work, dtype).eval()
+                model.read(1, work["vocab"])
+                model.add(1)
+                modes[name] = model
+            except Exception as error:  # a dtype that some operator lacks
+                left_out.append({"mode": name, "reason": (str(error).splitlines() or [type(error).__name__])[0]})
+        answer({"torch": torch.__version__, "modes": list(modes), "left_out": left_out,
+                "params": sum(p.numel() for p in next(iter(modes.values())).parameters()) if modes else 0})
+        for line in sys.stdin:
+            question = json.loads(line)
+            model = modes[question["mode"]]
+            begin = now()
+            if "length" in question:
+                model.read(question["length"], work["vocab"])
+            else:
+                model.add(question["tokens"])
+            answer({"ms": (now() - begin) * 1e3})
+
+
+main()

@@ -1,5 +1,6 @@
 #include "attention/kernel_attention.h"
 
+#include <ATen/ops/addcmul.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
@@ -73,6 +74,11 @@ Tensor KernelAttention::decode(const Inputs& in, State& state) {
     auto done = scalar_decay(x.query, x.key, value, x.log_decay, call);
     sums = done.outputs;
     carried = done.state;
+  } else if (sizes.queries == 1) {  // the state behind the position, read once
+    const int64_t groups = x.key.size(1), shared = x.query.size(1) / groups;
+    carried = at::addcmul(carried, x.key.mT(), value);  // [B, G, F, E + 1]
+    sums = at::matmul(x.query.reshape({x.query.size(0), groups, shared, -1}), carried)
+               .reshape({x.query.size(0), groups * shared, 1, -1});
   } else {
     sums = causal_sums(x.query, x.key, value, carried, shape_.chunk_length);
     carried = carried + at::matmul(x.key.mT(), value);

@@ -1,15 +1,47 @@
 #include "attention/key_value_state.h"
 
+#include <algorithm>
+
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
 namespace attnscale {
 
+namespace {
+
+/// The next positions of a cache [B, G, S, D], in the room behind it if that is there and nobody else's.
+Tensor grown(Tensor& cache, const Tensor& fresh) {
+  const int64_t rows = cache.size(0), heads = cache.size(1), old = cache.size(2), count = old + fresh.size(2),
+                width = cache.size(3);
+  if (at::GradMode::is_enabled() || rows == 0 || heads == 0 || width == 0) return at::cat({cache, fresh}, 2);
+  const at::AutoDispatchBelowADInplaceOrView no_views_to_keep_track_of;  // they would hold the memory too
+  const auto view = [&](const Tensor& of) { return of.as_strided({rows, heads, count, width}, of.strides()); };
+  const bool own = cache.use_count() == 1 && cache.storage().use_count() == 1 && cache.storage_offset() == 0;
+  const int64_t room = own && cache.stride(3) == 1 && cache.stride(2) == width && cache.stride(1) % width == 0 &&
+                               cache.stride(0) == heads * cache.stride(1) && old > 0
+                           ? cache.stride(1) / width
+                           : 0;
+  Tensor result;
+  if (count <= room) {
+    result = view(cache);
+  } else {
+    constexpr int64_t fewest = 16;
+    const auto memory = at::empty({rows, heads, count + std::max(fewest, count / 4), width}, cache.options());
+    result = view(memory);
+    result.narrow(2, 0, old).copy_(cache);
+  }
+  result.narrow(2, old, count - old).copy_(fresh);
+  return result;
+}
+
+}  // namespace
+
 Inputs appended(const Inputs& in, State& state) {
   auto& key = state.tensors.at("key");
   auto& value = state.tensors.at("value");
-  key = at::cat({key, in.key}, 2);
-  value = at::cat({value, in.value}, 2);
+  key = grown(key, in.key);
+  value = grown(value, in.value);
   state.length += in.key.size(2);
   return {.query = in.query, .key = key, .value = value, .bias = in.bias};
 }

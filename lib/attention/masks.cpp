@@ -7,6 +7,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "tensor/kernels/attention_kernel.h"
+#include "tensor/kernels/decode_kernel.h"
 
 namespace attnscale {
 
@@ -36,6 +37,8 @@ double causal_pairs(int64_t queries, int64_t keys) {
 Tensor softmax_attention(const Tensor& query, const Tensor& key, const Tensor& value, bool causal,
                          const Tensor& visible, const Tensor& bias) {
   const bool grouped = key.size(1) != query.size(1);
+  if (!visible.defined() && !bias.defined() && is_newest_query(query, key, value))
+    return newest_attention(query, key, value);
   if (!visible.defined() && !bias.defined())
     if (const auto dtype = attention_dtype(query, key, value))
       return attention_kernel(query, key, value, causal ? Band{.ahead = 0} : Band{},

@@ -1,6 +1,7 @@
 #include "model/feed_forward.h"
 
 #include "model/scaled.h"
+#include "tensor/kernels/decode_kernel.h"
 #include "tensor/kernels/linear_kernel.h"
 
 namespace attnscale {
@@ -33,7 +34,8 @@ FeedForward::FeedForward(const ModelOptions& options)
 }
 
 Tensor FeedForward::forward(const Tensor& x) const {
-  if (const auto dtype = product_dtype(x, up_->weight()); dtype && input_scale_ == 1)
+  const auto dtype = has_few_rows(x, up_->weight()) ? std::nullopt : product_dtype(x, up_->weight());
+  if (dtype && input_scale_ == 1)
     return feed_forward_kernel(x, up_->weight(), up_->bias(), down_->weight(), down_->bias(), activation_of(kind_),
                                is_gated(kind_), *dtype);
   const auto hidden = up_->forward(scaled(x, input_scale_));  // [.., F] or [.., 2 F]

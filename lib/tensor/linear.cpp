@@ -1,10 +1,12 @@
 #include "tensor/linear.h"
 
+#include "tensor/kernels/decode_kernel.h"
 #include "tensor/kernels/linear_kernel.h"
 
 namespace attnscale {
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (has_few_rows(x, weight)) return few_rows_product(x, weight, bias);
   if (const auto dtype = product_dtype(x, weight)) return linear_kernel(x, weight, bias, *dtype);
   return at::linear(x, weight, bias);
 }

@@ -63,6 +63,32 @@ TEST_CASE("decode state: a text that was put aside in a file goes on as if it ne
   }
 }
 
+TEST_CASE("decode state: copies of one state go on apart, though the cache has room behind it") {
+  const ScratchFolder folder;
+  train_run(copy_config("softmax"), {.folder = folder / "run"});
+  const auto trained = load_trained_model(folder / "run");
+  const torch::NoGradGuard no_gradients;
+  const auto tokens = [](std::vector<int64_t> list) { return torch::tensor(list).unsqueeze(0); };
+  auto& model = *trained.model;
+  auto state = model.new_state(1);
+  for (const int64_t token : {1, 2, 3}) model.decode(tokens({token}), state);
+  auto copy = state;                                                   // shares the tensors
+  const auto key = state.layers[0].tensors.at("key").narrow(2, 1, 1);  // and so does a part of one
+  const auto before = key.clone();
+  model.decode(tokens({4}), state);
+  model.decode(tokens({5}), copy);
+  const auto after = [&](ModelState& one) { return model.decode(tokens({6}), one)[0][0]; };
+  const auto whole = [&](int64_t fourth) { return model.forward(tokens({1, 2, 3, fourth, 6}))[0][4]; };
+  CHECK(at::allclose(after(state), whole(4), 1e-4, 1e-5));
+  CHECK(at::allclose(after(copy), whole(5), 1e-4, 1e-5));
+  CHECK(at::equal(key, before));
+  // Alone again, a state grows where it is: the same memory, token after token.
+  const auto* where = state.layers[0].tensors.at("key").const_data_ptr<float>();
+  for (int i = 0; i < 5; ++i) model.decode(tokens({1}), state);
+  CHECK(state.layers[0].tensors.at("key").const_data_ptr<float>() == where);
+  CHECK(state.layers[0].tensors.at("key").size(2) == 10);
+}
+
 TEST_CASE("decode state: drawn tokens too are those of a text that never was put aside") {
   const ScratchFolder folder;
   train_run(copy_config("linear"), {.folder = folder / "run"});

@@ -84,7 +84,6 @@ class SoftmaxAttention : public Attention {
     return empty_key_value_state(geometry_, batch, options);
   }
 
-  /// One copy of the cache per call: as much traffic as the attention itself, and no spare capacity.
   Tensor decode(const Inputs& in, State& state) override {
     check(in);
     return gated(attended(appended({.query = normed(in.query, query_scale_),
@@ -196,10 +195,10 @@ class SoftmaxAttention : public Attention {
     const int64_t queries = in.query.size(2), keys = in.key.size(2);
     const bool square = geometry_.causal && queries == keys && !in.key_padding.defined();
     const bool triangle = square && options_.logit_cap == 0 && !in.bias.defined();  // left to the kernel
+    const bool hides = geometry_.causal && queries > 1;  // the newest query sees every key
     Tensor visible;
     if (!triangle)
-      visible =
-          visible_keys(geometry_.causal ? causal_mask(queries, keys, in.query.device()) : Tensor(), in.key_padding);
+      visible = visible_keys(hides ? causal_mask(queries, keys, in.query.device()) : Tensor(), in.key_padding);
     if (options_.logit_cap > 0) return capped(in.query, in.key, in.value, visible, in.bias);
     if (options_.sinks) return with_sinks(in, square, triangle, visible);
     return softmax_attention(in.query, in.key, in.value, triangle, visible, in.bias);

@@ -12,17 +12,25 @@ Block::Block(const ModelOptions& options, int64_t layer, std::shared_ptr<Mixer> 
     third_.emplace(*this, options, layer, 3, drops);
     cross_ = register_module("cross", std::move(cross));
   }
+  // In parallel blocks both read the first norm.
+  if (mixer_->only_projects() && !(parallel_ && options.experts > 1)) first_.let_read_narrow();
+  if (options.experts <= 1 && width_multiple(options) == 1) second_.let_read_narrow();
   if (options.experts > 1) experts_ = register_module("feed_forward", std::make_shared<MixtureOfExperts>(options));
   else feed_forward_ = register_module("feed_forward", std::make_shared<FeedForward>(options));
 }
 
-Tensor Block::forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias, const Tensor& memory) {
-  const auto read = first_.read(x);
-  auto mixed = first_.write(x, mixer_->forward(read, offset, state, bias), is_training());
-  if (cross_) mixed = third_->write(mixed, cross_->forward(third_->read(mixed), 0, nullptr, {}, memory), is_training());
+Flow Block::forward(const Flow& in, const Block* next, int64_t offset, State* state, const Tensor& bias,
+                    const Tensor& memory) {
+  const bool training = is_training();
+  const auto read = first_.read(in);
+  const Residual* after_mixer = cross_ ? &*third_ : parallel_ ? nullptr : &second_;
+  auto mixed = first_.write(in.stream, mixer_->forward(read, offset, state, bias), training, after_mixer);
+  if (cross_)
+    mixed = third_->write(mixed.stream, cross_->forward(third_->read(mixed), 0, nullptr, {}, memory), training,
+                          parallel_ ? nullptr : &second_);
   const auto position = parallel_ ? read : second_.read(mixed);
   const auto output = experts_ ? experts_->forward(position) : feed_forward_->forward(position);
-  return second_.write(mixed, output, is_training());
+  return second_.write(mixed.stream, output, training, next ? &next->first_ : nullptr);
 }
 
 Tensor Block::take_auxiliary_loss() {

@@ -40,6 +40,9 @@ class Mixer : public torch::nn::Module {
     return qkv_ ? project(x, 0, bias, {}) : Inputs{.hidden = x.unsqueeze(1)};
   }
 
+  /// Whether what it reads goes into matrix products and nothing else.
+  bool only_projects() const { return qkv_ && !query_norm_ && gates_.empty() && input_scale_ == 1; }
+
   Attention& attention() { return *attention_; }
   const Attention& attention() const { return *attention_; }
 

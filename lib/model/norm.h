@@ -1,6 +1,7 @@
 #pragma once
 
 #include "model/options.h"
+#include "tensor/kernels/norm_kernel.h"
 #include "tensor/linear.h"
 
 // M width of what is normalised
@@ -24,8 +25,17 @@ class Norm : public torch::nn::Module {
   /// @param x  [.., M] @return the same shape
   Tensor forward(const Tensor& x) const;
 
+  /// Whether `of_sum` takes these.
+  bool joins(const Tensor& x, const Tensor& added) const { return has_kernel_ && norm_has_kernel(x, added, weight_); }
+
+  /// x + added and its norm, by one kernel. @param added  [.., M]; undefined: x alone @param out  dtype of the norm
+  Normed of_sum(const Tensor& x, const Tensor& added, at::ScalarType out) const {
+    return norm_kernel(x, added, weight_, bias_, {.centred = kind_ == "layer_norm", .epsilon = epsilon_}, out);
+  }
+
  private:
   std::string kind_;
+  bool has_kernel_;
   double epsilon_;
   Tensor weight_, bias_, alpha_;
 };

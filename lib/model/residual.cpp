@@ -5,6 +5,10 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 
+#include "tensor/full_precision.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/precision.h"
+
 namespace attnscale {
 
 RowDrops::RowDrops() : generator_(at::make_generator<at::CPUGeneratorImpl>()) {}
@@ -35,14 +39,35 @@ Residual::Residual(torch::nn::Module& block, const ModelOptions& options, int64_
                                         torch::empty({options.residual == "rezero" ? 1 : options.model_dim}));
 }
 
-Tensor Residual::write(const Tensor& x, Tensor output, bool training) const {
+at::ScalarType Residual::read_dtype() const {
+  const bool mixed = narrow_ && autocast_applies() && mixed_dtype(at::kCPU) == at::kBFloat16;
+  return mixed && has_kernels(at::kBFloat16) ? at::kBFloat16 : at::kFloat;
+}
+
+Tensor Residual::read(const Flow& flow) const {
+  if (flow.read.defined()) return flow.read;
+  if (!before_) return flow.stream;
+  if (before_->joins(flow.stream, {})) return before_->of_sum(flow.stream, {}, read_dtype()).norm;
+  return before_->forward(flow.stream);
+}
+
+bool Residual::only_adds(bool training) const {
+  const bool draws = training && (dropout_ > 0 || drop_ > 0);
+  return !inside_ && !after_ && !learned_.defined() && !draws && scale_ == 1 && stream_scale_ == 1;
+}
+
+Flow Residual::write(const Tensor& x, Tensor output, bool training, const Residual* next) const {
+  if (next && next->before_ && only_adds(training) && next->before_->joins(x, output)) {
+    const auto both = next->before_->of_sum(x, output, next->read_dtype());
+    return {both.stream, both.norm};
+  }
   if (inside_) output = inside_->forward(output.to(x.scalar_type()));  // norms are taken in the stream's dtype
   output = at::dropout(output, dropout_, training);
   if (learned_.defined()) output = output * learned_.to(output.scalar_type());
   if (scale_ != 1) output = output * scale_;
   if (training && drop_ > 0) output = output * drops_->draw(output.size(0), drop_, output);
   const auto sum = stream_scale_ == 1 ? x + output : at::add(output, x, stream_scale_);
-  return after_ ? after_->forward(sum) : sum;
+  return {after_ ? after_->forward(sum) : sum};
 }
 
 }  // namespace attnscale

@@ -26,6 +26,12 @@ class RowDrops {
   at::Generator generator_;
 };
 
+/// The residual stream, and what the next sublayer reads of it where that is known already.
+struct Flow {
+  Tensor stream = {};  ///< [B, T, M]
+  Tensor read = {};    ///< undefined: still to be made
+};
+
 /// How one sublayer f of a block reads the residual stream x and writes into it.
 ///   before, parallel:  x + s f(norm(x))                    (GPT-2; GPT-J, where both sublayers read the first norm)
 ///   after:             norm(x + s f(x))                    (Vaswani et al. 2017, section 3.1)
@@ -45,16 +51,24 @@ class Residual {
   Residual(torch::nn::Module& block, const ModelOptions& options, int64_t layer, int number,
            std::shared_ptr<RowDrops> drops);
 
-  /// What the sublayer reads. @param x  [B, T, M] @return the same shape
-  Tensor read(const Tensor& x) const { return before_ ? before_->forward(x) : x; }
+  /// What the sublayer reads, [B, T, M].
+  Tensor read(const Flow& flow) const;
 
-  /// The stream after the sublayer. @param x, output  [B, T, M] @return the same shape
-  Tensor write(const Tensor& x, Tensor output, bool training) const;
+  /// The stream after the sublayer, and where one kernel makes both, what the sublayer after it reads.
+  /// @param x, output  [B, T, M] @param next  that sublayer's; null: unknown
+  Flow write(const Tensor& x, Tensor output, bool training, const Residual* next) const;
+
+  /// The sublayer begins with matrix products alone, so that it may read what those would round to anyway.
+  void let_read_narrow() { narrow_ = true; }
 
  private:
+  bool only_adds(bool training) const;
+  at::ScalarType read_dtype() const;
+
   std::shared_ptr<Norm> before_, inside_, after_;  // null where the placement has none
   Tensor learned_;
   double scale_ = 1, stream_scale_ = 1, dropout_, drop_;
+  bool narrow_ = false;
   std::shared_ptr<RowDrops> drops_;
 };
 

@@ -48,13 +48,17 @@ Tensor Stack::forward(Tensor x, int64_t offset, std::vector<State>* states, cons
   const int64_t count = x.size(1), keys = (states ? offset : 0) + count;
   const auto on_logits = position_bias_ ? position_bias_->forward(count, keys, x) : Tensor();
   auxiliary_losses_.clear();
+  Flow flow{std::move(x)};
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     auto& block = *blocks_[layer];
-    const bool recompute = checkpointing_ && block.is_training() && states == nullptr && x.requires_grad();
-    x = recompute ? recomputed_block(layer, x, offset, on_logits, memory)
-                  : block.forward(x, offset, states ? &states->at(layer) : nullptr, on_logits, memory);
+    if (checkpointing_ && block.is_training() && states == nullptr && flow.stream.requires_grad()) {
+      flow = {recomputed_block(layer, flow.stream, offset, on_logits, memory)};
+      continue;
+    }
+    const Block* next = checkpointing_ || layer + 1 == blocks_.size() ? nullptr : blocks_[layer + 1].get();
+    flow = block.forward(flow, next, offset, states ? &states->at(layer) : nullptr, on_logits, memory);
   }
-  return x;
+  return flow.stream;
 }
 
 Tensor Stack::recomputed_block(size_t layer, const Tensor& x, int64_t offset, const Tensor& bias,

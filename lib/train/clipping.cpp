@@ -1,7 +1,9 @@
 #include "train/clipping.h"
 
+#include <algorithm>
 #include <map>
 
+#include "tensor/kernels/adam_kernel.h"
 #include "train/watch.h"
 
 namespace attnscale {
@@ -30,7 +32,16 @@ std::map<std::string, std::vector<Tensor>> gradients_by_layer(const std::vector<
 Tensor gradient_norm(const std::vector<Slot>& slots) {
   const torch::NoGradGuard no_gradients;
   const auto gradients = all_gradients(slots);
-  return gradients.empty() ? at::zeros({}) : norm_of(gradients);
+  if (gradients.empty()) return at::zeros({});
+  const auto has_kernel = [](const Tensor& gradient) { return optimiser_has_kernel(gradient, gradient); };
+  if (std::all_of(gradients.begin(), gradients.end(), has_kernel))
+    return at::scalar_tensor(norm_of_all(gradients), at::kFloat);
+  return norm_of(gradients);
+}
+
+std::optional<double> common_factor(double norm, const TrainOptions& options) {
+  if (options.clip == "value" || options.clip == "per_layer_norm") return std::nullopt;
+  return options.clip_norm > 0 && norm > options.clip_norm ? options.clip_norm / norm : 1;
 }
 
 void clip_gradients(const std::vector<Slot>& slots, double norm, const TrainOptions& options) {
@@ -44,8 +55,8 @@ void clip_gradients(const std::vector<Slot>& slots, double norm, const TrainOpti
   } else if (options.clip_norm > 0 && options.clip == "per_layer_norm") {
     for (const auto& [layer, own] : gradients_by_layer(slots))  // on the device: nothing here waits for it
       at::_foreach_mul_(own, (options.clip_norm / norm_of(own)).clamp_max(1));
-  } else if (options.clip_norm > 0 && norm > options.clip_norm) {
-    at::_foreach_mul_(gradients, options.clip_norm / norm);
+  } else if (const auto factor = common_factor(norm, options); factor.value_or(1) != 1) {
+    at::_foreach_mul_(gradients, *factor);
   }
 }
 

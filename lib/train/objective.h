@@ -7,6 +7,9 @@
 
 namespace attnscale {
 
+/// Logits in float32 where they have 16 bits: sums over a vocabulary lose too much in those.
+Tensor widened(const Tensor& logits);
+
 struct Objective {
   Tensor minimised;  ///< scalar, with gradients
   Tensor loss;       ///< scalar, without: cross entropy alone, which runs of different objectives share
@@ -16,7 +19,8 @@ struct Objective {
 ///   (1 - s) (-ln p_target) + s mean_v(-ln p_v) + z (ln sum_v exp(logit_v))^2
 /// with s = `label_smoothing` (Szegedy et al. 2016, arXiv:1512.00567, section 7) and z = `z_loss` (Chowdhery et al.
 /// 2022, arXiv:2204.02311, section 5).
-/// @param logits  [N, V] @param targets  int64 [N], `not_asked` where a target does not count
+/// @param logits  [N, V], of any dtype; 16 bits are widened for the sums @param targets  int64 [N], `not_asked` where a
+/// target does not count
 /// @param count   scalar tensor that divides the sums, where these logits are a part of a batch; undefined: the targets
 ///   that count here (NaN if there are none)
 Objective training_objective(const Tensor& logits, const Tensor& targets, const TrainOptions& options,

@@ -85,8 +85,12 @@ Optimizer::Optimizer(std::vector<Slot> slots) : slots_(std::move(slots)) {
   std::stable_partition(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.parameter.dim() >= 2; });
 }
 
-void Optimizer::step(double learning_rate) {
+void Optimizer::step(double learning_rate, double gradient_factor) {
   const torch::NoGradGuard no_gradients;
+  if (gradient_factor != 1 && !scales_gradients())
+    for (auto& slot : slots_)
+      if (slot.parameter.grad().defined()) slot.parameter.mutable_grad().mul_(gradient_factor);
+  gradient_factor_ = gradient_factor;
   ++steps_taken_;
   begin_step(learning_rate);
   std::map<double, Slots> with_gradient;  // by rate

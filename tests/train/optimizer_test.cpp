@@ -242,11 +242,10 @@ TEST_CASE("optimizer: muon takes the weights of the blocks' linear layers, and o
   const auto check = [](const std::string& variant) {
     INFO(variant);
     std::vector<Problem> problems;
-    const auto config =
-        RunConfig::from_json({{"model", {{"depth", 1}, {"model_dim", 16}, {"num_heads", 2}}},
-                              {"attention", {{"variant", variant}}},
-                              {"data", {{"source", "copy"}, {"alphabet", 6}, {"context", 24}}}},
-                             problems);
+    const auto config = RunConfig::from_json({{"model", {{"depth", 1}, {"model_dim", 16}, {"num_heads", 2}}},
+                                              {"attention", {{"variant", variant}}},
+                                              {"data", {{"source", "copy"}, {"alphabet", 6}, {"context", 24}}}},
+                                             problems);
     if (!problems.empty()) FAIL(problems[0].path << ": " << problems[0].message);
     Transformer model(config.model, config.attention, 24, 0);
     std::set<std::string> linear, hidden;
@@ -309,14 +308,17 @@ TEST_CASE("optimizer: embeddings and vectors have rates of their own, and one of
                             {"head.weight", leaf({4, 2})},
                             {"blocks.0.norm1.weight", leaf({2})},
                             {"blocks.0.mixer.output.weight", leaf({2, 2})}};
-  const std::map<std::string, double> rates = {
-      {"embedding.token", 0.5}, {"head.weight", 0.5}, {"blocks.0.norm1.weight", 3}, {"blocks.0.mixer.output.weight", 1}};
+  const std::map<std::string, double> rates = {{"embedding.token", 0.5},
+                                               {"head.weight", 0.5},
+                                               {"blocks.0.norm1.weight", 3},
+                                               {"blocks.0.mixer.output.weight", 1}};
   std::map<std::string, Tensor> before;
   for (const auto& [name, parameter] : parameters) {
     before[name] = parameter.detach().clone();
     parameter.mutable_grad() = at::ones_like(parameter);
   }
-  optimizer_for(parameters, {.optimizer = "sgd", .momentum = 0.0, .embedding_rate = 0.5, .vector_rate = 3.0})->step(0.25);
+  optimizer_for(parameters, {.optimizer = "sgd", .momentum = 0.0, .embedding_rate = 0.5, .vector_rate = 3.0})
+      ->step(0.25);
   for (const auto& [name, parameter] : parameters) {
     INFO(name);
     CHECK(at::allclose(before[name] - parameter, at::full_like(parameter, 0.25 * rates.at(name)), 1e-12, 1e-14));
@@ -377,4 +379,20 @@ TEST_CASE("optimizer: the state of every one, given to another, makes it go on t
     CHECK(averages.empty() == (options.schedule != "schedule_free"));
     for (const auto& [name, average] : one->averaged_weights()) CHECK(at::equal(average, averages.at(name)));
   }
+}
+
+TEST_CASE("optimizer: gradients that count for less are smaller gradients, to every one") {
+  for (const auto dtype : {at::kDouble, at::kFloat})  // the second has a kernel
+    for (const auto& name : all_optimizers()) {
+      CAPTURE(name, dtype);
+      const auto a = at::ones({3, 4}, dtype).requires_grad_(), b = at::ones({3, 4}, dtype).requires_grad_();
+      const auto gradient = at::linspace(-1, 1, 12, dtype).view({3, 4});
+      const auto one = optimizer_for({{"a", a}}, {.optimizer = name}),
+                 other = optimizer_for({{"a", b}}, {.optimizer = name});
+      a.mutable_grad() = gradient.clone();
+      one->step(0.1, 0.25);
+      b.mutable_grad() = gradient * 0.25;
+      other->step(0.1);
+      CHECK(at::equal(a, b));
+    }
 }

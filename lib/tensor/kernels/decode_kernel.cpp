@@ -86,6 +86,10 @@ bool is_newest_query(const Tensor& query, const Tensor& key, const Tensor& value
 Tensor newest_attention(const Tensor& query, const Tensor& key, const Tensor& value) {
   RECORD_FUNCTION("attnscale::newest_attention", std::vector<c10::IValue>());
   const int64_t heads = query.size(1), keys = key.size(2), wide = query.size(3), value_width = value.size(3);
+  TORCH_CHECK(value.size(2) == keys && value.size(1) == key.size(1) && key.size(0) == query.size(0) &&
+                  value.size(0) == query.size(0) && key.size(3) == wide && heads % key.size(1) == 0,
+              "newest_attention: query ", query.sizes(), ", key ", key.sizes(), " and value ", value.sizes(),
+              " do not fit each other");
   const int64_t shared = heads / key.size(1), all = query.size(0) * heads;
   const Tensor in = query.contiguous();
   Tensor out = at::empty({query.size(0), heads, 1, value_width}, query.options());

@@ -6,25 +6,37 @@
 
 #include <ATen/Version.h>
 
-#include "tensor/kernels/vector_functions.h"
+#include "tensor/kernels/row_functions.h"
 
 namespace attnscale {
 
 #ifdef ATTNSCALE_X86
 extern const VectorFunctions vector_functions_AVX2, vector_functions_AVX512, vector_functions_AVX512_BF16;
+extern const RowFunctions row_functions_AVX2, row_functions_AVX512;
 #endif
 
 namespace {
 
+struct Chosen {
+  const VectorFunctions* vectors = nullptr;
+  const RowFunctions* rows = nullptr;
+};
+
 /// As ATen itself chooses among its kernels.
-const VectorFunctions* choose() {
+Chosen choose() {
 #ifdef ATTNSCALE_X86
   const std::string capability = at::get_cpu_capability();
+  const bool rounds = __builtin_cpu_supports("avx512bf16") != 0;
   if (capability == "AVX512")
-    return __builtin_cpu_supports("avx512bf16") != 0 ? &vector_functions_AVX512_BF16 : &vector_functions_AVX512;
-  if (capability == "AVX2") return &vector_functions_AVX2;
+    return {rounds ? &vector_functions_AVX512_BF16 : &vector_functions_AVX512, &row_functions_AVX512};
+  if (capability == "AVX2") return {&vector_functions_AVX2, &row_functions_AVX2};
 #endif
-  return nullptr;
+  return {};
+}
+
+const Chosen& chosen() {
+  static const Chosen functions = choose();
+  return functions;
 }
 
 std::atomic<bool>& wanted() {
@@ -48,10 +60,8 @@ bool multiplies_bfloat16() {
 
 }  // namespace
 
-const VectorFunctions* vector_functions() {
-  static const VectorFunctions* chosen = choose();
-  return chosen;
-}
+const VectorFunctions* vector_functions() { return chosen().vectors; }
+const RowFunctions* row_functions() { return chosen().rows; }
 
 bool kernels_on() { return wanted() && vector_functions() != nullptr; }
 void set_kernels(bool on) { wanted() = on; }

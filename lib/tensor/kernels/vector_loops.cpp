@@ -6,24 +6,11 @@
 
 #include <ATen/cpu/vec/vec.h>
 
+#include "tensor/kernels/loop_helpers.h"
 #include "tensor/kernels/vector_functions.h"
-
-#define ATTNSCALE_JOIN_(a, b) a##b
-#define ATTNSCALE_JOIN(a, b) ATTNSCALE_JOIN_(a, b)
 
 namespace attnscale {
 namespace {
-
-using Vector = at::vec::Vectorized<float>;
-constexpr int64_t width = Vector::size();
-
-/// Calls work(first, count) for whole vectors, then for the rest.
-template <class Work>
-inline void by_vectors(int64_t count, const Work& work) {
-  int64_t i = 0;
-  for (; i + width <= count; i += width) work(i, width);
-  if (i < count) work(i, count - i);
-}
 
 // Conversions work on the bits, without a branch, so that the compiler makes vectors of them.
 using Bits32 = uint32_t __attribute__((may_alias));
@@ -113,24 +100,6 @@ void multiply(const float* in, float* x, int64_t count) {
 
 void add_scaled(const float* in, float factor, float* sum, int64_t count) {
   for (int64_t i = 0; i < count; ++i) sum[i] += factor * in[i];
-}
-
-inline float sum_of(const Vector& vector) {
-  float parts[width];
-  vector.store(parts);
-  for (int64_t half = width / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i) parts[i] += parts[i + half];
-  return parts[0];
-}
-
-/// NaN if one of them is.
-inline float highest_of(const Vector& vector) {
-  float parts[width];
-  vector.store(parts);
-  for (int64_t half = width / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i)
-      parts[i] = parts[i] >= parts[i + half] || parts[i] != parts[i] ? parts[i] : parts[i + half];
-  return parts[0];
 }
 
 float dot(const float* a, const float* b, int64_t count) {

@@ -1,5 +1,8 @@
 #include "train/optimizers/adam.h"
 
+#include <algorithm>
+
+#include "tensor/kernels/adam_kernel.h"
 #include "train/optimizers/slots.h"
 
 namespace attnscale {
@@ -14,11 +17,29 @@ AdamMoments::AdamMoments(const std::vector<Slot*>& slots, const TrainOptions& op
   }
 }
 
-void AdamMoments::update(const std::vector<Slot*>& slots, int64_t step, double learning_rate) {
+void AdamMoments::update_by_kernel(const std::vector<Slot*>& slots, int64_t step, double learning_rate,
+                                   double weight_decay, double gradient_factor) const {
+  std::vector<AdamTensors> tensors;
+  for (const auto* slot : slots)
+    tensors.push_back({slot->parameter, slot->parameter.grad(), slot->state[0].second, slot->state[1].second});
+  adamw_kernel(tensors, {.beta1 = beta1_, .beta2 = beta2_, .epsilon = epsilon_, .step = step}, learning_rate,
+               weight_decay, gradient_factor);
+}
+
+void AdamMoments::update(const std::vector<Slot*>& slots, int64_t step, double learning_rate, double gradient_factor) {
+  const auto has_kernel = [](const Slot* slot) {
+    return optimiser_has_kernel(slot->parameter, slot->parameter.grad());
+  };
+  const bool by_kernel = decoupled_decay_ && std::all_of(slots.begin(), slots.end(), has_kernel);
   step_count_.fill_(step);
   for (const auto& [weight_decay, group] : by_weight_decay(slots)) {
+    if (by_kernel) {
+      update_by_kernel(group, step, learning_rate, weight_decay, gradient_factor);
+      continue;
+    }
     const auto parameters = parameters_of(group), gradients = gradients_of(group);
     const auto first = states_of(group, 0), second = states_of(group, 1);
+    if (gradient_factor != 1) at::_foreach_mul_(gradients, gradient_factor);
     const std::vector<Tensor> counts(group.size(), step_count_);
     if (decoupled_decay_)
       at::_fused_adamw_(parameters, gradients, first, second, /*max_exp_avg_sqs=*/{}, counts, learning_rate, beta1_,
@@ -32,7 +53,9 @@ void AdamMoments::update(const std::vector<Slot*>& slots, int64_t step, double l
 AdamW::AdamW(std::vector<Slot> slots, const TrainOptions& options)
     : Optimizer(std::move(slots)), moments_(pointers_to(slots_), options, /*decoupled_decay=*/true) {}
 
-void AdamW::update(const Slots& slots, double learning_rate) { moments_.update(slots, steps_taken(), learning_rate); }
+void AdamW::update(const Slots& slots, double learning_rate) {
+  moments_.update(slots, steps_taken(), learning_rate, gradient_factor_);
+}
 
 Adam::Adam(std::vector<Slot> slots, const TrainOptions& options)
     : Optimizer(std::move(slots)), moments_(pointers_to(slots_), options, /*decoupled_decay=*/false) {}

@@ -14,9 +14,13 @@ class AdamMoments {
   AdamMoments(const std::vector<Slot*>& slots, const TrainOptions& options, bool decoupled_decay);
 
   /// Update number `step` of slots that have a gradient.
-  void update(const std::vector<Slot*>& slots, int64_t step, double learning_rate);
+  /// @param gradient_factor  gradients are multiplied by it, on the fly where there is a kernel for that
+  void update(const std::vector<Slot*>& slots, int64_t step, double learning_rate, double gradient_factor = 1);
 
  private:
+  void update_by_kernel(const std::vector<Slot*>& slots, int64_t step, double learning_rate, double weight_decay,
+                        double gradient_factor) const;
+
   double beta1_, beta2_, epsilon_;
   bool decoupled_decay_;
   Tensor step_count_;  ///< float32 scalar that the fused kernel reads
@@ -24,12 +28,13 @@ class AdamMoments {
 
 /// Adam with the weight decay apart from the gradient: w <- w - rate * decay * w before the rest.
 /// Source: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2; the decay is multiplied by the current rate, as
-/// in PyTorch.
+/// in PyTorch. On the CPU in float32 by `adamw_kernel`.
 class AdamW final : public Optimizer {
  public:
   AdamW(std::vector<Slot> slots, const TrainOptions& options);
 
  private:
+  bool scales_gradients() const override { return true; }
   void update(const Slots& slots, double learning_rate) override;
   AdamMoments moments_;
 };

@@ -1,0 +1,145 @@
+#include "tensor/kernels/norm_kernel.h"
+
+#include <ATen/record_function.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/matrix_products.h"
+#include "tensor/kernels/row_functions.h"
+
+namespace attnscale {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+const float* or_null(const Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr; }
+
+/// Row i of a matrix of either dtype as float32; one use of a slot at a time.
+const float* row_of(const Tensor& matrix, int64_t i, int64_t width, int slot) {
+  if (matrix.scalar_type() == at::kFloat) return matrix.const_data_ptr<float>() + i * width;
+  return read_floats(matrix.const_data_ptr<at::BFloat16>() + i * width, slot, width);
+}
+
+/// Calls write(out) with memory for a row of float32 that ends up as row i of a matrix of either dtype.
+template <class Write>
+void write_row(const Tensor& matrix, int64_t i, int64_t width, int slot, const Write& write) {
+  if (matrix.scalar_type() == at::kFloat) return write(matrix.mutable_data_ptr<float>() + i * width);
+  float* wide = scratch(slot, width);
+  write(wide);
+  convert(wide, matrix.mutable_data_ptr<at::BFloat16>() + i * width, width);
+}
+
+/// The first row takes up the others. @param parts  [blocks, M] or undefined @return [M]
+Tensor sum_of_blocks(const Tensor& parts) {
+  if (!parts.defined()) return parts;
+  const int64_t width = parts.size(1);
+  auto* sum = parts.mutable_data_ptr<float>();
+  for (int64_t block = 1; block < parts.size(0); ++block) vector_functions()->add(sum + block * width, sum, width);
+  return at::empty({width}, parts.options()).copy_(parts[0]);
+}
+
+class NormKernel : public torch::autograd::Function<NormKernel> {
+ public:
+  static variable_list forward(AutogradContext* context, const Tensor& given, const std::optional<Tensor>& added,
+                               const Tensor& weight, const std::optional<Tensor>& bias, bool centred, double epsilon,
+                               at::ScalarType out_type) {
+    RECORD_FUNCTION("attnscale::norm", std::vector<c10::IValue>());
+    const Tensor x = given.contiguous(), other = added ? added->contiguous() : Tensor(), gain = weight.contiguous();
+    const Tensor shift = bias ? bias->contiguous() : Tensor();
+    const int64_t width = x.size(-1), rows = x.numel() / width;
+    const Tensor stream = added ? at::empty(x.sizes(), x.options()) : x;
+    const Tensor norm = at::empty(x.sizes(), x.options().dtype(out_type));
+    const Tensor moments = at::empty({rows, 2}, x.options());
+    const auto& loops = *row_functions();
+    by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
+      for (int64_t i = first; i < first + count; ++i) {
+        const float* row = x.const_data_ptr<float>() + i * width;
+        float* of_row = moments.mutable_data_ptr<float>() + 2 * i;
+        if (added) {
+          float* sum = stream.mutable_data_ptr<float>() + i * width;
+          loops.plus(row, row_of(other, i, width, 1), sum, width);
+          row = sum;
+        }
+        loops.moments(row, width, static_cast<float>(epsilon), centred, of_row, of_row + 1);
+        write_row(norm, i, width, 2, [&](float* out) {
+          loops.normalise(row, of_row[0], of_row[1], gain.const_data_ptr<float>(), or_null(shift), out, width);
+        });
+      }
+    });
+    context->set_materialize_grads(false);
+    context->save_for_backward({added ? stream : given, moments, weight});
+    auto& data = context->saved_data;
+    data["centred"] = centred;
+    data["with_bias"] = bias.has_value();
+    data["of_added"] = added ? std::optional(added->scalar_type()) : std::nullopt;
+    if (!added) return {norm};
+    return {stream, norm};
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    RECORD_FUNCTION("attnscale::norm_backward", std::vector<c10::IValue>());
+    const auto saved = context->get_saved_variables();
+    const Tensor row_source = saved[0].contiguous(), gain = saved[2].contiguous();
+    const Tensor& moments = saved[1];
+    auto& data = context->saved_data;
+    const bool centred = data["centred"].toBool(), with_added = !data["of_added"].isNone();
+    const Tensor of_stream = with_added && gradients[0].defined() ? gradients[0].contiguous() : Tensor();
+    const Tensor& of_norm_given = gradients[with_added ? 1 : 0];
+    if (!of_norm_given.defined())  // the norm was for nobody
+      return {of_stream, of_stream, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    const Tensor of_norm = of_norm_given.contiguous();
+    const int64_t width = row_source.size(-1), rows = moments.size(0);
+    const int64_t blocks = (rows + row_block - 1) / row_block;
+    const Tensor of_x = at::empty(row_source.sizes(), row_source.options());
+    Tensor of_added;
+    if (with_added) {
+      const auto type = data["of_added"].toScalarType();
+      of_added = type == at::kFloat ? of_x : at::empty(of_x.sizes(), of_x.options().dtype(type));
+    }
+    // Of each block of rows; added up in order, whatever threads there are.
+    const Tensor of_weight = at::zeros({blocks, width}, of_x.options());
+    const Tensor of_bias = data["with_bias"].toBool() ? at::zeros({blocks, width}, of_x.options()) : Tensor();
+    const auto& loops = *row_functions();
+    by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
+      float* weights = of_weight.mutable_data_ptr<float>() + first / row_block * width;
+      float* biases = of_bias.defined() ? of_bias.mutable_data_ptr<float>() + first / row_block * width : nullptr;
+      for (int64_t i = first; i < first + count; ++i) {
+        const float* of_row = moments.const_data_ptr<float>() + 2 * i;
+        float* out = of_x.mutable_data_ptr<float>() + i * width;
+        loops.normalise_backward(row_source.const_data_ptr<float>() + i * width, of_row[0], of_row[1], centred,
+                                 gain.const_data_ptr<float>(), row_of(of_norm, i, width, 1), out, weights, biases,
+                                 width);
+        if (of_stream.defined()) vector_functions()->add(of_stream.const_data_ptr<float>() + i * width, out, width);
+        if (with_added && of_added.scalar_type() != at::kFloat)
+          convert(out, of_added.mutable_data_ptr<at::BFloat16>() + i * width, width);
+      }
+    });
+    return {of_x, of_added, sum_of_blocks(of_weight), sum_of_blocks(of_bias), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+bool is_vector(const Tensor& weight, int64_t width) {
+  return weight.scalar_type() == at::kFloat && weight.is_cpu() && weight.dim() == 1 && weight.size(0) == width;
+}
+
+}  // namespace
+
+bool norm_has_kernel(const Tensor& x, const Tensor& added, const Tensor& weight) {
+  if (!has_kernels(at::kFloat) || !x.is_cpu() || x.scalar_type() != at::kFloat || x.numel() == 0) return false;
+  if (!is_vector(weight, x.size(-1))) return false;
+  if (!added.defined()) return true;
+  const auto type = added.scalar_type();
+  return added.is_cpu() && added.sizes() == x.sizes() && (type == at::kFloat || type == at::kBFloat16);
+}
+
+Normed norm_kernel(const Tensor& x, const Tensor& added, const Tensor& weight, const Tensor& bias, const NormKind& kind,
+                   at::ScalarType out) {
+  const auto results =
+      NormKernel::apply(x, added.defined() ? std::optional(added) : std::nullopt, weight,
+                        bias.defined() ? std::optional(bias) : std::nullopt, kind.centred, kind.epsilon, out);
+  if (!added.defined()) return {x, results[0]};
+  return {results[0], results[1]};
+}
+
+}  // namespace attnscale

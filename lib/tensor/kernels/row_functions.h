@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/kernels/vector_functions.h"
+
+namespace attnscale {
+
+/// What one update of AdamW does to a run of numbers.
+struct AdamStep {
+  float gradient_factor;  ///< of clipping: gradients are multiplied by it first
+  float kept;             ///< 1 - rate * decay
+  float new1, beta2, new2;  ///< 1 - beta1; beta2 and 1 - beta2
+  float size;  ///< rate / (1 - beta1^t)
+  float root;  ///< sqrt(1 - beta2^t)
+  float epsilon;
+};
+
+/// The loops of a training step and of decoding that go along rows, as VectorFunctions: float32 arithmetic, fixed
+/// order, no allocation, no overlap.
+struct RowFunctions {
+  /// out = a + b
+  void (*plus)(const float* a, const float* b, float* out, int64_t count);
+
+  /// The mean of a row (0 unless `centred`), and 1 / sqrt(mean((x - mean)^2) + epsilon)
+  void (*moments)(const float* row, int64_t count, float epsilon, bool centred, float* mean, float* inverse);
+
+  /// out = weight (row - mean) inverse + bias; bias may be null
+  void (*normalise)(const float* row, float mean, float inverse, const float* weight, const float* bias, float* out,
+                    int64_t count);
+
+  /// of_row = the gradient of `row` from that of what `normalise` made of it; of_weight and of_bias (may be null) are
+  /// added to.
+  void (*normalise_backward)(const float* row, float mean, float inverse, bool centred, const float* weight,
+                             const float* gradient, float* of_row, float* of_weight, float* of_bias, int64_t count);
+
+  /// ln sum exp(row), NaN where a number is NaN or the largest infinite; and the sum of the row
+  float (*log_sum_exp)(const float* row, int64_t count, float* sum);
+
+  /// out = factor exp(row - log_total) - shift
+  void (*softmax_gradient)(const float* row, float log_total, float factor, float shift, float* out, int64_t count);
+
+  float (*sum_of_squares)(const float* x, int64_t count);
+  void (*adam)(const AdamStep& step, const float* gradient, float* weight, float* first, float* second, int64_t count);
+
+  /// out[r] = matrix[r] . x for rows `stride` apart
+  void (*dots)(const float* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns);
+  void (*dots16)(const Bits16* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns);
+
+  /// sum += factor in
+  void (*add_scaled)(const float* in, float factor, float* sum, int64_t count);
+  void (*add_scaled16)(const Bits16* in, float factor, float* sum, int64_t count);
+};
+
+/// As `vector_functions`; null where that is.
+const RowFunctions* row_functions();
+
+}  // namespace attnscale

@@ -1,0 +1,197 @@
+// As vector_loops.cpp: compiled once for each instruction set, and no standard library.
+
+#include <cmath>
+#include <limits>
+
+#include <ATen/cpu/vec/vec.h>
+
+#include "tensor/kernels/loop_helpers.h"
+#include "tensor/kernels/row_functions.h"
+
+namespace attnscale {
+namespace {
+
+/// Beyond the row, where sums must not notice.
+inline Vector with_zeros(const Vector& x, int64_t n) { return n == width ? x : Vector::set(Vector(0.F), x, n); }
+
+inline void store(const Vector& x, float* out, int64_t n) { x.store(out, static_cast<int>(n)); }
+
+/// Some bfloat16 numbers, widened: half a vector's bytes.
+inline Vector widened(const Bits16* in, int64_t n) {
+  float wide[width] = {};
+  using Bits32 = uint32_t __attribute__((may_alias));
+  auto* numbers = reinterpret_cast<Bits32*>(wide);
+  if (n == width)
+    for (int64_t i = 0; i < width; ++i) numbers[i] = static_cast<uint32_t>(in[i]) << 16;
+  else
+    for (int64_t i = 0; i < n; ++i) numbers[i] = static_cast<uint32_t>(in[i]) << 16;
+  return Vector::loadu(wide);
+}
+
+inline Vector loaded(const float* in, int64_t n) { return n == width ? Vector::loadu(in) : Vector::loadu(in, n); }
+inline Vector loaded(const Bits16* in, int64_t n) { return widened(in, n); }
+
+void plus(const float* a, const float* b, float* out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+}
+
+void moments(const float* row, int64_t count, float epsilon, bool centred, float* mean, float* inverse) {
+  *mean = 0;
+  if (centred) {
+    Vector sum(0.F);
+    by_vectors(count, [&](int64_t i, int64_t n) { sum = sum + loaded(row + i, n); });  // zeros beyond the row
+    *mean = sum_of(sum) / static_cast<float>(count);
+  }
+  Vector squares(0.F);
+  const Vector centre(*mean);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto off = with_zeros(loaded(row + i, n) - centre, n);
+    squares = at::vec::fmadd(off, off, squares);
+  });
+  *inverse = 1 / std::sqrt(sum_of(squares) / static_cast<float>(count) + epsilon);
+}
+
+void normalise(const float* row, float mean, float inverse, const float* weight, const float* bias, float* out,
+               int64_t count) {
+  const Vector centre(mean), scale(inverse);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto unit = (loaded(row + i, n) - centre) * scale;
+    const auto gain = loaded(weight + i, n);
+    store(bias ? at::vec::fmadd(unit, gain, loaded(bias + i, n)) : unit * gain, out + i, n);
+  });
+}
+
+void normalise_backward(const float* row, float mean, float inverse, bool centred, const float* weight,
+                        const float* gradient, float* of_row, float* of_weight, float* of_bias, int64_t count) {
+  const Vector centre(mean), scale(inverse);
+  Vector sum(0.F), along(0.F);  // of the gradient of the unit row, and of that times the unit row
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto unit = with_zeros((loaded(row + i, n) - centre) * scale, n);
+    const auto given = loaded(gradient + i, n), own = given * loaded(weight + i, n);
+    sum = sum + own;
+    along = at::vec::fmadd(own, unit, along);
+    store(at::vec::fmadd(given, unit, loaded(of_weight + i, n)), of_weight + i, n);
+    if (of_bias) store(loaded(of_bias + i, n) + given, of_bias + i, n);
+  });
+  const Vector mean_sum(centred ? sum_of(sum) / static_cast<float>(count) : 0.F);
+  const Vector mean_along(sum_of(along) / static_cast<float>(count));
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto unit = (loaded(row + i, n) - centre) * scale;
+    const auto own = loaded(gradient + i, n) * loaded(weight + i, n);
+    store((own - mean_sum - unit * mean_along) * scale, of_row + i, n);
+  });
+}
+
+float log_sum_exp(const float* row, int64_t count, float* sum) {
+  constexpr float lowest = -std::numeric_limits<float>::infinity();
+  Vector most(lowest), all(0.F);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto here = loaded(row + i, n);
+    most = at::vec::maximum(most, n == width ? here : Vector::set(Vector(lowest), here, n));
+    all = all + here;
+  });
+  *sum = sum_of(all);
+  const float top = highest_of(most);
+  if (!(top - top == 0)) return std::numeric_limits<float>::quiet_NaN();  // exp_u20 would hide it
+  Vector total(0.F);
+  const Vector shift(top);
+  by_vectors(count,
+             [&](int64_t i, int64_t n) { total = total + with_zeros((loaded(row + i, n) - shift).exp_u20(), n); });
+  return top + std::log(sum_of(total));
+}
+
+void softmax_gradient(const float* row, float log_total, float factor, float shift, float* out, int64_t count) {
+  const Vector total(log_total), scale(factor), less(shift);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    store(at::vec::fmsub((loaded(row + i, n) - total).exp_u20(), scale, less), out + i, n);
+  });
+}
+
+float sum_of_squares(const float* x, int64_t count) {
+  Vector sums[4] = {Vector(0.F), Vector(0.F), Vector(0.F), Vector(0.F)};  // four chains hide the latency
+  int64_t i = 0;
+  for (; i + 4 * width <= count; i += 4 * width)
+    for (int64_t j = 0; j < 4; ++j) {
+      const auto here = Vector::loadu(x + i + j * width);
+      sums[j] = at::vec::fmadd(here, here, sums[j]);
+    }
+  by_vectors(count - i, [&](int64_t k, int64_t n) {
+    const auto here = loaded(x + i + k, n);
+    sums[0] = at::vec::fmadd(here, here, sums[0]);
+  });
+  return sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+void adam(const AdamStep& step, const float* gradient, float* weight, float* first, float* second, int64_t count) {
+  const Vector factor(step.gradient_factor), kept(step.kept), new1(step.new1), beta2(step.beta2), new2(step.new2),
+      size(step.size), root(step.root), epsilon(step.epsilon);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const auto g = loaded(gradient + i, n) * factor;
+    const auto m0 = loaded(first + i, n);
+    const auto m = at::vec::fmadd(g - m0, new1, m0);
+    const auto v = at::vec::fmadd(g * g, new2, loaded(second + i, n) * beta2);
+    store(m, first + i, n);
+    store(v, second + i, n);
+    store(loaded(weight + i, n) * kept - size * m / (v.sqrt() / root + epsilon), weight + i, n);
+  });
+}
+
+/// Four rows at a time share what is loaded of x, and stream from memory side by side.
+template <class T>
+inline void products(const T* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    const T* row = matrix + r * stride;
+    Vector sums[4] = {Vector(0.F), Vector(0.F), Vector(0.F), Vector(0.F)};
+    by_vectors(columns, [&](int64_t i, int64_t n) {
+      const auto here = loaded(x + i, n);
+      for (int64_t j = 0; j < 4; ++j) sums[j] = at::vec::fmadd(loaded(row + j * stride + i, n), here, sums[j]);
+    });
+    for (int64_t j = 0; j < 4; ++j) out[r + j] = sum_of(sums[j]);
+  }
+  for (; r < rows; ++r) {
+    Vector sum(0.F);
+    by_vectors(columns, [&](int64_t i, int64_t n) {
+      sum = at::vec::fmadd(loaded(matrix + r * stride + i, n), loaded(x + i, n), sum);
+    });
+    out[r] = sum_of(sum);
+  }
+}
+
+void dots(const float* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns) {
+  products(matrix, stride, rows, x, out, columns);
+}
+void dots16(const Bits16* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns) {
+  products(matrix, stride, rows, x, out, columns);
+}
+
+template <class T>
+inline void add_multiple(const T* in, float factor, float* sum, int64_t count) {
+  const Vector scale(factor);
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    store(at::vec::fmadd(loaded(in + i, n), scale, loaded(sum + i, n)), sum + i, n);
+  });
+}
+
+void add_scaled(const float* in, float factor, float* sum, int64_t count) { add_multiple(in, factor, sum, count); }
+void add_scaled16(const Bits16* in, float factor, float* sum, int64_t count) { add_multiple(in, factor, sum, count); }
+
+}  // namespace
+
+extern const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY);
+const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY) = {
+    .plus = plus,
+    .moments = moments,
+    .normalise = normalise,
+    .normalise_backward = normalise_backward,
+    .log_sum_exp = log_sum_exp,
+    .softmax_gradient = softmax_gradient,
+    .sum_of_squares = sum_of_squares,
+    .adam = adam,
+    .dots = dots,
+    .dots16 = dots16,
+    .add_scaled = add_scaled,
+    .add_scaled16 = add_scaled16,
+};
+
+}  // namespace attnscale

@@ -29,8 +29,18 @@ Flow Block::forward(const Flow& in, const Block* next, int64_t offset, State* st
     mixed = third_->write(mixed.stream, cross_->forward(third_->read(mixed), 0, nullptr, {}, memory), training,
                           parallel_ ? nullptr : &second_);
   const auto position = parallel_ ? read : second_.read(mixed);
-  const auto output = experts_ ? experts_->forward(position) : feed_forward_->forward(position);
+  const auto output = in_float32(float32_feed_forward_, position, [&](const Tensor& rows) {
+    return experts_ ? experts_->forward(rows) : feed_forward_->forward(rows);
+  });
   return second_.write(mixed.stream, output, training, next ? &next->first_ : nullptr);
+}
+
+void Block::keep_float32(const Float32Parts& parts) {
+  float32_feed_forward_ = parts.feed_forward;
+  if (parts.projections || (parallel_ && parts.feed_forward)) first_.let_read_narrow(false);
+  if (parts.feed_forward) second_.let_read_narrow(false);
+  mixer_->keep_float32(parts);
+  if (cross_) cross_->keep_float32(parts);
 }
 
 Tensor Block::take_auxiliary_loss() {

@@ -18,11 +18,11 @@ AdamMoments::AdamMoments(const std::vector<Slot*>& slots, const TrainOptions& op
 }
 
 void AdamMoments::update_by_kernel(const std::vector<Slot*>& slots, int64_t step, double learning_rate,
-                                   double weight_decay, double gradient_factor) const {
+                                   double weight_decay, double epsilon, double gradient_factor) const {
   std::vector<AdamTensors> tensors;
   for (const auto* slot : slots)
     tensors.push_back({slot->parameter, slot->parameter.grad(), slot->state[0].second, slot->state[1].second});
-  adamw_kernel(tensors, {.beta1 = beta1_, .beta2 = beta2_, .epsilon = epsilon_, .step = step}, learning_rate,
+  adamw_kernel(tensors, {.beta1 = beta1_, .beta2 = beta2_, .epsilon = epsilon, .step = step}, learning_rate,
                weight_decay, gradient_factor);
 }
 
@@ -32,9 +32,10 @@ void AdamMoments::update(const std::vector<Slot*>& slots, int64_t step, double l
   };
   const bool by_kernel = decoupled_decay_ && std::all_of(slots.begin(), slots.end(), has_kernel);
   step_count_.fill_(step);
-  for (const auto& [weight_decay, group] : by_weight_decay(slots)) {
+  for (const auto& [numbers, group] : by_decay_and_epsilon(slots)) {
+    const double weight_decay = numbers.first, epsilon = numbers.second * epsilon_;
     if (by_kernel) {
-      update_by_kernel(group, step, learning_rate, weight_decay, gradient_factor);
+      update_by_kernel(group, step, learning_rate, weight_decay, epsilon, gradient_factor);
       continue;
     }
     const auto parameters = parameters_of(group), gradients = gradients_of(group);
@@ -43,10 +44,10 @@ void AdamMoments::update(const std::vector<Slot*>& slots, int64_t step, double l
     const std::vector<Tensor> counts(group.size(), step_count_);
     if (decoupled_decay_)
       at::_fused_adamw_(parameters, gradients, first, second, /*max_exp_avg_sqs=*/{}, counts, learning_rate, beta1_,
-                        beta2_, weight_decay, epsilon_, /*amsgrad=*/false, /*maximize=*/false);
+                        beta2_, weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false);
     else
       at::_fused_adam_(parameters, gradients, first, second, /*max_exp_avg_sqs=*/{}, counts, learning_rate, beta1_,
-                       beta2_, weight_decay, epsilon_, /*amsgrad=*/false, /*maximize=*/false);
+                       beta2_, weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false);
   }
 }
 

@@ -17,25 +17,28 @@ namespace attnscale {
 ///    "high"?,
 ///                "level", "seeds", "runs", "diverged", "more_seeds"?, "by_seed": [..], "notes": [..]}]}
 ///
-/// A claim's number is found for each seed by itself: the measure of the runs of `of` (with `tune`, at the value whose
-/// loss is least on average over the *other* seeds, so that the choice does not see the seed that it is judged by),
-/// less that of the runs of `against` which agree with them in every setting that varies within either side and is not
-/// named in the two conditions, mean over those settings. With `along` it is the least-squares slope over it in place
-/// of the measure. With `optimum` it is log2 of the value of an option at which the measure is least, as `attnscale
-/// optimum` finds it (lib/scaling/optimum.h): the vertex of a curve of means over seeds. A seed's number then is its
-/// pseudo-value, what it adds to that of the others (n whole - (n - 1) without it), so that the interval is the
-/// jackknife's around the optimum of all seeds (Tukey 1958). Where a best value stands at an end of the swept ones, or
-/// beside a run that diverged and counts as nothing, there is no verdict. A ratio is the difference of logarithms, told
-/// as a ratio.
+/// A claim's number is found for each seed by itself: the measure of the runs of `of` (with `tune`, in each setting at
+/// the value whose loss is least on average over the *other half* of the seeds, so that the choice does not see the
+/// seeds that it is judged by; halves are every second seed),
+/// less that of the runs of `against` which agree with them in every setting that varies within either side, is not
+/// named in the two conditions and does not follow from what they name, mean over those settings. With `along` it is
+/// the least-squares slope over it in place of the measure. With `optimum` it is log2 of the value of an option at
+/// which the measure is least, as `attnscale optimum` finds it (lib/scaling/optimum.h): the vertex of a curve of means
+/// over seeds. A seed's number then is its pseudo-value, what it adds to that of the others (n whole - (n - 1) without
+/// it), so that the interval is the jackknife's around the optimum of all seeds (Tukey 1958). Where a best value stands
+/// at an end of the swept ones, or beside a run that diverged and counts as nothing, there is no verdict. A ratio is
+/// the difference of logarithms, told as a ratio.
 ///
-/// The seeds are the sample: `estimate` is their mean, `low` and `high` Student's interval at a level at which the
-/// intervals of all claims hold together in 95 % of sweeps (Bonferroni). The claim holds when the whole interval lies
-/// where the number is expected, does not hold when none of it does, and is undecided otherwise; `more_seeds` then says
-/// how many more would decide it if the seeds to come scattered about the same mean as these. Seeds that all give one
-/// number measure no scatter: then each counts as one throw of a coin (a sign test at the same level).
+/// The seeds are the sample: `estimate` is their mean, `low` and `high` Student's interval (of tuned numbers a wider
+/// one, see report/claim_judgement.h) at a level at which the intervals of all claims hold together in 95 % of sweeps
+/// (Bonferroni). The claim holds when the whole interval lies where the number is expected, does not hold when none of
+/// it does, and is undecided otherwise; `more_seeds` then says how many more would decide it if the seeds to come
+/// scattered about the same mean as these. Seeds that all give one number measure no scatter: then each counts as one
+/// throw of a coin (a sign test at the same level).
 ///
-/// A seed counts when it has every run that another one has. A run that diverged counts as `diverged` says; where the
-/// claim does not say, seeds with such a run are left out and there is no verdict, since what is left is a selection.
+/// A seed counts when it has every run that another one has, ended as done or diverged; runs that carry flags count,
+/// and a note says how many. A run that diverged counts as `diverged` says; where the claim does not say, seeds with
+/// such a run are left out and there is no verdict, since what is left is a selection.
 ///
 /// @param name  of the sweep
 /// @throws ConfigError with the claim's place for an unknown column with the nearest, a side without runs, sides that

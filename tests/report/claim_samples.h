@@ -22,15 +22,20 @@ struct One {
   double rate = 0.01;
   int seed = 0;
   std::optional<double> loss = {};  ///< nothing: diverged
+  std::string status = {};          ///< other than done or diverged
+  Json flags = nullptr;
 };
 
 inline Json row_of(const One& one) {
   Json row = {{"id", fmt::format("{}-{}-{}-{}", one.dtype, one.depth, one.rate, one.seed)},
-              {"status", one.loss ? "done" : "diverged"},
+              {"status", !one.status.empty() ? one.status
+                         : one.loss          ? "done"
+                                             : "diverged"},
               {"params", 1000},
               {"tokens", 1000}};
+  if (!one.flags.is_null()) row["flags"] = one.flags;
   if (one.loss) row["loss"] = *one.loss;
-  row["config"] = {{"model", {{"depth", one.depth}, {"vocab_size", 8}}},
+  row["config"] = {{"model", {{"depth", one.depth}, {"ffn_dim", 4 * one.depth}, {"vocab_size", 8}}},
                    {"train", {{"dtype", one.dtype}, {"learning_rate", one.rate}, {"seed", one.seed}}}};
   return row;
 }

@@ -113,7 +113,7 @@ TEST_CASE("claims: the slope along an option is that of the line through the poi
   CHECK(claim["verdict"] == "holds");
 }
 
-TEST_CASE("claims: a tuned option is chosen by the other seeds, so that luck does not choose") {
+TEST_CASE("claims: a tuned option is chosen by the other half of the seeds, so that luck does not choose") {
   // Rate 0.1 is best on average; but seed 0 was lucky with 0.2, which the other seeds do not choose.
   std::vector<One> runs;
   for (int seed = 0; seed < 4; ++seed) {

@@ -72,6 +72,11 @@ Timing time_training_steps(const RunConfig& config, int threads, int warmup, int
   return measure([&] { steps.next(); }, warmup, repetitions);
 }
 
+void train_until(const RunConfig& config, const std::atomic<bool>& ended) {
+  at::set_num_threads(1);
+  for (Steps steps(config); !ended;) steps.next();
+}
+
 Json bench_training(const RunConfig& config, const TrainingBench& bench) {
   const auto clock = clock_named(bench.clock);
   if (clock == Clock::processor && bench.threads > 1)

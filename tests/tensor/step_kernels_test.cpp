@@ -25,7 +25,7 @@ bool switched_on() {
   return kernels_on();
 }
 
-#define NEEDS_KERNELS()            \
+#define NEEDS_STEP_KERNELS()       \
   const KernelsAsBefore as_before; \
   if (!switched_on()) SKIP("this processor has no kernels")
 
@@ -64,7 +64,7 @@ Tensor plain_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
 }  // namespace
 
 TEST_CASE("step kernels: a norm, and the norm of a sum, equal the definition with their gradients") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   at::manual_seed(1);
   for (const auto dtype : {at::kFloat, at::kBFloat16})
     for (const bool centred : {true, false})
@@ -91,7 +91,7 @@ TEST_CASE("step kernels: a norm, and the norm of a sum, equal the definition wit
 }
 
 TEST_CASE("step kernels: of a norm's stream or norm alone there are gradients, too") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   for (const bool of_stream : {true, false}) {
     const Leaf x({5, 6}), added({5, 6}), weight(std::vector<int64_t>{6});
     const auto ours = norm_kernel(x.ours, added.ours, weight.ours, {}, {}, at::kFloat);
@@ -104,7 +104,7 @@ TEST_CASE("step kernels: of a norm's stream or norm alone there are gradients, t
 }
 
 TEST_CASE("step kernels: who takes a norm follows dtype, shape and the switch") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   const auto x = at::randn({2, 4}), weight = at::randn({4});
   CHECK(norm_has_kernel(x, {}, weight));
   CHECK(norm_has_kernel(x, x.to(at::kBFloat16), weight));
@@ -115,7 +115,7 @@ TEST_CASE("step kernels: who takes a norm follows dtype, shape and the switch") 
 }
 
 TEST_CASE("step kernels: cross entropy with smoothing and z-loss equals the definition with its gradient") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   at::manual_seed(2);
   for (const auto dtype : {at::kFloat, at::kBFloat16})
     for (const auto& [smoothing, z_loss] : {std::pair{0.0, 0.0}, {0.1, 0.0}, {0.0, 0.01}, {0.2, 0.05}})
@@ -144,7 +144,7 @@ TEST_CASE("step kernels: cross entropy with smoothing and z-loss equals the defi
 }
 
 TEST_CASE("step kernels: cross entropy of numbers that are not finite, and of no target, is not finite") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   for (const double bad : {NAN, INFINITY}) {
     auto logits = at::randn({3, 40});
     logits[1][35] = bad;
@@ -159,7 +159,7 @@ TEST_CASE("step kernels: cross entropy of numbers that are not finite, and of no
 }
 
 TEST_CASE("step kernels: AdamW with clipping equals LibTorch's, update for update") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   at::manual_seed(3);
   for (const int64_t size : {1, 17, 8192, 20001}) {
     CAPTURE(size);
@@ -180,7 +180,7 @@ TEST_CASE("step kernels: AdamW with clipping equals LibTorch's, update for updat
 }
 
 TEST_CASE("step kernels: the norm of all gradients is that of their concatenation") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   const std::vector<Tensor> all = {at::randn({3, 5}), at::randn({20001}), at::randn({0}), at::randn({8192})};
   std::vector<Tensor> flat;
   for (const auto& one : all) flat.push_back(one.flatten().to(at::kDouble));
@@ -192,7 +192,7 @@ TEST_CASE("step kernels: the norm of all gradients is that of their concatenatio
 }
 
 TEST_CASE("step kernels: few rows without gradients times a matrix equal the definition, in both dtypes") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   const torch::NoGradGuard no_gradients;
   for (const auto dtype : {at::kFloat, at::kBFloat16})
     for (const int64_t rows : {1, 3})
@@ -220,7 +220,7 @@ TEST_CASE("step kernels: few rows without gradients times a matrix equal the def
 }
 
 TEST_CASE("step kernels: attention of the newest query equals the definition, with shared heads and room behind") {
-  NEEDS_KERNELS();
+  NEEDS_STEP_KERNELS();
   const torch::NoGradGuard no_gradients;
   for (const auto dtype : {at::kFloat, at::kBFloat16})
     for (const int64_t keys : {1, 5, 130}) {

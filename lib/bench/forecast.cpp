@@ -169,7 +169,9 @@ double StepCosts::seconds(double flops) const {
   return low_seconds + share * (high_seconds - low_seconds);
 }
 
-std::string kind_of(const PlannedRun& run) { return canonical(without_numbers(run.settings)); }
+std::string kind_of(const PlannedRun& run) {
+  return canonical(without_numbers(run.settings)) + (run.groups.empty() ? "" : run.groups.front());
+}
 
 double MeasuredSteps::seconds(const PlannedRun& run) const {
   const double flops = step_flops(run);

@@ -28,7 +28,7 @@ struct StepCosts {
 };
 
 /// What runs of one plan share whose steps take time in proportion to the same number per FLOP: all words, switches and
-/// lists that the axes set (variant, norm, optimizer, dtype, layers), and no number.
+/// lists that the axes set (variant, norm, optimizer, dtype, layers) and the group of the spec, and no number.
 std::string kind_of(const PlannedRun& run);
 
 /// Steps of every kind of run in a plan.

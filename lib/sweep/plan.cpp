@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "core/json_paths.h"
 #include "core/options.h"
 #include "core/version.h"
 #include "sweep/competition.h"
@@ -91,12 +92,6 @@ void check_replaced_values(const Spec& spec, std::vector<Problem>& problems) {
     }
 }
 
-/// A dotted path as a JSON pointer.
-Json::json_pointer pointer_to(std::string path) {
-  std::replace(path.begin(), path.end(), '.', '/');
-  return Json::json_pointer("/" + path);
-}
-
 constexpr size_t most_problems = 50;  // a spec with one wrong value in its base would repeat it for each run
 
 }  // namespace
@@ -138,12 +133,12 @@ Plan plan_of_axes(const Spec& spec) {
     PlannedRun run;
     derive_values(config, found);
     for (auto& [path, value] : settings.items())
-      if (is_derived(value)) value = config.contains(pointer_to(path)) ? config.at(pointer_to(path)) : Json();
+      if (is_derived(value)) value = at_path(config, path);
     if (matcher && found.empty()) {
       std::vector<Problem> unmatched;  // places of the spec, not of the config
       run.matched = matcher->solve(config, unmatched);
-      if (const auto solved = pointer_to(spec.match->by); run.matched && config.contains(solved))
-        settings[spec.match->by] = config.at(solved);
+      if (const Json& solved = at_path(config, spec.match->by); run.matched && !solved.is_null())
+        settings[spec.match->by] = solved;
       for (auto& problem : unmatched) {
         auto which = settings;
         which.erase("train.seed");  // the same for all of them

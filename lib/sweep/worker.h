@@ -15,8 +15,8 @@ namespace attnscale {
 ///
 /// The two speak JSON lines over pipes. To the worker: {"folder", "config", "lease_seconds", "expired_lease",
 /// "stopping"}. Back: {"lease": token of the run's}, {"progress": ...} and {"note": text}, then {"result": row},
-/// {"error": message, "code": exit code}, {"busy": who has the run} or {"lost": message}, when another has taken the run
-/// over. The kernel kills a worker whose parent dies.
+/// {"error": message, "code": exit code}, {"busy": who has the run} or {"lost": message}, when another has taken the
+/// run over. The kernel kills a worker whose parent dies.
 class Worker {
  public:
   /// Starts `program worker` with `threads` threads. @throws IoError

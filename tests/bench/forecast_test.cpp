@@ -53,6 +53,11 @@ TEST_CASE("forecast: variants and dtypes are kinds of their own, sizes and seeds
   REQUIRE(kinds.size() == 4);
   for (const auto& [name, count] : kinds) CHECK(count == 4);
 
+  const auto groups =
+      plan_of(R"(, "seeds": 2, "groups": {"a": {}, "b": {"base": {"attention": {"variant": "linear"}}}})");
+  REQUIRE(groups.runs.size() == 4);
+  CHECK(kind_of(groups.runs.front()) != kind_of(groups.runs.back()));
+
   auto steps = always(plan, 1);
   for (auto& [name, costs] : steps.kinds) {
     const bool slow = name.find("linear") != std::string::npos;

@@ -61,10 +61,10 @@ void check_script_has_twin(const RunConfig& config) {
     }
   }
   require(config.train.schedule != "schedule_free", "train.schedule", config.train.schedule, twin["train"]["schedule"]);
-  for (const auto* key : {"optimizer", "clip", "accumulate", "label_smoothing", "z_loss", "ema_decay",
-                          "decay_embeddings", "decay_vectors", "embedding_rate", "vector_rate",
-                          "activation_checkpointing", "float32_projections", "float32_attention",
-                          "float32_feed_forward", "float32_head"}) {
+  for (const auto* key :
+       {"optimizer", "clip", "accumulate", "label_smoothing", "z_loss", "ema_decay", "decay_embeddings",
+        "decay_vectors", "embedding_rate", "vector_rate", "activation_checkpointing", "float32_projections",
+        "float32_attention", "float32_feed_forward", "float32_head"}) {
     const Json value = whole["train"].contains(key) ? whole["train"][key] : Json(),
                expected = twin["train"].contains(key) ? twin["train"][key] : Json();
     require(value == expected, fmt::format("train.{}", key), value, expected);

@@ -19,6 +19,11 @@ State empty_key_value_state(const Geometry& geometry, int64_t batch, torch::Tens
   return {.tensors = {{"key", empty(geometry.head_dim)}, {"value", empty(geometry.value_dim)}}};
 }
 
+State CachedAttention::new_state(int64_t batch, torch::TensorOptions options) const {
+  if (!geometry_.causal) return Attention::new_state(batch, options);
+  return empty_key_value_state(geometry_, batch, options);
+}
+
 int64_t key_value_bytes(const Geometry& geometry, int64_t batch, int64_t positions) {
   return float_bytes * batch * geometry.num_kv_heads * positions * (geometry.head_dim + geometry.value_dim);
 }

@@ -15,6 +15,17 @@ State empty_key_value_state(const Geometry& geometry, int64_t batch, torch::Tens
 /// of `in`. Copies the cache once.
 Inputs appended(const Inputs& in, State& state);
 
+/// A variant that decodes with such a state, and whose `forward` takes more keys than queries: each call is `forward`
+/// of the new queries over everything absorbed, with one copy of the cache. Variants whose next query needs less, or
+/// that do less work for few queries, write a `decode` of their own on the same state.
+class CachedAttention : public Attention {
+ public:
+  using Attention::Attention;
+
+  State new_state(int64_t batch, torch::TensorOptions options) const override;
+  Tensor decode(const Inputs& in, State& state) override { return forward(appended(in, state)); }
+};
+
 /// Bytes of such a state that holds `positions`.
 int64_t key_value_bytes(const Geometry& geometry, int64_t batch, int64_t positions);
 

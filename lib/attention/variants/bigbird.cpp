@@ -34,7 +34,7 @@ uint64_t bigbird_mixed(uint64_t x) {
 ///
 /// Random blocks are a fixed function of (seed, layer, row of blocks; bidirectional: number of blocks), so that
 /// training, decoding and a restored checkpoint agree; the paper draws them once at random. Heads share them.
-class BigBird : public Attention {
+class BigBird : public CachedAttention {
  public:
   struct Options {
     int64_t block = 64;
@@ -58,19 +58,14 @@ class BigBird : public Attention {
     }
   };
 
-  BigBird(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {}
+  BigBird(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {}
 
   Tensor forward(const Inputs& in) override {
     checked_sizes("bigbird", in, geometry_, true);
     return pattern_attention(in, pattern(options_, geometry_));
   }
 
-  /// The cache: every key and value so far, as a later row may draw any block.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is the cache: every key and value so far, as a later row may draw any block.
   Tensor decode(const Inputs& in, State& state) override {
     checked_sizes("bigbird", in, geometry_, true);
     return pattern_attention(appended(in, state), pattern(options_, geometry_));

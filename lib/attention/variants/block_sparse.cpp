@@ -99,7 +99,7 @@ class BlockLayout {
 
 /// y_t = sum_i softmax_i(q_t . k_i / sqrt(D)) v_i over the keys of the blocks that the block of t reads,
 /// causal: up to t. Queries of a row without blocks give zeros.
-class BlockSparse : public Attention {
+class BlockSparse : public CachedAttention {
  public:
   struct Options {
     std::string layout = "local 3 global 1";
@@ -113,7 +113,7 @@ class BlockSparse : public Attention {
   };
 
   BlockSparse(const Options& options, const Geometry& geometry)
-      : Attention(geometry), options_(options), layout_(options.layout, geometry.causal) {}
+      : CachedAttention(geometry), options_(options), layout_(options.layout, geometry.causal) {}
 
   static std::vector<std::string> refusals(const Options& options, const Geometry& geometry) {
     try {
@@ -133,12 +133,7 @@ class BlockSparse : public Attention {
     return pattern_attention(in, pattern(options_, layout_, geometry_.causal));
   }
 
-  /// The cache: every key and value so far, as a later row may read any block.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is the cache: every key and value so far, as a later row may read any block.
   Tensor decode(const Inputs& in, State& state) override {
     checked_sizes("block_sparse", in, geometry_, true);
     return pattern_attention(appended(in, state), pattern(options_, layout_, true));

@@ -30,7 +30,7 @@ namespace {
 /// distances. Where the model adds a bias to the logits it comes on top, and gates do not see it.
 ///
 /// A query costs P products with e beside those with keys; the whole square is computed, its hidden half too.
-class ContextualAttention : public Attention {
+class ContextualAttention : public CachedAttention {
  public:
   struct Options {
     std::optional<int64_t> positions;
@@ -44,7 +44,7 @@ class ContextualAttention : public Attention {
   };
 
   ContextualAttention(const Options& options, const Geometry& geometry)
-      : Attention(geometry),
+      : CachedAttention(geometry),
         positions_(register_parameter("positions", at::zeros({count(options, geometry), geometry.head_dim}))) {}
 
   Tensor forward(const Inputs& in) override {
@@ -56,13 +56,6 @@ class ContextualAttention : public Attention {
     if (in.bias.defined()) logits = logits + in.bias.to(logits.scalar_type());
     return attend_by_logits(logits, visible, in.value);
   }
-
-  /// The cache: every key and value so far. A query's positions need its own gates only.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
-  Tensor decode(const Inputs& in, State& state) override { return forward(appended(in, state)); }
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;

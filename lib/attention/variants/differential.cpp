@@ -33,14 +33,14 @@ constexpr double differential_epsilon = 1e-5;
 ///
 /// Both maps and, where E = D, both halves of the value go through the fused kernel as heads of their own, since it
 /// wants keys and values equally wide; the logits are then computed twice.
-class DifferentialAttention : public Attention {
+class DifferentialAttention : public CachedAttention {
  public:
   struct Options {
     static Fields fields() { return {}; }
   };
 
   DifferentialAttention(const Options&, const Geometry& geometry)
-      : Attention(geometry), initial_lambda_(0.8 - 0.6 * std::exp(-0.3 * static_cast<double>(geometry.layer))) {
+      : CachedAttention(geometry), initial_lambda_(0.8 - 0.6 * std::exp(-0.3 * static_cast<double>(geometry.layer))) {
     for (const char* name : {"lambda_query1", "lambda_key1", "lambda_query2", "lambda_key2"})
       lambda_parts_.push_back(register_parameter(name, at::randn({geometry.head_dim / 2}) * 0.1));
     scale_ = register_parameter("norm_scale", at::ones({geometry.value_dim}));
@@ -74,14 +74,6 @@ class DifferentialAttention : public Attention {
     const auto normed = at::rms_norm(difference, {sizes.value_width}, scale_.to(type), differential_epsilon);
     return (normed * (1 - initial_lambda_)).to(in.value.scalar_type());
   }
-
-  /// The cache: every key and value so far.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
-  Tensor decode(const Inputs& in, State& state) override { return forward(appended(in, state)); }
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;

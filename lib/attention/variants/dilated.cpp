@@ -25,7 +25,7 @@ namespace {
 ///
 /// Positions of one residue modulo the stride see each other alone, so each residue is a sequence of its
 /// own under a plain band.
-class Dilated : public Attention {
+class Dilated : public CachedAttention {
  public:
   struct Options {
     int64_t window = 64;
@@ -42,19 +42,14 @@ class Dilated : public Attention {
   };
 
   Dilated(const Options& options, const Geometry& geometry)
-      : Attention(geometry), options_(options), pattern_(pattern(options, geometry.causal)) {}
+      : CachedAttention(geometry), options_(options), pattern_(pattern(options, geometry.causal)) {}
 
   Tensor forward(const Inputs& in) override {
     checked_sizes("dilated", in, geometry_, true);
     return dilated(in);
   }
 
-  /// The latest (window - 1) stride keys and values: those that the next query may need.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is the latest (window - 1) stride keys and values: those that the next query may need.
   Tensor decode(const Inputs& in, State& state) override {
     checked_sizes("dilated", in, geometry_, true);
     const auto all = appended(in, state);

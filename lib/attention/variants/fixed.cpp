@@ -28,7 +28,7 @@ namespace {
 /// Each block of queries meets its own keys and the summary keys of all blocks, side by side in one fused call;
 /// those of its own block are hidden there. So causal work is twice what is needed for the summaries, as a masked
 /// square is. The work grows with T^2 summary / block, and is T^1.5 when the block grows as sqrt(T).
-class Fixed : public Attention {
+class Fixed : public CachedAttention {
  public:
   struct Options {
     int64_t block = 128;
@@ -43,7 +43,7 @@ class Fixed : public Attention {
     }
   };
 
-  Fixed(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {}
+  Fixed(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {}
 
   static std::vector<std::string> refusals(const Options& options, const Geometry&) {
     if (options.summary <= options.block) return {};
@@ -73,12 +73,7 @@ class Fixed : public Attention {
     return joined_blocks(output.unflatten(0, {sizes.batch, sizes.kv_heads}), sizes.heads, sizes.queries);
   }
 
-  /// Summaries of the complete blocks, then the keys and values of the open one.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is summaries of the complete blocks, then the keys and values of the open one.
   /// Work of a call: T x (what is held + T) pairs, or the forward pass's where the state is empty.
   Tensor decode(const Inputs& in, State& state) override {
     const auto sizes = checked_sizes("fixed", in, geometry_, true);

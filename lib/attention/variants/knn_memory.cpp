@@ -36,7 +36,7 @@ namespace {
 ///
 /// The search is exact and costs the square (the paper's is approximate on large memories); it keeps nothing for the
 /// backward pass. Only what was found is gathered and weighed.
-class KnnMemory : public Attention {
+class KnnMemory : public CachedAttention {
  public:
   struct Options {
     int64_t segment = 64, neighbours = 32;
@@ -50,19 +50,14 @@ class KnnMemory : public Attention {
     }
   };
 
-  KnnMemory(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {}
+  KnnMemory(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {}
 
   Tensor forward(const Inputs& in) override {
     checked_sizes("knn_memory", in, geometry_, true);
     return attended(in, 0);
   }
 
-  /// The memory: every key and value so far.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is the memory: every key and value so far.
   Tensor decode(const Inputs& in, State& state) override {
     checked_sizes("knn_memory", in, geometry_, true);
     const int64_t first = state.length;

@@ -27,7 +27,7 @@ namespace {
 ///
 /// Windows are those of `sliding_window`: causal the latest `window` keys, the own included; bidirectional
 /// window / 2 before and (window - 1) / 2 after. Causal global queries see all of the past.
-class Longformer : public Attention {
+class Longformer : public CachedAttention {
  public:
   struct Options {
     int64_t window = 128;
@@ -45,19 +45,14 @@ class Longformer : public Attention {
   };
 
   Longformer(const Options& options, const Geometry& geometry)
-      : Attention(geometry), options_(options), pattern_(pattern(options, geometry.causal)) {}
+      : CachedAttention(geometry), options_(options), pattern_(pattern(options, geometry.causal)) {}
 
   Tensor forward(const Inputs& in) override {
     checked_sizes("longformer", in, geometry_, true);
     return pattern_attention(in, pattern_);
   }
 
-  /// Global keys and values, then the latest window - 1 of the others, which the next query needs.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is global keys and values, then the latest window - 1 of the others, which the next query needs.
   /// Work of a call: T x (what is kept + T) pairs, or the forward pass's where the state is empty.
   Tensor decode(const Inputs& in, State& state) override {
     const auto sizes = checked_sizes("longformer", in, geometry_, true);

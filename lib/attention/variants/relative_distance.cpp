@@ -33,7 +33,7 @@ namespace {
 /// Bidirectional, keys that come later have negative distances, as in XLNet (Yang et al. 2019, arXiv:1906.08237). The
 /// products with all distances are made and then shifted into place, as in the paper's appendix B. Decoding makes W R
 /// anew at each call, 2 S M H D FLOPs, rather than keep as much again as the keys.
-class RelativeDistance : public Attention {
+class RelativeDistance : public CachedAttention {
  public:
   struct Options {
     static const Fields& fields() {
@@ -42,7 +42,7 @@ class RelativeDistance : public Attention {
     }
   };
 
-  RelativeDistance(const Options&, const Geometry& geometry) : Attention(geometry) {
+  RelativeDistance(const Options&, const Geometry& geometry) : CachedAttention(geometry) {
     const int64_t H = geometry.num_heads, D = geometry.head_dim, M = geometry.model_dim;
     distance_map_ = register_parameter("distance_map", at::randn({H * D, M}) / std::sqrt(static_cast<double>(M)));
     content_ = register_parameter("content", at::zeros({H, D}));
@@ -63,14 +63,6 @@ class RelativeDistance : public Attention {
     const auto mask = geometry_.causal ? causal_mask(sizes.queries, sizes.keys, in.query.device()) : Tensor();
     return attend_by_logits(logits, visible_keys(mask, in.key_padding), in.value);
   }
-
-  /// The cache: every key and value so far.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
-  Tensor decode(const Inputs& in, State& state) override { return forward(appended(in, state)); }
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;

@@ -38,7 +38,7 @@ namespace {
 ///
 /// u, v [H D] and W_R [H D, M] belong to the heads, as in the paper, and start from N(0, 0.02). Positions are in the
 /// logits: a model with this variant needs none of its own.
-class SegmentRecurrent : public Attention {
+class SegmentRecurrent : public CachedAttention {
  public:
   struct Options {
     int64_t segment = 64;
@@ -49,7 +49,7 @@ class SegmentRecurrent : public Attention {
     }
   };
 
-  SegmentRecurrent(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {
+  SegmentRecurrent(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {
     const auto drawn = [&](const char* name, at::IntArrayRef sizes) {
       return register_parameter(name, at::randn(sizes) * 0.02);
     };
@@ -77,12 +77,7 @@ class SegmentRecurrent : public Attention {
                     segments, visible);
   }
 
-  /// Keys and values of the previous segment and of the open one.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is keys and values of the previous segment and of the open one.
   Tensor decode(const Inputs& in, State& state) override {
     const auto sizes = checked_sizes("segment_recurrent", in, geometry_, true);
     auto& key = state.tensors.at("key");

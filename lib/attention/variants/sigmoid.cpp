@@ -28,7 +28,7 @@ namespace {
 /// b a parameter per head that starts there (section 3.3 and appendix compare both).
 ///
 /// The whole square is computed and its hidden half set to zero: no kernel skips it.
-class SigmoidAttention : public Attention {
+class SigmoidAttention : public CachedAttention {
  public:
   struct Options {
     std::optional<double> bias;
@@ -40,7 +40,8 @@ class SigmoidAttention : public Attention {
   };
 
   SigmoidAttention(const Options& options, const Geometry& geometry)
-      : Attention(geometry), initial_bias_(options.bias.value_or(-std::log(static_cast<double>(geometry.context)))) {
+      : CachedAttention(geometry),
+        initial_bias_(options.bias.value_or(-std::log(static_cast<double>(geometry.context)))) {
     if (options.learnt_bias) bias_ = register_parameter("bias", at::full({geometry.num_heads}, initial_bias_));
   }
 
@@ -56,14 +57,6 @@ class SigmoidAttention : public Attention {
     if (visible.defined()) logits.masked_fill_(visible.logical_not(), -INFINITY);
     return weighted_values(logits.sigmoid_().to(in.value.scalar_type()), in.value);
   }
-
-  /// The cache: every key and value so far.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
-  Tensor decode(const Inputs& in, State& state) override { return forward(appended(in, state)); }
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;

@@ -41,7 +41,7 @@ double capped_sum(int64_t positions, int64_t most) {
 /// stated. Queries go in blocks of at most max(window, 16); a block gathers its own keys and those before
 /// (and after) it that its windows reach, and hides what lies outside a query's window. One block
 /// takes all where that is less work, which needs T < 2 window.
-class SlidingWindow : public Attention {
+class SlidingWindow : public CachedAttention {
  public:
   struct Options {
     int64_t window = 128;
@@ -53,7 +53,7 @@ class SlidingWindow : public Attention {
     }
   };
 
-  SlidingWindow(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {}
+  SlidingWindow(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {}
 
   Tensor forward(const Inputs& in) override {
     const auto sizes = checked_sizes("sliding_window", in, geometry_, true);
@@ -62,12 +62,7 @@ class SlidingWindow : public Attention {
     return windowed(in);
   }
 
-  /// The last `window` keys and values, [B, G, at most window, D] and [.., E].
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is the last `window` keys and values, [B, G, at most window, D] and [.., E].
   Tensor decode(const Inputs& in, State& state) override {
     checked_sizes("sliding_window", in, geometry_, true);
     auto& key = state.tensors.at("key");

@@ -43,7 +43,7 @@ constexpr double qk_norm_epsilon = 1e-6;
 ///   at 0, like an attention with one more zero key and value.
 /// - output_gate: y is multiplied by sigmoid(gate), the gate projected from the residual stream for each head and
 ///   number (Qiu et al. 2025, arXiv:2505.06708, section 2.2, position G1).
-class SoftmaxAttention : public Attention {
+class SoftmaxAttention : public CachedAttention {
  public:
   struct Options {
     double logit_cap = 0;
@@ -61,7 +61,7 @@ class SoftmaxAttention : public Attention {
     }
   };
 
-  SoftmaxAttention(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {
+  SoftmaxAttention(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {
     if (options_.sinks) sinks_ = register_parameter("sinks", at::zeros({geometry.num_heads}));
     if (!options_.qk_norm) return;
     query_scale_ = register_parameter("query_scale", at::ones({geometry.num_heads}));
@@ -78,12 +78,7 @@ class SoftmaxAttention : public Attention {
                  in);
   }
 
-  /// The cache: every key (normed) and value so far.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is the cache: every key (normed) and value so far.
   /// One copy of the cache per call: as much traffic as the attention itself, and no spare capacity.
   Tensor decode(const Inputs& in, State& state) override {
     check(in);

@@ -33,7 +33,7 @@ namespace {
 /// (and after); its columns are one column of the table. Both kinds of logits are batched products, joined under one
 /// softmax, so the work is T (w l + T / l) pairs, T^1.5 when the stride grows as sqrt(T). Logits are kept for the
 /// backward pass, in float32 under bfloat16.
-class Strided : public Attention {
+class Strided : public CachedAttention {
  public:
   struct Options {
     int64_t stride = 16;
@@ -46,7 +46,7 @@ class Strided : public Attention {
     }
   };
 
-  Strided(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {}
+  Strided(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {}
 
   Tensor forward(const Inputs& in) override {
     const auto sizes = checked_sizes("strided", in, geometry_, true);
@@ -88,12 +88,7 @@ class Strided : public Attention {
     return joined_blocks(output.masked_fill(blind, 0), sizes.heads, sizes.queries).to(in.value.scalar_type());
   }
 
-  /// The cache: every key and value so far, as each is in some later query's column.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
+  /// The state is the cache: every key and value so far, as each is in some later query's column.
   /// Takes the keys that any of the new queries sees: l + S / l of them for one query.
   Tensor decode(const Inputs& in, State& state) override {
     const auto sizes = checked_sizes("strided", in, geometry_, true);

@@ -29,7 +29,7 @@ namespace {
 /// itself has no gradient.
 ///
 /// The square of logits and weights is computed in full, in float32 under bfloat16.
-class TopK : public Attention {
+class TopK : public CachedAttention {
  public:
   struct Options {
     int64_t k = 32;
@@ -38,7 +38,7 @@ class TopK : public Attention {
     }
   };
 
-  TopK(const Options& options, const Geometry& geometry) : Attention(geometry), options_(options) {}
+  TopK(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {}
 
   Tensor forward(const Inputs& in) override {
     const auto sizes = checked_sizes("top_k", in, geometry_, false);
@@ -57,14 +57,6 @@ class TopK : public Attention {
     if (visible.defined()) output = output.masked_fill(visible.any(-1, true).logical_not(), 0);
     return output.to(in.value.scalar_type());
   }
-
-  /// The cache: every key and value so far.
-  State new_state(int64_t batch, torch::TensorOptions options) const override {
-    if (!geometry_.causal) return Attention::new_state(batch, options);
-    return empty_key_value_state(geometry_, batch, options);
-  }
-
-  Tensor decode(const Inputs& in, State& state) override { return forward(appended(in, state)); }
 
   Tensor oracle(const Inputs& in) const override {
     using namespace oracle;

@@ -6,7 +6,7 @@ namespace {
 
 struct VerdictArguments {
   std::string folder, against, claims;
-  bool json = false;
+  bool json = false, markdown = false;
 };
 
 ExitCode verdict(const VerdictArguments& arguments) {
@@ -15,7 +15,7 @@ ExitCode verdict(const VerdictArguments& arguments) {
   auto report = claims_report(arguments.folder, spec);
   if (!arguments.against.empty()) report = with_rerun(std::move(report), claims_report(arguments.against, spec));
   if (arguments.json) print_json(report);
-  else print(claims_text(report));
+  else print(arguments.markdown ? claims_markdown(report) : claims_text(report));
   return ExitCode::done;
 }
 
@@ -28,7 +28,8 @@ void add_verdict(CLI::App& app, Action& action) {
   command->add_option("dir", arguments->folder, "folder of a sweep")->required();
   command->add_option("--against", arguments->against, "folder of the same sweep with other seeds: both verdicts");
   command->add_option("--claims", arguments->claims, "the spec whose claims are meant (default: the folder's)");
-  command->add_flag("--json", arguments->json, "one JSON document on standard output");
+  auto* json = command->add_flag("--json", arguments->json, "one JSON document on standard output");
+  command->add_flag("--markdown", arguments->markdown, "a table for a README")->excludes(json);
   command->footer(
       "Example: attnscale verdict results/precision\n"
       "         attnscale sweep experiments/precision/spec.json --set 'seeds=[5,6,7,8,9]' --out results/again\n"

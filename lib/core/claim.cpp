@@ -20,6 +20,8 @@ const std::vector<Key> keys = {
     {"against", "string", "a condition: the runs that they are compared with; left out: the measure itself is meant"},
     {"as", "string", "what is taken of both: difference (the default) or ratio"},
     {"tune", "string", "config path of an option that each side has at its best value by loss, found on other seeds"},
+    {"optimum", "string",
+     "config path of a swept number: log2 of its value at which the measure is least, mean over seeds, is meant"},
     {"along", "string", "a formula such as log2(model_dim): the slope of the measure over it is meant"},
     {"diverged", "string", "a formula for what a run counts as that diverged; left out: then there is no verdict"},
     {"above", "number", "the number is expected above this"},
@@ -50,6 +52,9 @@ class ClaimReader {
     claim.along = formula("along");
     claim.diverged = formula("diverged");
     claim.tune = json_.value("tune", "");
+    claim.optimum = json_.value("optimum", "");
+    if (!claim.tune.empty() && !claim.optimum.empty())
+      problem("optimum", "asks where the measure is least, and tune takes each side there; leave one of them out");
     read_as(claim);
     if (json_.contains("above")) claim.above = json_["above"].get<double>();
     if (json_.contains("below")) claim.below = json_["below"].get<double>();
@@ -97,6 +102,8 @@ class ClaimReader {
     if (as != "ratio" && as != "difference")
       problem("as", fmt::format("received \"{}\", expected difference or ratio{}", as,
                                 suggestion(as, {"difference", "ratio"})));
+    else if (claim.ratio && !claim.optimum.empty())
+      problem("as", "octaves are compared by their difference; leave it out");
     else if (!claim.against) problem("as", "there is nothing to compare with; give \"against\", or leave it out");
   }
 

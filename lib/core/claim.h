@@ -18,6 +18,7 @@ namespace attnscale {
 ///    "against": "dtype == \"float32\"",  runs that it is compared with; left out: none, the measure itself is meant
 ///    "as": "ratio",                      of - against (difference, the default) or of / against
 ///    "tune": "train.learning_rate",      each side at the value that is best by loss; left out: a mean over the sweep
+///    "optimum": "train.learning_rate",   log2 of the value at which the measure is least, instead of the measure
 ///    "along": "log2(model_dim)",         the slope of the measure over this instead of the measure
 ///    "diverged": "log(vocab_size)",      what a run counts as that diverged; left out: then there is no verdict
 ///    "above": 0.995, "below": 1.005}     where the number is expected, one of the two at least
@@ -26,7 +27,7 @@ struct Claim {
   Expression measure;
   std::optional<Expression> of = {}, against = {}, along = {}, diverged = {};
   bool ratio = false;
-  std::string tune = {};
+  std::string tune = {}, optimum = {};  ///< config paths; not both
   std::optional<double> above = {}, below = {};
 
   /// `above 0.995 and below 1.005`

@@ -10,7 +10,9 @@
 #include <fmt/ranges.h>
 
 #include "core/nearest.h"
+#include "report/claim_columns.h"
 #include "scaling/statistics.h"
+#include "scaling/vertex.h"
 
 namespace attnscale {
 namespace {
@@ -20,7 +22,7 @@ constexpr size_t most_seeds = 1000;  // that are worth proposing
 
 /// One run of a side, with what the claim asks of it.
 struct ClaimRun {
-  Json seed, key, tuned;        ///< key: the settings that it is paired by
+  Json seed, key, swept;        ///< key: the settings that it is paired by; swept: the value of tune or optimum
   std::optional<double> value;  ///< of the measure; nothing for one that diverged and counts as nothing
   std::optional<double> along;
   double loss = INFINITY;  ///< to tune by; infinite where it did not finish
@@ -30,52 +32,8 @@ struct ClaimRun {
 using Key = std::pair<std::string, std::optional<double>>;
 /// By seed, in the order of the JSON text of seeds; nothing where a run diverged.
 using Side = std::map<std::string, std::map<Key, std::optional<double>>>;
-
-/// Formulas over the table's rows.
-class Columns {
- public:
-  explicit Columns(const RunTable& table) : table_(table) {}
-
-  size_t add(const Expression& expression) {
-    Bound bound{expression, {}};
-    for (const auto& name : expression.names()) bound.slots.push_back(slot(table_.resolve(name)));
-    bound_.push_back(std::move(bound));
-    return bound_.size() - 1;
-  }
-  size_t slot(const std::string& path) {
-    const auto known = std::find(paths_.begin(), paths_.end(), path);
-    if (known != paths_.end()) return static_cast<size_t>(known - paths_.begin());
-    paths_.push_back(path);
-    return paths_.size() - 1;
-  }
-  void read() { cells_ = table_.cells(paths_); }
-
-  size_t rows() const { return cells_.size(); }
-  const Json& cell(size_t row, size_t slot) const { return cells_[row][slot]; }
-  Json value(size_t row, size_t formula) const { return bound_[formula].expression.value(values(row, formula)); }
-  bool holds(size_t row, size_t formula) const { return bound_[formula].expression.holds(values(row, formula)); }
-  std::set<std::string> names(size_t formula) const {
-    std::set<std::string> names;
-    for (const size_t at : bound_[formula].slots) names.insert(paths_[at]);
-    return names;
-  }
-
- private:
-  struct Bound {
-    Expression expression;
-    std::vector<size_t> slots;
-  };
-  std::vector<const Json*> values(size_t row, size_t formula) const {
-    std::vector<const Json*> values;
-    for (const size_t at : bound_[formula].slots) values.push_back(&cells_[row][at]);
-    return values;
-  }
-
-  const RunTable& table_;
-  std::vector<std::string> paths_;
-  std::vector<Bound> bound_;
-  std::vector<std::vector<Json>> cells_;
-};
+/// In place of a seed: the number that all seeds together have, where it is not their mean.
+const std::string all_seeds = "all";
 
 /// One claim over the runs of one table.
 class ClaimQuestion {
@@ -105,6 +63,7 @@ class ClaimQuestion {
   [[noreturn]] void refuse(const std::string& message) const {
     throw ConfigError(fmt::format("{}: {}", claim_.place, message));
   }
+  const char* swept_key() const { return claim_.tune.empty() ? "optimum" : "tune"; }
   double shown(double number) const { return claim_.ratio ? std::exp(number) : number; }
 
   void bind() {
@@ -122,14 +81,14 @@ class ClaimQuestion {
     for (const auto& path : {std::string("status"), std::string("loss"), std::string("train.seed")})
       own_slots_.push_back(columns_.slot(path));
     settings_ = table_.varying_settings();
-    if (!claim_.tune.empty()) {
+    if (const auto& path = claim_.tune.empty() ? claim_.optimum : claim_.tune; !path.empty()) {
       try {
-        tune_ = columns_.slot(tuned_path_ = table_.resolve(claim_.tune));
+        swept_ = columns_.slot(swept_path_ = table_.resolve(path));
       } catch (const ConfigError& error) {
-        refuse(fmt::format("tune: {}", error.what()));
+        refuse(fmt::format("{}: {}", swept_key(), error.what()));
       }
-      if (std::find(settings_.begin(), settings_.end(), tuned_path_) == settings_.end())
-        refuse(fmt::format("tune: {} is the same in all runs; leave it out", tuned_path_));
+      if (std::find(settings_.begin(), settings_.end(), swept_path_) == settings_.end())
+        refuse(fmt::format("{}: {} is the same in all runs; leave it out", swept_key(), swept_path_));
     }
     for (const auto& path : settings_) setting_slots_.push_back(columns_.slot(path));
     columns_.read();
@@ -153,7 +112,7 @@ class ClaimQuestion {
 
   /// Settings that runs are paired by: what varies within a side, but for what tells the sides apart.
   void find_key(const std::vector<size_t>& of, const std::vector<size_t>& against) {
-    std::set<std::string> apart = {"train.seed", tuned_path_};
+    std::set<std::string> apart = {"train.seed", swept_path_};
     for (const auto& condition : {against_ ? of_ : std::nullopt, against_, along_})
       if (condition) apart.merge(columns_.names(*condition));
     for (size_t i = 0; i < settings_.size(); ++i) {
@@ -191,11 +150,11 @@ class ClaimQuestion {
     for (const size_t row : rows) {
       ClaimRun run{.seed = columns_.cell(row, own_slots_[2]),
                    .key = Json::array(),
-                   .tuned = {},
+                   .swept = {},
                    .value = value_of(row),
                    .along = {}};
       for (const size_t slot : key_) run.key.push_back(columns_.cell(row, slot));
-      if (tune_) run.tuned = columns_.cell(row, *tune_);
+      if (swept_) run.swept = columns_.cell(row, *swept_);
       if (along_) {
         const auto x = columns_.value(row, *along_);
         if (!x.is_number()) refuse(fmt::format("along: is {} in a run; expected a number", describe_value(x)));
@@ -207,7 +166,11 @@ class ClaimQuestion {
     }
     Side side;
     for (auto& [text, group] : groups) {
-      if (tune_) group = tuned(group);
+      if (!claim_.optimum.empty()) {
+        add_optimum(group, side);
+        continue;
+      }
+      if (swept_) group = tuned(group);
       std::map<std::string, std::pair<double, int>> sums;
       for (const auto& run : group) {
         const Key key = {canonical(run.key), run.along};
@@ -225,8 +188,8 @@ class ClaimQuestion {
   std::vector<ClaimRun> tuned(const std::vector<ClaimRun>& group) {
     std::map<double, std::map<std::string, double>> losses;  // by value, by seed
     for (const auto& run : group) {
-      if (!run.tuned.is_number()) refuse(fmt::format("tune: {} is no number in a run", tuned_path_));
-      losses[run.tuned.get<double>()][canonical(run.seed)] = run.loss;
+      if (!run.swept.is_number()) refuse(fmt::format("tune: {} is no number in a run", swept_path_));
+      losses[run.swept.get<double>()][canonical(run.seed)] = run.loss;
     }
     std::vector<ClaimRun> chosen;
     for (const auto& run : group) {
@@ -237,12 +200,56 @@ class ClaimQuestion {
           if (seed != canonical(run.seed) || by_seed.size() == 1) sum += loss, ++count;
         if (count > 0 && sum / count < best) best = sum / count, value = tuned;
       }
-      if (run.tuned != value) continue;
+      if (run.swept != value) continue;
       const bool edge = losses.size() > 1 && (value == losses.begin()->first || value == losses.rbegin()->first);
       if (edge) at_edge_.insert(value);
       chosen.push_back(run);
     }
     return chosen;
+  }
+
+  /// log2 of the value of `optimum` at which the measure's mean over seeds is least: of all seeds together, and each
+  /// seed's pseudo-value.
+  void add_optimum(const std::vector<ClaimRun>& group, Side& side) {
+    std::map<double, std::map<std::string, double>> curve;  // by octave, by seed; infinite where it counts as nothing
+    std::set<std::string> seeds;
+    for (const auto& run : group) {
+      if (!run.swept.is_number() || run.swept <= 0)
+        refuse(fmt::format("optimum: {} is {} in a run; expected a number above 0", swept_path_,
+                           describe_value(run.swept)));
+      curve[std::log2(run.swept.get<double>())][canonical(run.seed)] = run.value.value_or(INFINITY);
+      seeds.insert(canonical(run.seed));
+    }
+    if (curve.size() < 3)
+      refuse(fmt::format("optimum: {} has {} values in a setting; an optimum inside them needs at least 3", swept_path_,
+                         curve.size()));
+    for (const auto& [octave, losses] : curve)
+      std::erase_if(seeds, [&losses = losses](const std::string& seed) { return !losses.contains(seed); });
+    const auto without = [&](const std::string& left_out) {
+      std::vector<std::pair<double, double>> means;
+      for (const auto& [octave, losses] : curve) {
+        double sum = 0, count = 0;
+        for (const auto& seed : seeds)
+          if (seed != left_out) sum += losses.at(seed), ++count;
+        means.emplace_back(octave, sum / count);
+      }
+      return vertex_of_curve(means);
+    };
+    const Key key = {canonical(group.front().key), group.front().along};
+    const auto whole = seeds.empty() ? std::nullopt : without("");
+    if (!whole || !whole->between) {
+      selected_ = true;
+      if (whole && whole->edge != 0) at_edge_.insert(std::exp2(whole->at));
+      else
+        notes_.push_back(
+            fmt::format("a run beside the best {} counts as nothing: say what by \"diverged\"", claim_.optimum));
+    }
+    side[all_seeds][key] = whole ? std::optional(whole->at) : std::nullopt;
+    const auto n = static_cast<double>(seeds.size());
+    for (const auto& seed : seeds) {
+      const auto others = seeds.size() > 1 ? without(seed) : whole;
+      side[seed][key] = whole && others ? std::optional(n * whole->at - (n - 1) * others->at) : std::nullopt;
+    }
   }
 
   /// One number for each seed that has everything.
@@ -264,7 +271,8 @@ class ClaimQuestion {
         if (complete) known = known && values.at(key) && (!claim_.against || beside->second.at(key));
       }
       if (!complete) ++incomplete;
-      else if (!known) ++lost;
+      else if (!known) lost += seed == all_seeds ? 0 : 1;
+      else if (seed == all_seeds) whole_ = number_of(all, values, claim_.against ? &beside->second : nullptr);
       else {
         numbers_.push_back(number_of(all, values, claim_.against ? &beside->second : nullptr));
         seeds_.push_back(Json::parse(seed));
@@ -285,8 +293,9 @@ class ClaimQuestion {
                             lost, lost + numbers_.size()));
     }
     if (!at_edge_.empty())
-      notes_.push_back(
-          fmt::format("{} is best at an end of its swept values ({})", claim_.tune, fmt::join(at_edge_, ", ")));
+      notes_.push_back(fmt::format("{} is best at an end of its swept values ({}){}", claim_.tune + claim_.optimum,
+                                   fmt::join(at_edge_, ", "),
+                                   claim_.optimum.empty() ? "" : ": the optimum is that far or further"));
   }
 
   double number_of(const std::set<Key>& all, const std::map<Key, std::optional<double>>& values,
@@ -318,7 +327,7 @@ class ClaimQuestion {
   void judge(Json& json, double level) {
     json["verdict"] = "undecided";
     if (numbers_.empty()) return;
-    const double centre = mean(numbers_), deviation = standard_deviation(numbers_);
+    const double centre = whole_.value_or(mean(numbers_)), deviation = standard_deviation(numbers_);
     json["estimate"] = shown(centre);
     const size_t count = numbers_.size();
     if (count < 2) {
@@ -358,15 +367,16 @@ class ClaimQuestion {
 
   const RunTable& table_;
   const Claim& claim_;
-  Columns columns_;
+  ClaimColumns columns_;
   size_t measure_ = 0;
-  std::optional<size_t> of_, against_, along_, diverged_as_, tune_;
-  std::string tuned_path_;
+  std::optional<size_t> of_, against_, along_, diverged_as_, swept_;
+  std::string swept_path_;  ///< of tune or optimum
   std::vector<std::string> settings_;
   std::vector<size_t> own_slots_, setting_slots_, key_;
   std::set<double> at_edge_;
   size_t diverged_ = 0, stopped_ = 0;
   bool selected_ = false;
+  std::optional<double> whole_;
   std::vector<double> numbers_;
   std::vector<Json> seeds_;
   std::vector<std::string> notes_;

@@ -21,7 +21,12 @@ namespace attnscale {
 /// loss is least on average over the *other* seeds, so that the choice does not see the seed that it is judged by),
 /// less that of the runs of `against` which agree with them in every setting that varies within either side and is not
 /// named in the two conditions, mean over those settings. With `along` it is the least-squares slope over it in place
-/// of the measure. A ratio is the difference of logarithms, told as a ratio.
+/// of the measure. With `optimum` it is log2 of the value of an option at which the measure is least, as `attnscale
+/// optimum` finds it (lib/scaling/optimum.h): the vertex of a curve of means over seeds. A seed's number then is its
+/// pseudo-value, what it adds to that of the others (n whole - (n - 1) without it), so that the interval is the
+/// jackknife's around the optimum of all seeds (Tukey 1958). Where a best value stands at an end of the swept ones, or
+/// beside a run that diverged and counts as nothing, there is no verdict. A ratio is the difference of logarithms, told
+/// as a ratio.
 ///
 /// The seeds are the sample: `estimate` is their mean, `low` and `high` Student's interval at a level at which the
 /// intervals of all claims hold together in 95 % of sweeps (Bonferroni). The claim holds when the whole interval lies
@@ -43,6 +48,10 @@ Json claims_report(const std::filesystem::path& folder, const std::filesystem::p
 
 /// The report for a terminal.
 std::string claims_text(const Json& report);
+
+/// The report as Markdown, for an experiment's README: a row for each claim, beside the rerun's where there is one, and
+/// below the table what a reader has to know of single claims.
+std::string claims_markdown(const Json& report);
 
 /// Puts the report of the same claims on a rerun beside it: `again`, and `same`, how many verdicts are the same.
 /// @throws ConfigError if a seed is in both

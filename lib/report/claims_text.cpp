@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -42,7 +43,70 @@ std::string line_of(const Json& claim) {
   return line;
 }
 
+/// `-0.122 [-0.199, -0.046]`, with four digits from 10 on.
+std::string short_number(const Json& claim) {
+  if (!claim.contains("estimate")) return "no number";
+  const auto digits = [](const Json& number) {
+    const double value = number.get<double>();
+    return std::abs(value) < 10 ? fmt::format("{:.3f}", value) : fmt::format("{:.4g}", value);
+  };
+  auto text = digits(claim["estimate"]);
+  if (claim.contains("low")) text += fmt::format(" [{}, {}]", digits(claim["low"]), digits(claim["high"]));
+  return text;
+}
+
+/// What stands in a cell of a table, where | would end it.
+std::string cell_of(const std::string& text) {
+  std::string escaped;
+  for (const char letter : text) escaped += letter == '|' ? "\\|" : std::string(1, letter);
+  return escaped;
+}
+
+std::string row_of(const Json& claim, const Json* again) {
+  auto row = fmt::format("| {} | {} | {} | {} |", cell_of(claim["claim"].get<std::string>()),
+                         claim["expected"].get<std::string>(), short_number(claim), verdict_text(claim));
+  if (again != nullptr) row += fmt::format(" {} | {} |", short_number(*again), verdict_text(*again));
+  return row + "\n";
+}
+
+/// A line for each note and for runs that diverged.
+std::string remarks_on(const Json& claim, const std::string& where) {
+  std::string text;
+  const auto remark = [&](const std::string& words) {
+    text += fmt::format("- {}{}: {}\n", claim["claim"].get<std::string>(), where, words);
+  };
+  if (claim["diverged"] > 0)
+    remark(fmt::format("{} of {} runs diverged", claim["diverged"].get<size_t>(), claim["runs"].get<size_t>()));
+  for (const auto& note : claim["notes"]) remark(note.get<std::string>());
+  return text;
+}
+
 }  // namespace
+
+std::string claims_markdown(const Json& report) {
+  const bool twice = report.contains("again");
+  const auto& claims = report["claims"];
+  auto text = fmt::format(
+      "Intervals hold together in {:g} % of sweeps.\n\n| claim | expected | number | verdict |{}\n"
+      "|---|---|---|---|{}\n",
+      100 * report["level"].get<double>(), twice ? " other seeds | verdict |" : "", twice ? "---|---|" : "");
+  std::string remarks;
+  Json others = Json::array();
+  for (size_t i = 0; i < claims.size(); ++i) {
+    const Json* again = twice ? &report["again"]["claims"][i] : nullptr;
+    text += row_of(claims[i], again);
+    remarks += remarks_on(claims[i], "");
+    if (again == nullptr) continue;
+    remarks += remarks_on(*again, ", with the other seeds");
+    if ((*again)["seeds"].size() > others.size()) others = (*again)["seeds"];
+  }
+  if (!remarks.empty()) text += "\n" + remarks;
+  if (twice)
+    text += fmt::format("\nThe other seeds are {}: {} of {} verdicts are the same.\n",
+                        seeds_text(others).substr(std::string("seeds ").size()), report["same"].get<size_t>(),
+                        claims.size());
+  return text;
+}
 
 std::string claims_text(const Json& report) {
   std::string text;

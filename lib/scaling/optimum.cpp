@@ -15,19 +15,20 @@
 #include "core/json_paths.h"
 #include "core/nearest.h"
 #include "scaling/sweep_rows.h"
+#include "scaling/vertex.h"
 
 namespace attnscale {
 namespace {
 
 constexpr double infinite = std::numeric_limits<double>::infinity();
 
-/// Where a curve is least.
-struct Vertex {
+/// Where a setting's curve is least, over log2 of the option.
+struct BestPoint {
   double octave = 0;  ///< log2 of the value
   double loss = 0;
   double sensitivity = 0;
-  int edge = 0;          ///< -1: the lowest value is the best one; 1: the highest
-  bool between = false;  ///< found by a parabola, not only known to be the best of the swept values
+  int edge = 0;          ///< as in Vertex
+  bool between = false;  ///< likewise
 };
 
 /// The runs that `by` and `along` do not tell apart.
@@ -56,32 +57,14 @@ std::vector<std::pair<double, double>> mean_curve(const Setting& setting, std::o
   return curve;
 }
 
-/// The vertex of the parabola through three points, of which the middle one is the least.
-std::pair<double, double> parabola_vertex(std::pair<double, double> left, std::pair<double, double> least,
-                                          std::pair<double, double> right) {
-  const double a = left.first - least.first, b = right.first - least.first;
-  const double u = left.second - least.second, v = right.second - least.second;
-  const double curvature = (u / a - v / b) / (a - b), slope = u / a - curvature * a;
-  if (!(curvature > 0)) return least;  // three equal losses
-  const double shift = -slope / (2 * curvature);
-  return {least.first + shift, least.second + shift * (slope + curvature * shift)};
-}
-
-std::optional<Vertex> vertex_of(const Setting& setting, std::optional<int64_t> left_out = {}) {
+std::optional<BestPoint> best_of(const Setting& setting, std::optional<int64_t> left_out = {}) {
   const auto curve = mean_curve(setting, left_out);
-  const auto least =
-      std::min_element(curve.begin(), curve.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  if (least == curve.end() || !std::isfinite(least->second)) return std::nullopt;
-  Vertex vertex{.octave = least->first, .loss = least->second};
-  if (least == curve.begin()) vertex.edge = -1;
-  else if (least == curve.end() - 1) vertex.edge = 1;
-  else if (std::isfinite((least - 1)->second) && std::isfinite((least + 1)->second)) {
-    std::tie(vertex.octave, vertex.loss) = parabola_vertex(*(least - 1), *least, *(least + 1));
-    vertex.between = true;
-  }
+  const auto vertex = vertex_of_curve(curve);
+  if (!vertex) return std::nullopt;
+  BestPoint best{.octave = vertex->at, .loss = vertex->least, .edge = vertex->edge, .between = vertex->between};
   for (const auto& [octave, loss] : curve)
-    vertex.sensitivity += (std::min(loss, setting.cap) - vertex.loss) / static_cast<double>(curve.size());
-  return vertex;
+    best.sensitivity += (std::min(loss, setting.cap) - best.loss) / static_cast<double>(curve.size());
+  return best;
 }
 
 /// What a function of the left-out seed says with all seeds, and by the jackknife how surely.
@@ -193,7 +176,7 @@ void know_seeds(Setting& setting, const OptimumQuestion& question) {
 /// One setting with what is known of its optimum.
 struct Found {
   const Setting* setting;
-  Vertex vertex;
+  BestPoint best;
 };
 
 Json describe(const Found& found, const OptimumQuestion& question) {
@@ -217,32 +200,32 @@ Json describe(const Found& found, const OptimumQuestion& question) {
     json["ranges"].push_back({*low, *high});
   }
   json["seeds"] = setting.seeds.size();
-  if (found.vertex.edge != 0) json["edge"] = found.vertex.edge < 0 ? "low" : "high";
-  const auto number = [&](double Vertex::*member) {
+  if (found.best.edge != 0) json["edge"] = found.best.edge < 0 ? "low" : "high";
+  const auto number = [&](double BestPoint::*member) {
     return jackknife(
         [&](std::optional<int64_t> left_out) -> std::optional<double> {
-          const auto vertex = vertex_of(setting, left_out);
-          return vertex ? std::optional((*vertex).*member) : std::nullopt;
+          const auto best = best_of(setting, left_out);
+          return best ? std::optional((*best).*member) : std::nullopt;
         },
         setting.seeds);
   };
-  auto octave = number(&Vertex::octave);
-  if (!found.vertex.between) octave.estimate.reset();  // the values' spacing, not the seeds, says how sure it is
+  auto octave = number(&BestPoint::octave);
+  if (!found.best.between) octave.estimate.reset();  // the values' spacing, not the seeds, says how sure it is
   json["optimum"] = with_interval(octave, question.level, [](double octaves) { return std::exp2(octaves); });
-  json["loss"] = with_interval(number(&Vertex::loss), question.level, as_it_is);
-  json["sensitivity"] = with_interval(number(&Vertex::sensitivity), question.level, as_it_is);
+  json["loss"] = with_interval(number(&BestPoint::loss), question.level, as_it_is);
+  json["sensitivity"] = with_interval(number(&BestPoint::sensitivity), question.level, as_it_is);
   return json;
 }
 
 /// Of one number of two settings, seeds left out of both together.
-Jackknifed difference_of(const Setting& to, const Setting& from, double Vertex::*member) {
+Jackknifed difference_of(const Setting& to, const Setting& from, double BestPoint::*member) {
   std::set<int64_t> seeds;
   std::set_intersection(to.seeds.begin(), to.seeds.end(), from.seeds.begin(), from.seeds.end(),
                         std::inserter(seeds, seeds.end()));
   const bool shared = seeds == to.seeds && seeds == from.seeds;
   return jackknife(
       [&](std::optional<int64_t> left_out) -> std::optional<double> {
-        const auto a = vertex_of(to, left_out), b = vertex_of(from, left_out);
+        const auto a = best_of(to, left_out), b = best_of(from, left_out);
         return a && b ? std::optional((*a).*member - (*b).*member) : std::nullopt;
       },
       shared ? seeds : std::set<int64_t>{});
@@ -262,11 +245,11 @@ Json shifts_of(const std::vector<Found>& found, const OptimumQuestion& question)
   for (const auto& [from, to] : ends) {
     if (from == to) continue;
     Json json = {{"by", from->setting->by}, {"from", *from->setting->along}, {"to", *to->setting->along}};
-    auto octaves = difference_of(*to->setting, *from->setting, &Vertex::octave);
-    if (!from->vertex.between || !to->vertex.between) octaves.estimate.reset();
+    auto octaves = difference_of(*to->setting, *from->setting, &BestPoint::octave);
+    if (!from->best.between || !to->best.between) octaves.estimate.reset();
     json["octaves"] = with_interval(octaves, question.level, as_it_is);
     // An optimum beyond an end moves the difference to one side of what is seen.
-    const int beyond_to = to->vertex.edge, beyond_from = -from->vertex.edge;
+    const int beyond_to = to->best.edge, beyond_from = -from->best.edge;
     if (beyond_to != 0 || beyond_from != 0)
       json["bounds"] = beyond_to * beyond_from < 0 ? "unknown" : beyond_to + beyond_from > 0 ? "at least" : "at most";
     list.push_back(std::move(json));
@@ -276,9 +259,9 @@ Json shifts_of(const std::vector<Found>& found, const OptimumQuestion& question)
 
 std::string verdict_of(const Found& a, const Found& b, const Json& difference, const OptimumQuestion& question) {
   for (const auto* each : {&a, &b})
-    if (each->vertex.edge != 0)
+    if (each->best.edge != 0)
       return fmt::format("no verdict: the least loss of {} stands at the {} end of {}; sweep further there",
-                         name_of_setting(each->setting->by), each->vertex.edge < 0 ? "low" : "high", question.of);
+                         name_of_setting(each->setting->by), each->best.edge < 0 ? "low" : "high", question.of);
   if (!difference.contains("low"))
     return fmt::format("no verdict: {}", a.setting->seeds.size() < 2 ? "one seed"
                                          : a.setting->seeds != b.setting->seeds
@@ -304,7 +287,7 @@ Json differences_of(const std::vector<Found>& found, const OptimumQuestion& ques
   for (const auto& [a, b] : pairs) {
     Json json = {{"a", a->setting->by}, {"b", b->setting->by}};
     if (a->setting->along) json["along"] = *a->setting->along;
-    json["difference"] = with_interval(difference_of(*a->setting, *b->setting, &Vertex::loss), level, as_it_is);
+    json["difference"] = with_interval(difference_of(*a->setting, *b->setting, &BestPoint::loss), level, as_it_is);
     json["level"] = level;
     json["verdict"] = verdict_of(*a, *b, json["difference"], question);
     list.push_back(std::move(json));
@@ -336,8 +319,8 @@ Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& 
           fmt::format("{}: {} runs were stopped early and count as worse than the best; a value at which a "
                       "seed was stopped has no loss",
                       name, setting.stopped));
-    const auto vertex = vertex_of(setting);
-    if (vertex) found.push_back({&setting, *vertex});
+    const auto best = best_of(setting);
+    if (best) found.push_back({&setting, *best});
     else
       notes.push_back(fmt::format("{}: no value of {} has all its runs done{}", name, question.of,
                                   setting.stopped > 0 ? "; take \"stopping\" out of the spec, and the same sweep lets "
@@ -351,7 +334,7 @@ Json optimum_report(const std::filesystem::path& folder, const OptimumQuestion& 
   report["settings"] = Json::array();
   for (const auto& each : found) {
     report["settings"].push_back(describe(each, question));
-    if (each.vertex.edge == 0 && !each.vertex.between)
+    if (each.best.edge == 0 && !each.best.between)
       notes.push_back(fmt::format(
           "{}: a run beside the best {} did not finish, so that the optimum is known to the spacing of "
           "the values only and has no interval; sweep values between",

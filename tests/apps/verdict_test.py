@@ -46,6 +46,16 @@ class Verdict(ProgramTest):
         self.assertEqual(same.returncode, 65)
         self.assertIn("seed 0 is in both sweeps", same.stderr)
 
+    def test_a_table_for_a_readme(self):
+        done = run("verdict", self.out, "--against", self.again, "--markdown")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[2], "| claim | expected | number | verdict | other seeds | verdict |")
+        self.assertRegex(lines[4], r"^\| training learns <something> \| below 0 \| -.*\] \| holds \| -.*\] \| holds \|$")
+        self.assertRegex(lines[-1], r"^The other seeds are 5 to 7: [12] of 2 verdicts are the same\.$")
+        self.assertNotIn("other seeds", run("verdict", self.out, "--markdown").stdout)
+        self.assertEqual(run("verdict", self.out, "--markdown", "--json").returncode, 2)
+
     def test_claims_may_come_from_another_spec_and_must_be_there(self):
         claims = CLAIMED["claims"][:1] + [{"claim": "a", "measure": "lss", "below": 0}]
         done = run("verdict", self.out, "--claims", write_spec(self.folder, {"claims": claims}))

@@ -41,6 +41,11 @@ TEST_CASE("claim: a spec's mistakes are told at their places") {
              ContainsSubstring("claims[0].as: there is nothing to compare with"));
   CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "as": "quotient", "below": 0}])"),
              ContainsSubstring("expected difference or ratio"));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "optimum": "x", "tune": "x", "below": 0}])"),
+             ContainsSubstring("claims[0].optimum: asks where the measure is least"));
+  CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "optimum": "x", "against": "a == 1", "as": "ratio",
+                              "below": 0}])"),
+             ContainsSubstring("claims[0].as: octaves are compared by their difference"));
   CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "below": "0"}])"),
              ContainsSubstring("claims[0].below: received the text \"0\", expected a number"));
 }

@@ -9,42 +9,16 @@
 
 #include <fmt/format.h>
 
-#include "sample_sweep.h"
+#include "claim_samples.h"
 #include "scaling/statistics.h"
 
 using namespace attnscale;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::WithinAbs;
+using claim_samples::One;
+using claim_samples::verdict_on;
 
 namespace {
-
-struct One {
-  std::string dtype = "float32";
-  int depth = 2;
-  double rate = 0.01;
-  int seed = 0;
-  std::optional<double> loss = {};  ///< nothing: diverged
-};
-
-Json row_of(const One& one) {
-  Json row = {{"id", fmt::format("{}-{}-{}-{}", one.dtype, one.depth, one.rate, one.seed)},
-              {"status", one.loss ? "done" : "diverged"}};
-  if (one.loss) row["loss"] = *one.loss;
-  row["config"] = {{"model", {{"depth", one.depth}, {"vocab_size", 8}}},
-                   {"train", {{"dtype", one.dtype}, {"learning_rate", one.rate}, {"seed", one.seed}}}};
-  return row;
-}
-
-Json verdict_on(const std::vector<One>& runs, const std::string& claims) {
-  const ScratchFolder folder;
-  std::vector<Json> rows;
-  for (const auto& one : runs) rows.push_back(row_of(one));
-  sample::write_rows(folder.path, rows);
-  std::vector<Problem> problems;
-  const auto read = read_claims(Json::parse(claims), problems);
-  for (const auto& problem : problems) FAIL(problem.path << ": " << problem.message);
-  return claims_report(RunTable::read(folder.path), read, "sample");
-}
 
 const std::string bfloat16_is_lower = R"([{"claim": "lower", "measure": "loss", "of": "dtype == 'bfloat16'",
                                            "against": "dtype == 'float32'", "below": 0}])";

@@ -76,7 +76,7 @@ std::vector<Json> accuracy_layers(const Json& rows, const Json& colour, const Ex
   const Json y_axis = {{"field", "y"},
                        {"type", "quantitative"},
                        {"scale", {{"domain", {0, 1}}}},
-                       {"axis", {{"title", "accuracy"}, {"tickCount", 5}, {"format", "~g"}}}};
+                       {"axis", {{"title", "accuracy"}, {"tickCount", 5}, {"format", axis_number}}}};
   std::vector<Json> layers = chance_layers(chance);
   if (others) {
     Json behind = Json::array();

@@ -38,10 +38,11 @@ std::optional<Multiples> multiples(const std::map<double, const Json*>& own,
 Json log_axis(const char* field, const std::string& title, Json domain) {
   Json scale = {{"type", "log"}};
   if (!domain.is_null()) scale["domain"] = std::move(domain);
-  return {{"field", field},
-          {"type", "quantitative"},
-          {"scale", std::move(scale)},
-          {"axis", {{"title", title}, {"grid", true}, {"tickCount", 5}, {"format", "~g"}, {"labelOverlap", true}}}};
+  return {
+      {"field", field},
+      {"type", "quantitative"},
+      {"scale", std::move(scale)},
+      {"axis", {{"title", title}, {"grid", true}, {"tickCount", 5}, {"format", axis_number}, {"labelOverlap", true}}}};
 }
 
 /// A panel with a row for each variant; names only on the first one.

@@ -83,7 +83,7 @@ Points points_of(const RunTable& table, const Drawing& drawing) {
 
 Json axis_of(const char* field, const std::string& title, const Extent& extent, bool log) {
   Json scale = {{"type", "linear"}, {"zero", false}},
-       axis = {{"title", title}, {"format", "~g"}, {"labelOverlap", true}};
+       axis = {{"title", title}, {"format", axis_number}, {"labelOverlap", true}};
   if (log) {
     scale = {{"type", "log"}, {"domain", extent.log_domain()}, {"nice", false}};
     axis["values"] = extent.log_ticks();

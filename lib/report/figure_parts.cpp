@@ -77,9 +77,7 @@ Json loss_y(const std::string& title, const Extent& extent, const std::string& f
           {"scale", std::move(scale)},
           {"axis",
            {{"title", title},
-            {"format", logarithmic ? "~g"
-                       : fine      ? ".4f"
-                                   : "~g"},
+            {"format", fine && !logarithmic ? ".4f" : axis_number},
             {"tickCount", 6},
             {"labelOverlap", "greedy"}}}};
 }

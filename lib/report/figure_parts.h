@@ -7,6 +7,10 @@
 
 namespace attnscale {
 
+/// How an axis writes numbers. With its digits: where they are left to Vega, a step of 1 asks for one of them, and ten
+/// becomes 1e+1.
+inline constexpr const char* axis_number = ".6~g";
+
 /// A quantity that can be an axis or a colour.
 struct Quantity {
   std::optional<double> Cell::*member;

@@ -73,7 +73,7 @@ Figure optimum_figure(const Json& report) {
       {"field", "x"},
       {"type", "quantitative"},
       {"scale", {{"type", "log"}, {"domain", domain}, {"nice", false}}},
-      {"axis", {{"title", of}, {"values", x_extent.log_ticks()}, {"format", "~g"}, {"labelOverlap", true}}}};
+      {"axis", {{"title", of}, {"values", x_extent.log_ticks()}, {"format", axis_number}, {"labelOverlap", true}}}};
   const Json y = loss_y("validation loss (nats per token)", y_extent);
   Json colour = {
       {"field", "setting"}, {"type", "nominal"}, {"scale", {{"domain", order}}}, {"legend", {{"title", nullptr}}}};

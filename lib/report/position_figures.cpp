@@ -90,7 +90,7 @@ void add_loss_by_position(const Sweep& sweep, Figures& figures) {
   const Json x_axis = {{"field", "x"},
                        {"type", "quantitative"},
                        {"scale", {{"type", "log"}, {"base", 2}, {"domain", x.log_domain()}, {"nice", false}}},
-                       {"axis", {{"title", "position in the window"}, {"format", "~g"}, {"tickCount", 6}}}};
+                       {"axis", {{"title", "position in the window"}, {"format", axis_number}, {"tickCount", 6}}}};
   const Json y_axis = loss_y(panels ? "nats per token" : "validation loss (nats per token)", y);
   Json colour = variant_colour(sweep);
   if (panels) colour["legend"] = nullptr;

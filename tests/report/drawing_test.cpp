@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include "report/vega_engine.h"
 #include "sample_sweep.h"
 
 using namespace attnscale;
@@ -58,4 +59,15 @@ TEST_CASE("drawing: what cannot be drawn is named by its part") {
   refused({.y = "loss", .x = "depth", .where = "depth > 99"}, "nothing to draw");
   refused({.y = "loss - 1", .x = "depth", .log_y = true}, "0 is not above 0");
   refused({.y = "positions.loss", .x = "part(positions.last, 0, 1)"}, "a list of 1, and y one of 2");
+}
+
+TEST_CASE("drawing: an axis from 1 to 10 says 10, not 1e+1") {
+  if (!VegaEngine::available()) SKIP(VegaEngine::why_not());
+  const ScratchFolder folder;
+  write_file_atomically(folder.path / "results.jsonl",
+                        R"({"id":"a","config":{},"positions":{"loss":[9,8,7,6,5,4,3,2,1,0.5]}})"
+                        "\n");
+  const auto figure = drawing_of(RunTable::read(folder.path), {.y = "positions.loss"});
+  const auto svg = VegaEngine().svg(figure.spec, figure_theme(false));
+  CHECK_THAT(svg, ContainsSubstring(">10<") && !ContainsSubstring("1e+"));
 }

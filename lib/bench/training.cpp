@@ -15,6 +15,7 @@
 #include "model/transformer.h"
 #include "tensor/kernels/kernels.h"
 #include "train/provenance.h"
+#include "train/ramp.h"
 #include "train/stepper.h"
 
 namespace attnscale {
@@ -68,7 +69,8 @@ void check_script_has_twin(const RunConfig& config) {
     }
   }
   require(config.train.schedule != "schedule_free", "train.schedule", config.train.schedule, twin["train"]["schedule"]);
-  for (const auto* key : {"optimizer", "clip", "accumulate", "label_smoothing", "z_loss", "ema_decay"}) {
+  for (const auto* key : {"optimizer", "clip", "accumulate", "label_smoothing", "z_loss", "ema_decay",
+                          "float32_projections", "float32_attention", "float32_feed_forward", "float32_head"}) {
     const Json value = whole["train"].contains(key) ? whole["train"][key] : Json(),
                expected = twin["train"].contains(key) ? twin["train"][key] : Json();
     require(value == expected, fmt::format("train.{}", key), value, expected);
@@ -143,6 +145,14 @@ class PythonTraining {
   std::vector<Mode> modes_;
 };
 
+/// What is timed is one size of step.
+void refuse_ramps(const TrainOptions& options) {
+  if (has_ramp(options))
+    throw ConfigError(fmt::format("train.{}: bench train times steps of one size, and these grow; leave it out, and "
+                                  "set train.batch_size and data.context to the size that is meant",
+                                  options.initial_batch_size ? "initial_batch_size" : "initial_context"));
+}
+
 }  // namespace
 
 Timing time_training_steps(const RunConfig& config, int threads, int warmup, int repetitions) {
@@ -152,6 +162,7 @@ Timing time_training_steps(const RunConfig& config, int threads, int warmup, int
 }
 
 Json bench_training(const RunConfig& config, const TrainingBench& bench) {
+  refuse_ramps(config.train);
   const auto clock = clock_named(bench.clock);
   if (clock == Clock::processor && bench.threads > 1)
     throw ConfigError(fmt::format(

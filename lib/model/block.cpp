@@ -21,8 +21,16 @@ Tensor Block::forward(const Tensor& x, int64_t offset, State* state, const Tenso
   auto mixed = first_.write(x, mixer_->forward(read, offset, state, bias), is_training());
   if (cross_) mixed = third_->write(mixed, cross_->forward(third_->read(mixed), 0, nullptr, {}, memory), is_training());
   const auto position = parallel_ ? read : second_.read(mixed);
-  const auto output = experts_ ? experts_->forward(position) : feed_forward_->forward(position);
+  const auto output = in_float32(float32_feed_forward_, position, [&](const Tensor& rows) {
+    return experts_ ? experts_->forward(rows) : feed_forward_->forward(rows);
+  });
   return second_.write(mixed, output, is_training());
+}
+
+void Block::keep_float32(const Float32Parts& parts) {
+  float32_feed_forward_ = parts.feed_forward;
+  mixer_->keep_float32(parts);
+  if (cross_) cross_->keep_float32(parts);
 }
 
 Tensor Block::take_auxiliary_loss() {

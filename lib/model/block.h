@@ -30,6 +30,9 @@ class Block : public torch::nn::Module {
   /// What the variant receives when the block gets x [B, T, M] from position 0 on.
   Inputs attention_inputs(const Tensor& x, const Tensor& bias = {}) { return mixer_->inputs(first_.read(x), bias); }
 
+  /// As Transformer::keep_float32.
+  void keep_float32(const Float32Parts& parts);
+
   Mixer& mixer() { return *mixer_; }
   const Mixer& mixer() const { return *mixer_; }
 
@@ -38,7 +41,7 @@ class Block : public torch::nn::Module {
   Tensor take_auxiliary_loss();
 
  private:
-  bool parallel_;
+  bool parallel_, float32_feed_forward_ = false;
   Residual first_, second_;
   std::optional<Residual> third_;
   std::shared_ptr<Mixer> mixer_, cross_;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "model/float32_parts.h"
+
 namespace attnscale {
 
 Embedding::Embedding(const ModelOptions& options, int64_t context)
@@ -21,7 +23,7 @@ Embedding::Embedding(const ModelOptions& options, int64_t context)
 
 Tensor Embedding::forward(const Tensor& tokens, int64_t offset) {
   auto x = at::embedding(token_, tokens);  // [B, T, M] or [B, T, E]
-  if (up_) x = up_->forward(x);
+  if (up_) x = in_float32(float32_, x, [&](const Tensor& rows) { return up_->forward(rows); });
   const int64_t count = tokens.size(1);
   if (sinusoidal_) x = at::add(sinusoid_.rows(offset, count, x), x, scale_);  // one pass: rows + scale x
   else if (scale_ != 1) x = x * scale_;

@@ -31,12 +31,15 @@ class Embedding : public torch::nn::Module {
   /// @param x  [B, T, M] @return [B, T, V]
   Tensor logits(const Tensor& x) const;
 
+  /// As Transformer::keep_float32, of the factorised embedding's map into the stream.
+  void keep_float32(bool so) { float32_ = so; }
+
   const Tensor& token() const { return token_; }
 
  private:
   Tensor token_, position_;
   PositionTable sinusoid_;
-  bool sinusoidal_;
+  bool sinusoidal_, float32_ = false;
   double scale_;
   std::shared_ptr<Linear> up_;  // null unless factorised
   std::shared_ptr<Norm> norm_;  // null without embedding_norm

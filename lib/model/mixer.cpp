@@ -6,6 +6,7 @@
 #include "model/attention_choice.h"
 #include "model/initialisation.h"
 #include "model/scaled.h"
+#include "tensor/precision.h"
 
 namespace attnscale {
 namespace {
@@ -64,6 +65,10 @@ Tensor Mixer::turned(const Tensor& heads, int64_t offset) const {
 }
 
 Inputs Mixer::project(const Tensor& stream, int64_t offset, const Tensor& bias, const Tensor& memory) const {
+  return in_float32(float32_.projections, stream, [&](const Tensor& x) { return projected(x, offset, bias, memory); });
+}
+
+Inputs Mixer::projected(const Tensor& stream, int64_t offset, const Tensor& bias, const Tensor& memory) const {
   const auto x = scaled(stream, input_scale_);
   const int64_t H = geometry_.num_heads, G = geometry_.num_kv_heads, D = geometry_.head_dim;
   const auto normed = [&](const Norm& norm, const Tensor& heads) {  // in the stream's dtype
@@ -75,7 +80,8 @@ Inputs Mixer::project(const Tensor& stream, int64_t offset, const Tensor& bias, 
   Inputs inputs;
   const auto projected = memory.defined() ? Tensor() : by_width(qkv_->forward(x));
   if (memory.defined()) {
-    const auto parts = by_width(qkv_->rows(scaled(memory, input_scale_), H * D, 2 * G * D)).split_with_sizes({G, G}, 2);
+    const auto parts = by_width(qkv_->rows(scaled(memory.to(x.scalar_type()), input_scale_), H * D, 2 * G * D))
+                           .split_with_sizes({G, G}, 2);
     inputs = {.query = by_width(qkv_->rows(x, 0, H * D)), .key = parts[0], .value = parts[1]};
     if (query_norm_) {
       inputs.query = normed(*query_norm_, inputs.query);
@@ -101,14 +107,28 @@ Inputs Mixer::project(const Tensor& stream, int64_t offset, const Tensor& bias, 
   return inputs;
 }
 
-Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias, const Tensor& memory) {
-  if (!qkv_) {
-    const Inputs inputs{.hidden = x.unsqueeze(1)};
-    return (state ? attention_->decode(inputs, *state) : attention_->forward(inputs)).squeeze(1);
+/// The variant's output: of inputs in float32 where it is to stay float32, otherwise of such as 16-bit projections
+/// give.
+Tensor Mixer::attended(Inputs inputs, State* state) {
+  const auto work = [&](const Inputs& in) { return state ? attention_->decode(in, *state) : attention_->forward(in); };
+  const auto& like = qkv_ ? inputs.value : inputs.hidden;
+  if (like.scalar_type() == at::kDouble) return work(inputs);
+  if (float32_.attention) {
+    const FullPrecision products_stay_float32;
+    return work(in_float32(std::move(inputs)));
   }
-  const auto inputs = project(x, offset, bias, memory);
-  const auto mixed = state ? attention_->decode(inputs, *state) : attention_->forward(inputs);  // [B, H, T, D]
-  return output_->forward(scaled(mixed.transpose(1, 2).flatten(2), input_scale_));
+  if (const auto products = mixed_dtype(like.device().type()); products && qkv_ && float32_.projections) {
+    for (auto* x : {&inputs.query, &inputs.key, &inputs.value}) *x = x->to(*products);
+    for (auto& [name, gate] : inputs.gates) gate = gate.to(*products);
+  }
+  return work(inputs);
+}
+
+Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias, const Tensor& memory) {
+  if (!qkv_) return attended({.hidden = x.unsqueeze(1)}, state).squeeze(1);
+  const auto mixed = attended(project(x, offset, bias, memory), state).transpose(1, 2).flatten(2);  // [B, T, H D]
+  return in_float32(float32_.projections, mixed,
+                    [&](const Tensor& heads) { return output_->forward(scaled(heads, input_scale_)); });
 }
 
 }  // namespace attnscale

@@ -6,6 +6,7 @@
 
 #include "attention/attention.h"
 #include "attention/rotary.h"
+#include "model/float32_parts.h"
 #include "model/norm.h"
 
 // B batch, T positions, M model width, H heads, G key-value heads, D head width
@@ -40,14 +41,20 @@ class Mixer : public torch::nn::Module {
     return qkv_ ? project(x, 0, bias, {}) : Inputs{.hidden = x.unsqueeze(1)};
   }
 
+  /// As Transformer::keep_float32.
+  void keep_float32(const Float32Parts& parts) { float32_ = parts; }
+
   Attention& attention() { return *attention_; }
   const Attention& attention() const { return *attention_; }
 
  private:
   Inputs project(const Tensor& stream, int64_t offset, const Tensor& bias, const Tensor& memory) const;
+  Inputs projected(const Tensor& stream, int64_t offset, const Tensor& bias, const Tensor& memory) const;
+  Tensor attended(Inputs inputs, State* state);
   Tensor turned(const Tensor& heads, int64_t offset) const;
 
   Geometry geometry_;
+  Float32Parts float32_;
   int64_t rotary_parts_, rotary_width_;
   double input_scale_, query_scale_;  // of muP: 1 / m, and 1 / the root of the head width's multiple; of logit_scale
   std::shared_ptr<Rotary> rotary_;

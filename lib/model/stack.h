@@ -35,6 +35,11 @@ class Stack {
   /// As Transformer::checkpoint_activations.
   void checkpoint_activations(bool on) { checkpointing_ = on; }
 
+  /// As Transformer::keep_float32.
+  void keep_float32(const Float32Parts& parts) {
+    for (const auto& block : blocks_) block->keep_float32(parts);
+  }
+
   /// The sum of what the blocks add to the training loss of the latest `forward`, a scalar; undefined: nothing.
   /// Forgotten once taken.
   Tensor take_auxiliary_loss();

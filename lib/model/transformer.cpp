@@ -23,6 +23,7 @@ struct Transformer::Parts {
   std::shared_ptr<Reconstruction> reconstruction;  // null unless the head reconstructs
   std::shared_ptr<Norm> final_norm;
   std::shared_ptr<Linear> head, head_down;  // null where the embedding's weights are used, and unless factorised
+  Float32Parts float32;
   std::shared_ptr<RowDrops> drops = std::make_shared<RowDrops>();
 
   Tensor embedded(const Tensor& tokens, int64_t offset, bool training) {
@@ -92,11 +93,14 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
   } else {
     x = stack->forward(embedded(tokens, offset, training), offset, states);
   }
-  if (reconstruction) x = reconstruction->forward(x);
+  if (reconstruction)
+    x = in_float32(float32.head, x, [&](const Tensor& states) { return reconstruction->forward(states); });
   if (final_norm) x = final_norm->forward(x);
   x = scaled(pooled(x), 1 / width_multiple(options));
-  if (head_down) x = head_down->forward(x);               // [B, T, E]
-  return head ? head->forward(x) : embedding->logits(x);  // [B, T, V]
+  return in_float32(float32.head, x, [&](Tensor read) {
+    if (head_down) read = head_down->forward(read);               // [B, T, E]
+    return head ? head->forward(read) : embedding->logits(read);  // [B, T, V]
+  });
 }
 
 Tensor Transformer::forward(const Tensor& tokens) { return parts_->logits(tokens, 0, nullptr, is_training()); }
@@ -132,6 +136,13 @@ Tensor Transformer::take_auxiliary_loss() {
 void Transformer::checkpoint_activations(bool on) {
   if (parts_->encoder) parts_->encoder->stack().checkpoint_activations(on);
   parts_->stack->checkpoint_activations(on);
+}
+
+void Transformer::keep_float32(const Float32Parts& parts) {
+  parts_->float32 = parts;
+  parts_->embedding->keep_float32(parts.head);
+  if (parts_->encoder) parts_->encoder->stack().keep_float32(parts);
+  parts_->stack->keep_float32(parts);
 }
 
 void Transformer::seed_stochastic_depth(uint64_t seed) { parts_->drops->seed(seed); }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "model/float32_parts.h"
 #include "model/options.h"
 
 // B batch, T positions, V vocabulary
@@ -55,6 +56,9 @@ class Transformer : public torch::nn::Module {
   /// Whether forward passes in training mode keep of each block only what it was given, for the backward pass to
   /// compute its activations again (`recomputed`): same gradients, less memory, the blocks' forward pass once more.
   void checkpoint_activations(bool on);
+
+  /// Whose products stay float32 in forward passes under mixed precision; without it nobody's.
+  void keep_float32(const Float32Parts& parts);
 
   /// An empty state in the parameters' dtype. @throws ConfigError if the variant does not decode, or the head
   ModelState new_state(int64_t batch) const;

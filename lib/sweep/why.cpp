@@ -27,7 +27,7 @@ std::map<std::string, Json> leaves_of(const Json& value, const std::string& path
   std::map<std::string, Json> leaves;
   collect_leaves(value, path, leaves);
   leaves.erase("schema");
-  leaves.erase("train.device");  // where a run takes place is not what it is
+  for (const auto* where : {"train.device", "train.deterministic"}) leaves.erase(where);  // is not what the run is
   return leaves;
 }
 

@@ -7,11 +7,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "attention/registry.h"
 #include "core/nearest.h"
 #include "data/registry.h"
 #include "model/attention_choice.h"
 #include "train/evaluate.h"
 #include "train/provenance.h"
+#include "train/stepper.h"
 
 namespace attnscale {
 namespace {
@@ -154,6 +156,28 @@ void check_cut(const RunConfig& config, const SourceFacts& facts, std::vector<Pr
   problems.push_back({"train.initial_context",
                       fmt::format("{} asks for tokens at places of its own, which a cut window would lose; leave it out",
                                   config.data.source)});
+}
+
+void check_float32_parts(const RunConfig& config, std::vector<Problem>& problems) {
+  const auto parts = float32_parts(config.train);
+  std::vector<std::string> names;
+  bool projected = false;
+  for (int64_t layer = 0; layer < config.model.depth; ++layer) {
+    const auto& name = at_layer(config.attention, layer).variant;
+    if (!variant_named(name).traits.contains(Trait::owns_projections)) projected = true;
+    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+  }
+  if (parts.projections && !projected)
+    problems.push_back({"train.float32_projections",
+                        fmt::format("{} makes its own projections, which float32_attention means too; leave it out",
+                                    fmt::join(names, ", "))});
+  const auto products = config.train.dtype == "float16" ? at::kHalf : at::kBFloat16;
+  if (parts.attention && !parts.projections &&
+      !attention_heeds_float32(config.model, config.attention, config.data.context, products))
+    problems.push_back({"train.float32_attention",
+                        fmt::format("{} sums in float32 as it is; leave it out, or set train.float32_projections too, "
+                                    "so that what it is given stays float32",
+                                    fmt::join(names, ", "))});
 }
 
 bool check_vocabulary(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems) {

@@ -41,6 +41,9 @@ void check_cut(const RunConfig& config, const SourceFacts& facts, std::vector<Pr
 /// are more of in a longer context (learned positions), and a validation set that goes around.
 void check_longer_windows(const RunConfig& config, std::vector<Problem>& problems);
 
+/// What is to stay float32 under mixed precision must be 16 bits otherwise. Of a run that nothing else is wrong with.
+void check_float32_parts(const RunConfig& config, std::vector<Problem>& problems);
+
 /// @return false after a problem
 bool check_vocabulary(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);
 

@@ -83,6 +83,7 @@ std::optional<ResolvedRun> ConfigResolver::resolve(const Json& json, std::vector
   if (cost == shape->costs.end()) cost = shape->costs.emplace(rows, cost_of(run.config)).first;
   check_memory(run.config, cost->second, problems);
   if (problems.size() == before) check_longer_windows(run.config, problems);
+  if (problems.size() == before) check_float32_parts(run.config, problems);
   if (problems.size() != before) return std::nullopt;
   run.cost = cost->second;
   run.id = run_id(shape->attention, shape->data, shape->model, training->text, shape->fingerprint);

@@ -36,6 +36,8 @@ bool is_one_cycle(const Options& o) { return o.schedule == "one_cycle"; }
 bool starts_lower(const Options& o) { return is_one_cycle(o) && resolved(o).warmup_steps > 1; }
 bool reaches_lower(const Options& o) { return ends_lower(o) && resolved(o).warmup_steps < o.steps; }
 
+bool is_mixed(const Options& o) { return among(o.dtype, {"bfloat16", "float16"}); }
+bool on_cuda(const Options& o) { return o.device == "cuda"; }
 bool is_float16(const Options& o) { return o.dtype == "float16"; }
 bool recovers(const Options& o) { return o.on_divergence != "stop"; }
 bool rolls_back(const Options& o) { return o.on_divergence == "roll_back"; }
@@ -49,6 +51,7 @@ int64_t warmup_steps_for_tokens(const Options& o) { return steps_that_hold(o, *o
 
 constexpr const char* where_betas = "optimizer adamw, adam, lion or muon";
 constexpr const char* where_epsilon = "optimizer adamw, adam, adafactor or muon";
+constexpr const char* where_mixed = "dtype bfloat16 or float16";
 constexpr const char* where_decay = "weight_decay above 0";
 
 Fields length_fields() {
@@ -218,8 +221,23 @@ Fields run_fields() {
   return {
       field(&Options::dtype, "dtype",
             "bfloat16 and float16 mean mixed precision: float32 weights, products in that dtype; with float16 the loss "
-            "is scaled")
+            "is scaled. Embeddings, the stream, norms, softmax and the loss stay float32")
           .one_of({"float32", "bfloat16", "float16", "float64"}),
+      field(&Options::float32_projections, "float32_projections",
+            "products that make attention's queries, keys, values, gates and outputs stay float32 under mixed "
+            "precision; for variants that leave them to the model; left out: false")
+          .only_with(where_mixed, is_mixed),
+      field(&Options::float32_attention, "float32_attention",
+            "what the attention variant does stays float32: logits, weights and sums, of a variant with projections of "
+            "its own those too; for variants whose products would not be; left out: false")
+          .only_with(where_mixed, is_mixed),
+      field(&Options::float32_feed_forward, "float32_feed_forward",
+            "products of feed-forward networks, and of the router of experts, stay float32; left out: false")
+          .only_with(where_mixed, is_mixed),
+      field(&Options::float32_head, "float32_head",
+            "the product that makes the logits stays float32, with those of a factorised embedding and of head "
+            "reconstruct; left out: false")
+          .only_with(where_mixed, is_mixed),
       field(&Options::loss_scale, "loss_scale",
             "what the loss is multiplied by before the backward pass, at the start: a power of two; halved at each "
             "step whose gradients overflow, which is left out; left out: 65536")
@@ -244,6 +262,11 @@ Fields run_fields() {
           .above(0)
           .only_with("on_divergence roll_back", rolls_back),
       field(&Options::device, "device", "where it trains; a run has the same id everywhere").one_of({"cpu", "cuda"}),
+      field(&Options::deterministic, "deterministic",
+            "the same bits each time on one CUDA device: operators that would add in any order take a slower way or "
+            "are refused; a run has the same id with and without. On a CPU runs repeat to the bit as they are; left out: "
+            "false")
+          .only_with("device cuda", on_cuda),
       field(&Options::seed, "seed", "of initialisation, data order and dropout, each a stream of its own").at_least(0),
       field(&Options::eval_every, "eval_every", "steps between evaluations; the end is always evaluated")
           .between(1, 1e9)
@@ -303,6 +326,9 @@ TrainOptions resolved(TrainOptions o) {
   if (has_nesterov(o)) fill(o.nesterov, is_muon(o));
   if (is_float16(o)) fill(o.loss_scale, 65536.0);
   if (recovers(o)) fill(o.most_recoveries, rolls_back(o) ? 3 : 10);
+  for (auto* part : {&o.float32_projections, &o.float32_attention, &o.float32_feed_forward, &o.float32_head,
+                     &o.deterministic})
+    if (*part == false) part->reset();
   if (o.embedding_rate == 1.0) o.embedding_rate.reset();
   if (o.vector_rate == 1.0) o.vector_rate.reset();
   fill(o.weight_decay, among(o.optimizer, {"adam", "sgd"}) ? 0.0 : 0.1);

@@ -54,12 +54,17 @@ struct TrainOptions {
   double ema_decay = 0;  ///< 0: no average is kept
 
   std::string dtype = "float32";                ///< float32, bfloat16 or float16 (mixed precision), float64
+  std::optional<bool> float32_projections = {};   ///< under mixed precision; see Float32Parts
+  std::optional<bool> float32_attention = {};     ///< likewise
+  std::optional<bool> float32_feed_forward = {};  ///< likewise
+  std::optional<bool> float32_head = {};          ///< likewise
   std::optional<double> loss_scale = {};        ///< float16: of the first step, a power of two
   int64_t loss_scale_growth_every = 2000;       ///< float16: steps without overflow that double it
   std::string on_divergence = "stop";           ///< stop, skip, roll_back
   std::optional<int64_t> most_recoveries = {};  ///< skip: steps; roll_back: times
   double roll_back_factor = 0.5;                ///< of the learning rate, each time
   std::string device = "cpu";                   ///< cpu, cuda; not part of a run's id
+  std::optional<bool> deterministic = {};       ///< cuda; likewise
   int64_t seed = 0;
   int64_t eval_every = 250;          ///< steps; the end is always evaluated
   int64_t eval_tokens = 65536;       ///< target tokens of the fixed validation set (rounded up to whole batches)

@@ -49,6 +49,7 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   check_cut(config, facts, problems);
   if (check_vocabulary(config, facts, problems)) check_memory(config, cost_of(config), problems);
   if (clean()) check_longer_windows(config, problems);
+  if (clean()) check_float32_parts(config, problems);
   return config;
 }
 
@@ -88,12 +89,12 @@ std::string identity_of_data(Json data, const Json& fingerprint) {
 }
 
 std::string identity_of_training(Json train) {
-  train.erase("device");
+  for (const auto* where : {"device", "deterministic"}) train.erase(where);
   return canonical(train);
 }
 
 std::string run_id(Json identity, const Json& fingerprint) {
-  identity["train"].erase("device");
+  for (const auto* where : {"device", "deterministic"}) identity["train"].erase(where);
   if (fingerprint.contains("sha256")) identity["data"].erase("path");
   return sha256(canonical(identity) + canonical(fingerprint)).substr(0, 16);
 }

@@ -21,6 +21,13 @@ std::vector<std::pair<std::string, Tensor>> placed_parameters(Transformer& model
 
 }  // namespace
 
+Float32Parts float32_parts(const TrainOptions& options) {
+  return {.projections = options.float32_projections.value_or(false),
+          .attention = options.float32_attention.value_or(false),
+          .feed_forward = options.float32_feed_forward.value_or(false),
+          .head = options.float32_head.value_or(false)};
+}
+
 Tensor logits_of(Transformer& model, const Tensor& inputs, const std::string& dtype) {
   Tensor logits;
   {
@@ -33,13 +40,15 @@ Tensor logits_of(Transformer& model, const Tensor& inputs, const std::string& dt
 }
 
 Stepper::Stepper(Transformer& model, const TrainOptions& options)
-    : model_(model),
+    : repeatable_(options.deterministic.value_or(false)),
+      model_(model),
       options_(resolved(options)),
       dropout_(model.options().dropout > 0 || model.options().embedding_dropout.value_or(0) > 0),
       loss_scale_(options_),
       optimizer_(make_optimizer(placed_parameters(model, options_), options_)) {
   if (options_.ema_decay > 0) average_.emplace(model_, options_.ema_decay);
   model_.checkpoint_activations(options_.activation_checkpointing);
+  model_.keep_float32(float32_parts(options_));
   model_.train();
 }
 

@@ -2,6 +2,7 @@
 
 #include "model/transformer.h"
 #include "train/average.h"
+#include "train/deterministic.h"
 #include "train/loss_scale.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
@@ -21,6 +22,9 @@ struct StepResult {
   std::string cause = {};  ///< of what is not finite: `the gradient of blocks.0.mixer.qkv.weight is not finite`
 };
 
+/// What the options of `train` keep float32 of a model.
+Float32Parts float32_parts(const TrainOptions& options);
+
 /// @param inputs  int64 [R, T], on the model's device @return [R * N, V]; float32, or float64 in float64
 Tensor logits_of(Transformer& model, const Tensor& inputs, const std::string& dtype);
 
@@ -32,7 +36,8 @@ Tensor logits_of(Transformer& model, const Tensor& inputs, const std::string& dt
 /// taken.
 class Stepper {
  public:
-  /// Puts the model into training mode, onto `device`, and into the dtype of its weights.
+  /// Puts the model into training mode, onto `device`, and into the dtype of its weights. As long as the stepper lives,
+  /// what is computed repeats to the bit if `deterministic` says so.
   Stepper(Transformer& model, const TrainOptions& options);
 
   /// Update number `step`, 1-based. @param questions  on any device; R a multiple of `accumulate`
@@ -60,6 +65,7 @@ class Stepper {
   void update(const StepResult& result, int64_t windows, StepLook* watched);
   std::string cause_of(double loss) const;
 
+  DeterministicAlgorithms repeatable_;  // before anything is put onto the device
   Transformer& model_;
   TrainOptions options_;
   bool dropout_;

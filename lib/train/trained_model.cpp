@@ -14,6 +14,7 @@
 #include "model/attention_choice.h"
 #include "tensor/precision.h"
 #include "train/checkpoint.h"
+#include "train/stepper.h"
 
 // B = 1 throughout; V vocabulary
 
@@ -91,6 +92,7 @@ TrainedModel load_trained_model(const fs::path& path, const std::string& data_pa
   trained.model = std::make_unique<Transformer>(c.model, c.attention, c.data.context,
                                                 stream_seed(static_cast<uint64_t>(c.train.seed), "init"));
   trained.model->to(weight_dtype(c.train.dtype));
+  trained.model->keep_float32(float32_parts(c.train));
   check_same_tensors(where, checkpoint->model, tensors_of(*trained.model));
   copy_tensors(checkpoint->model, tensors_of(*trained.model));
   if (!checkpoint->average.empty()) {

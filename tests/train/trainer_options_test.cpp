@@ -123,6 +123,10 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
       {"z_loss", {0.1}},
       {"ema_decay", {0.9}},
       {"dtype", {"float64"}},
+      {"float32_projections", {true, {{"dtype", "bfloat16"}}}},
+      {"float32_attention", {true, {{"dtype", "bfloat16"}}}},
+      {"float32_feed_forward", {true, {{"dtype", "bfloat16"}}}},
+      {"float32_head", {true, {{"dtype", "bfloat16"}}}},
       {"loss_scale", {0x1p40, {{"dtype", "float16"}}}},
       {"loss_scale_growth_every", {1, {{"dtype", "float16"}}}},
       {"seed", {1}},
@@ -136,7 +140,7 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
   // positions have no longer context: evaluate_elsewhere_test has others.
   const std::set<std::string> same = {"device",        "checkpoint_every", "activation_checkpointing",
                                       "on_divergence", "most_recoveries",  "roll_back_factor",
-                                      "eval_context"};
+                                      "eval_context", "deterministic"};
   const ScratchFolder scratch;
   std::map<std::string, std::string> logs;
   const auto log_for = [&](const RunConfig& config) {

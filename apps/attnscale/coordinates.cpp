@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -6,6 +7,7 @@
 
 #include "commands.h"
 #include "core/table.h"
+#include "scaling/statistics.h"
 #include "train/coordinate_check.h"
 
 namespace attnscale {
@@ -48,52 +50,85 @@ std::map<int64_t, std::vector<RunConfig>> by_width(const Plan& plan) {
   return widths;
 }
 
-ExitCode coordinates(const SpecArguments& arguments, int64_t steps, bool as_json) {
-  const auto widths = by_width(make_plan(read_spec(arguments.spec, arguments.set)));
-  const std::pair<const char*, double Coordinates::*> quantities[] = {{"key", &Coordinates::key},
-                                                                      {"value", &Coordinates::value},
-                                                                      {"attention", &Coordinates::attention},
-                                                                      {"logits", &Coordinates::logits}};
-  Table table;
-  table.add_column("model_dim", Table::right);
-  table.add_column("seeds", Table::right);
-  for (const auto& [name, member] : quantities) table.add_column(name, Table::right);
+const std::pair<const char*, double Coordinates::*> quantities[] = {{"key", &Coordinates::key},
+                                                                    {"value", &Coordinates::value},
+                                                                    {"attention", &Coordinates::attention},
+                                                                    {"stream", &Coordinates::stream},
+                                                                    {"logits", &Coordinates::logits}};
+
+/// `{"mean", "low"?, "high"?, "by_seed"}`, the interval Student's over seeds
+Json over_seeds(const std::vector<double>& numbers) {
+  Json json = {{"mean", mean(numbers)}, {"by_seed", numbers}};
+  if (numbers.size() < 2) return json;
+  const auto count = static_cast<double>(numbers.size());
+  const double half = student_t_quantile(0.975, count - 1) * standard_deviation(numbers) / std::sqrt(count);
+  json["low"] = mean(numbers) - half;
+  json["high"] = mean(numbers) + half;
+  return json;
+}
+
+/// What the widths changed by, as JSON: `widths`, rows of {model_dim, seeds, and each quantity}, then by quantity
+/// `slopes` over the width on logarithmic axes, and `spreads`, the largest mean over the smallest, less 1.
+Json measured(const std::map<int64_t, std::vector<RunConfig>>& widths, int64_t steps) {
   std::vector<double> x;
   std::map<std::string, std::vector<double>> y;
   Json rows = Json::array();
   for (const auto& [width, runs] : widths) {
-    Coordinates mean{.model_dim = width};
+    x.push_back(static_cast<double>(width));
+    std::map<std::string, std::vector<double>> by_seed;
     for (const auto& config : runs) {
       const auto one = coordinates_of(config, steps);
-      for (const auto& [name, member] : quantities) mean.*member += one.*member / static_cast<double>(runs.size());
+      for (const auto& [name, member] : quantities) by_seed[name].push_back(one.*member);
     }
-    x.push_back(static_cast<double>(width));
-    std::vector<std::string> cells = {std::to_string(width), std::to_string(runs.size())};
     Json row = {{"model_dim", width}, {"seeds", runs.size()}};
     for (const auto& [name, member] : quantities) {
-      y[name].push_back(mean.*member);
-      cells.push_back(fmt::format("{:.4g}", mean.*member));
-      row[name] = mean.*member;
+      row[name] = over_seeds(by_seed[name]);
+      y[name].push_back(mean(by_seed[name]));
+    }
+    rows.push_back(std::move(row));
+  }
+  Json report = {{"steps", steps}, {"widths", rows}, {"slopes", Json::object()}, {"spreads", Json::object()}};
+  for (const auto& [name, means] : y) {
+    const auto [least, most] = std::minmax_element(means.begin(), means.end());
+    report["slopes"][name] = log_slope(x, means);
+    report["spreads"][name] = *most / *least - 1;
+  }
+  return report;
+}
+
+std::string text_of(const Json& report) {
+  Table table;
+  table.add_column("model_dim", Table::right);
+  table.add_column("seeds", Table::right);
+  for (const auto& [name, member] : quantities) table.add_column(name, Table::right);
+  for (const auto& row : report["widths"]) {
+    std::vector<std::string> cells = {row["model_dim"].dump(), row["seeds"].dump()};
+    for (const auto& [name, member] : quantities) {
+      const auto& number = row[name];
+      cells.push_back(fmt::format("{:.4g}", number["mean"].get<double>()));
+      if (number.contains("low"))
+        cells.back() += fmt::format(" ±{:.2g}", number["high"].get<double>() - number["mean"].get<double>());
     }
     table.add_row(cells);
-    rows.push_back(row);
   }
-  std::vector<std::string> cells = {"slope", ""};
-  Json slopes = Json::object();
+  std::vector<std::string> slopes = {"slope", ""}, spreads = {"spread", ""};
   for (const auto& [name, member] : quantities) {
-    slopes[name] = log_slope(x, y[name]);
-    cells.push_back(fmt::format("{:+.2f}", slopes[name].get<double>()));
+    slopes.push_back(fmt::format("{:+.3f}", report["slopes"][name].get<double>()));
+    spreads.push_back(fmt::format("{:.1f} %", 100 * report["spreads"][name].get<double>()));
   }
-  table.add_row(cells);
-  if (as_json) {
-    print_json({{"steps", steps}, {"widths", rows}, {"slopes", slopes}});
-    return ExitCode::done;
-  }
-  print(
-      fmt::format("root mean square of what {} steps change, and its slope over the width on logarithmic axes\n"
-                  "(0: muP; above: a wider model wants a smaller learning rate)\n\n",
-                  steps));
-  print(table.text(::isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : 1000));
+  table.add_row(slopes);
+  table.add_row(spreads);
+  return fmt::format(
+             "root mean square of what {} steps change; ±: 95 % over seeds; slope over the width on logarithmic axes\n"
+             "(0: muP; above: a wider model wants a smaller learning rate); spread: the largest over the smallest\n\n",
+             report["steps"].get<int64_t>()) +
+         table.text(::isatty(STDOUT_FILENO) ? terminal_width(STDOUT_FILENO) : 1000);
+}
+
+ExitCode coordinates(const SpecArguments& arguments, int64_t steps, bool as_json) {
+  const auto report = measured(by_width(make_plan(read_spec(arguments.spec, arguments.set))), steps);
+  if (as_json) print_json(report);
+  else print(text_of(report));
   return ExitCode::done;
 }
 

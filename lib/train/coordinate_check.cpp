@@ -11,9 +11,9 @@
 namespace attnscale {
 namespace {
 
-/// What is compared: keys, values and attention's logits by layer, then the logits of the next token.
+/// What is compared: keys, values, attention's logits and the stream by layer, then the logits of the next token.
 struct Snapshot {
-  std::vector<Tensor> keys, values, products;
+  std::vector<Tensor> keys, values, products, streams;
   Tensor logits;
 };
 
@@ -28,16 +28,19 @@ Snapshot snapshot_of(Transformer& model, const Tensor& tokens) {
   const bool training = model.is_training();
   model.eval();
   Snapshot snapshot;
-  model.observe(tokens, [&](int64_t layer, Attention&, const Inputs& inputs) {
-    if (!inputs.key.defined())
-      throw ConfigError(
-          fmt::format("attention: layer {} makes its own keys and values, so that a coordinate check has "
-                      "nothing to look at; take a variant that does not",
-                      layer));
-    snapshot.keys.push_back(inputs.key.clone());
-    snapshot.values.push_back(inputs.value.clone());
-    snapshot.products.push_back(products_of(inputs));
-  });
+  model.observe(
+      tokens,
+      [&](int64_t layer, Attention&, const Inputs& inputs) {
+        if (!inputs.key.defined())
+          throw ConfigError(
+              fmt::format("attention: layer {} makes its own keys and values, so that a coordinate check has "
+                          "nothing to look at; take a variant that does not",
+                          layer));
+        snapshot.keys.push_back(inputs.key.clone());
+        snapshot.values.push_back(inputs.value.clone());
+        snapshot.products.push_back(products_of(inputs));
+      },
+      [&](int64_t, const Tensor& stream) { snapshot.streams.push_back(stream.clone()); });
   snapshot.logits = model.forward(tokens);
   model.train(training);
   return snapshot;
@@ -75,6 +78,7 @@ Coordinates coordinates_of(const RunConfig& config, int64_t steps) {
           .key = mean_change(before.keys, after.keys),
           .value = mean_change(before.values, after.values),
           .attention = mean_change(before.products, after.products),
+          .stream = mean_change(before.streams, after.streams),
           .logits = change(before.logits, after.logits)};
 }
 

@@ -12,8 +12,7 @@ struct Coordinates {
   int64_t model_dim = 0;
   double key = 0, value = 0;  ///< of the variants' inputs, mean over layers
   double attention = 0;       ///< of query . key / sqrt(D), every query with every key, mean over layers
-                              ///< Under muP with wider heads it falls as 1 / sqrt(D) while the start's random
-                              ///< products dominate, and stays once training has aligned queries and keys
+  double stream = 0;          ///< of what the blocks put out, mean over layers
   double logits = 0;          ///< of the next token
 };
 

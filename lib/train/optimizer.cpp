@@ -24,8 +24,11 @@ enum class Role {
   other,          ///< filters of a convolution, learnt vectors, whatever has more dimensions
 };
 
-Role role_of(const std::string& name, const Tensor& parameter) {
+/// @param full_name  an encoder's parameters have the roles of those of a stack without one
+Role role_of(const std::string& full_name, const Tensor& parameter) {
   if (parameter.dim() < 2) return Role::vector;
+  const std::string encoder = "encoder.";
+  const auto name = full_name.starts_with(encoder) ? full_name.substr(encoder.size()) : full_name;
   for (const auto* part : {"embedding.", "position_bias.", "head.", "head_down."})
     if (name.starts_with(part)) return Role::embedding;
   const bool map = parameter.dim() == 2 && name.ends_with(".weight") && !name.ends_with(".convolution.weight");
@@ -42,12 +45,19 @@ double rate_factor(Role role, const TrainOptions& options) {
   return role == Role::embedding ? options.embedding_rate.value_or(1) : 1;
 }
 
-Slot slot_of(const std::string& name, const Tensor& parameter, const TrainOptions& options) {
+/// See `make_optimizer`. Of what a variant owns muP does not speak; too small a number for it does no harm.
+double epsilon_factor(Role role, double width_multiple) {
+  const bool on_the_stream = role == Role::vector || role == Role::embedding;
+  return 1 / (on_the_stream ? width_multiple : width_multiple * width_multiple);
+}
+
+Slot slot_of(const std::string& name, const Tensor& parameter, const TrainOptions& options, double width_multiple) {
   const auto role = role_of(name, parameter);
   return {.name = name,
           .parameter = parameter,
           .weight_decay = decayed(role, options) ? *options.weight_decay : 0,
           .rate_factor = rate_factor(role, options),
+          .epsilon_factor = epsilon_factor(role, width_multiple),
           .hidden_matrix = role == Role::hidden_matrix};
 }
 
@@ -114,9 +124,9 @@ void Optimizer::restore(const TensorMap& state, int64_t steps_taken) {
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const std::vector<std::pair<std::string, Tensor>>& parameters,
-                                          const TrainOptions& options) {
+                                          const TrainOptions& options, double width_multiple) {
   std::vector<Slot> slots;
-  for (const auto& [name, parameter] : parameters) slots.push_back(slot_of(name, parameter, options));
+  for (const auto& [name, parameter] : parameters) slots.push_back(slot_of(name, parameter, options, width_multiple));
   return kind_of(options).make(std::move(slots), options);
 }
 

@@ -15,7 +15,8 @@ struct Slot {
   std::string name;
   Tensor parameter;
   double weight_decay = 0;
-  double rate_factor = 1;  ///< of the learning rate
+  double rate_factor = 1;     ///< of the learning rate
+  double epsilon_factor = 1;  ///< of Adam's epsilon
   /// A matrix that turns one hidden vector into another: the `weight` of a Linear inside a block. Embeddings and the
   /// head, whose rows stand for tokens, are none; nor are filters of a convolution or learnt vectors.
   bool hidden_matrix = false;
@@ -73,9 +74,15 @@ class Optimizer {
 };
 
 /// The optimiser that `train.optimizer` names.
+///
+/// Under the maximal update parametrisation gradients shrink as the width grows: m times those of vectors and
+/// embeddings, whose numbers each act on one of the stream's, m^2 times those of the matrices between, which act as W /
+/// m on top of it. Adam's epsilon, which is added to a gradient's size, shrinks with them, or it would hold back wide
+/// models alone (Yang et al. 2022, arXiv:2203.03466, appendix B.3; Everett et al. 2024, arXiv:2407.05872, section 5).
 /// @param parameters  by name; leaves that require gradients, of one dtype @param options  resolved
+/// @param width_multiple  m, of the model (lib/model/options.h); 1: the standard parametrisation
 std::unique_ptr<Optimizer> make_optimizer(const std::vector<std::pair<std::string, Tensor>>& parameters,
-                                          const TrainOptions& options);
+                                          const TrainOptions& options, double width_multiple = 1);
 
 /// Numbers that the optimiser keeps for each of a matrix's, at most; for estimates of memory.
 int64_t state_numbers(const TrainOptions& options);

@@ -45,7 +45,7 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
       options_(resolved(options)),
       dropout_(model.options().dropout > 0 || model.options().embedding_dropout.value_or(0) > 0),
       loss_scale_(options_),
-      optimizer_(make_optimizer(placed_parameters(model, options_), options_)) {
+      optimizer_(make_optimizer(placed_parameters(model, options_), options_, width_multiple(model.options()))) {
   if (options_.ema_decay > 0) average_.emplace(model_, options_.ema_decay);
   model_.checkpoint_activations(options_.activation_checkpointing);
   model_.keep_float32(float32_parts(options_));

@@ -16,16 +16,17 @@ AdamMoments::AdamMoments(const std::vector<Slot*>& slots, const TrainOptions& op
 
 void AdamMoments::update(const std::vector<Slot*>& slots, int64_t step, double learning_rate) {
   step_count_.fill_(step);
-  for (const auto& [weight_decay, group] : by_weight_decay(slots)) {
+  for (const auto& [numbers, group] : by_decay_and_epsilon(slots)) {
+    const double weight_decay = numbers.first, epsilon = numbers.second * epsilon_;
     const auto parameters = parameters_of(group), gradients = gradients_of(group);
     const auto first = states_of(group, 0), second = states_of(group, 1);
     const std::vector<Tensor> counts(group.size(), step_count_);
     if (decoupled_decay_)
       at::_fused_adamw_(parameters, gradients, first, second, /*max_exp_avg_sqs=*/{}, counts, learning_rate, beta1_,
-                        beta2_, weight_decay, epsilon_, /*amsgrad=*/false, /*maximize=*/false);
+                        beta2_, weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false);
     else
       at::_fused_adam_(parameters, gradients, first, second, /*max_exp_avg_sqs=*/{}, counts, learning_rate, beta1_,
-                       beta2_, weight_decay, epsilon_, /*amsgrad=*/false, /*maximize=*/false);
+                       beta2_, weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false);
   }
 }
 

@@ -7,7 +7,8 @@ namespace attnscale {
 /// First and second moments of the gradient, in the parameter's dtype:
 ///   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
 ///   w <- w - rate * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
-/// Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1. One fused pass over memory for each weight decay.
+/// Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1. Epsilon is times the slot's factor. One fused pass over
+/// memory for each weight decay and epsilon.
 class AdamMoments {
  public:
   /// Gives `first_moment` and `second_moment` to the slots.

@@ -19,7 +19,7 @@ ScheduleFree::ScheduleFree(std::vector<Slot> slots, const TrainOptions& options)
   shared_state_ = {{"schedule_free/rate_squares", rate_squares_}};
 }
 
-/// [u + decay * y] of slots that have one decay.
+/// [u + decay * y] of slots that have one decay and one epsilon.
 std::vector<Tensor> ScheduleFree::directions(const Slots& slots) {
   auto result = gradients_of(slots);
   if (adaptive_) {
@@ -28,7 +28,7 @@ std::vector<Tensor> ScheduleFree::directions(const Slots& slots) {
     at::_foreach_addcmul_(squares, result, result, 1 - beta2_);
     auto roots = at::_foreach_div(squares, 1 - std::pow(beta2_, static_cast<double>(steps_taken())));
     at::_foreach_sqrt_(roots);
-    at::_foreach_add_(roots, epsilon_);
+    at::_foreach_add_(roots, epsilon_ * slots.front()->epsilon_factor);
     result = at::_foreach_div(result, roots);
   }
   const double decay = slots.front()->weight_decay;
@@ -46,7 +46,7 @@ void ScheduleFree::begin_step(double learning_rate) {
 
 void ScheduleFree::update(const Slots& slots, double learning_rate) {
   const double c = newest_;
-  for (const auto& [weight_decay, group] : by_weight_decay(slots)) {
+  for (const auto& [numbers, group] : by_decay_and_epsilon(slots)) {
     const auto steps = directions(group);
     auto y = parameters_of(group), z = states_of(group, 0);
     // x moves to c z', y with it by the share b; written without x.

@@ -15,7 +15,14 @@ inline std::vector<Slot*> pointers_to(std::vector<Slot>& slots) {
   return result;
 }
 
-/// The kernels take one weight decay for a list.
+/// The kernels take one weight decay and one epsilon for a list.
+inline std::map<std::pair<double, double>, std::vector<Slot*>> by_decay_and_epsilon(const std::vector<Slot*>& slots) {
+  std::map<std::pair<double, double>, std::vector<Slot*>> groups;
+  for (auto* slot : slots) groups[{slot->weight_decay, slot->epsilon_factor}].push_back(slot);
+  return groups;
+}
+
+/// The same for optimisers without an epsilon.
 inline std::map<double, std::vector<Slot*>> by_weight_decay(const std::vector<Slot*>& slots) {
   std::map<double, std::vector<Slot*>> groups;
   for (auto* slot : slots) groups[slot->weight_decay].push_back(slot);

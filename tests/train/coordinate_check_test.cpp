@@ -104,7 +104,8 @@ TEST_CASE("coordinate check: four steps of experiments/learning-rate-width are f
       json["model"].update({{"depth", 1}, {"bias", false}, {"mup_base_dim", 16}});
       json["data"] = {{"source", "zipf_memory"}, {"num_keys", 256}, {"num_labels", 16},
                       {"exponent", 0.5},         {"noise", 0.1},    {"context", 16}};
-      json["train"]["beta2"] = 0.99;
+      json["train"].update({{"beta2", 0.99}, {"schedule", "constant"}});
+      json["train"].erase("final_learning_rate");
       std::vector<Problem> problems;
       const auto config = RunConfig::from_json(json, problems);
       REQUIRE(problems.empty());

@@ -58,7 +58,7 @@ def heeds_signals(process):
     """Whether it has said what it does on a request to stop; until then, while libraries load, one just ends it."""
     try:
         with open(f"/proc/{process}/status") as file:
-            status = dict(line.rstrip().split(":\t", 1) for line in file if ":\t" in line)
+            status = {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
     except OSError:
         return True  # it has just ended
     return status["State"].startswith("Z") or bool(int(status["SigCgt"], 16) >> (signal.SIGUSR1 - 1) & 1)

@@ -95,7 +95,7 @@ class Help(ProgramTest):
     def test_steps_that_grow_are_not_timed_as_if_they_were_of_one_size(self):
         done = run("bench", "train", "--set", "train.initial_batch_size=2")
         self.assertEqual(done.returncode, 65, done.stderr)
-        self.assertIn("train.initial_batch_size: bench train times steps of one size", done.stderr)
+        self.assertIn("train.initial_batch_size: received a ramp, expected steps of one size", done.stderr)
 
     def test_version_is_the_one_of_the_build(self):
         with open(os.path.join(os.path.dirname(__file__), "..", "..", "CMakeLists.txt")) as file:

@@ -105,7 +105,7 @@ TEST_CASE("lease: a holder that died on this host is followed at once, also if i
     const auto file = folder.path / "lease-1" / "owner.json";
     auto owner = Json::parse(read_file(file));
     owner["process"] = ::getpid();
-    owner["process_started"] = owner["process_started"].get<int64_t>() - 1;  // the child may be as old as this process
+    owner["process_started"] = owner["process_started"].get<int64_t>() + 1000000;  // later than now
     write_file_atomically(file, owner.dump());
   }
   CHECK(Lease::take(folder.path, long_lease));

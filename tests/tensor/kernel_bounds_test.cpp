@@ -7,8 +7,10 @@
 
 #include "tensor/kernel_checks.h"
 #include "tensor/kernels/attention_kernel.h"
+#include "tensor/kernels/cross_entropy_kernel.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/linear_kernel.h"
+#include "tensor/kernels/norm_kernel.h"
 #include "tensor/kernels/recurrence_kernel.h"
 
 using namespace attnscale;
@@ -26,6 +28,8 @@ TEST_CASE("kernels: a derivative of a derivative is refused, not taken of consta
   const auto x = trained({9, 6}), up = trained({8, 6}), down = trained({6, 8});
   refused(linear_kernel(x, up, {}, at::kFloat), x, "linear_kernel");
   refused(feed_forward_kernel(x, up, {}, down, {}, Activation::gelu, false, at::kFloat), x, "feed_forward_kernel");
+  refused(norm_kernel(x, trained({9, 6}), trained({6}), {}, {.centred = false}, at::kFloat).norm, x, "norm_kernel");
+  refused(cross_entropy_kernel(x, at::zeros({9}, at::kLong), {}, {}).minimised, x, "cross_entropy_kernel");
   const auto q = trained({1, 1, 9, 6});
   refused(attention_kernel(q, q, q, {.ahead = 0}, 0, at::kFloat), q, "attention_kernel");
   refused(recurrence_kernel(q, q, q, {}, {}, {}), q, "recurrence_kernel");

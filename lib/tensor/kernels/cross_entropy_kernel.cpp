@@ -5,6 +5,7 @@
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/row_functions.h"
@@ -69,6 +70,7 @@ class CrossEntropyKernel : public torch::autograd::Function<CrossEntropyKernel> 
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     RECORD_FUNCTION("attnscale::cross_entropy_backward", std::vector<c10::IValue>());
+    refuse_second_derivative("cross_entropy_kernel");
     const auto saved = context->get_saved_variables();
     const Tensor &logits = saved[0], &log_totals = saved[2];
     const auto* target = saved[1].const_data_ptr<int64_t>();

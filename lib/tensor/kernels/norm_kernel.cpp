@@ -3,6 +3,7 @@
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/row_functions.h"
@@ -79,6 +80,7 @@ class NormKernel : public torch::autograd::Function<NormKernel> {
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     RECORD_FUNCTION("attnscale::norm_backward", std::vector<c10::IValue>());
+    refuse_second_derivative("norm_kernel");
     const auto saved = context->get_saved_variables();
     const Tensor row_source = saved[0].contiguous(), gain = saved[2].contiguous();
     const Tensor& moments = saved[1];

@@ -1,6 +1,8 @@
 #include "train/clipping.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 
 #include "tensor/kernels/adam_kernel.h"
@@ -34,8 +36,10 @@ Tensor gradient_norm(const std::vector<Slot>& slots) {
   const auto gradients = all_gradients(slots);
   if (gradients.empty()) return at::zeros({});
   const auto has_kernel = [](const Tensor& gradient) { return optimiser_has_kernel(gradient, gradient); };
-  if (std::all_of(gradients.begin(), gradients.end(), has_kernel))
-    return at::scalar_tensor(norm_of_all(gradients), at::kFloat);
+  if (std::all_of(gradients.begin(), gradients.end(), has_kernel)) {
+    const double norm = norm_of_all(gradients);  // of float32 numbers, but may be beyond them
+    return at::scalar_tensor(norm > std::numeric_limits<float>::max() ? INFINITY : norm, at::kFloat);
+  }
   return norm_of(gradients);
 }
 

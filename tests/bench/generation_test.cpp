@@ -53,7 +53,7 @@ TEST_CASE("bench generate: PyTorch's model with a cache stands beside ours in bo
 
 TEST_CASE("bench generate: what keeps no state is refused") {
   auto config = decoding_run();
-  config.attention = {.variant = "linformer"};
+  config.attention = {.variant = "nystrom"};
   CHECK_THROWS_MATCHES(bench_generation(config, {}), ConfigError,
                        MessageMatches(ContainsSubstring("keeps no decode state")));
 }

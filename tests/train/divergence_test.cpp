@@ -2,6 +2,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "core/files.h"
+#include "tensor/kernels/kernels.h"
 #include "core/hash.h"
 #include "run_of.h"
 #include "scratch_folder.h"
@@ -150,7 +151,7 @@ TEST_CASE("divergence: a gradient that is not finite is named, though the loss i
     const torch::NoGradGuard off;
     auto parameters = model.named_parameters();
     parameters["final_norm.weight"].fill_(1e-37);
-    parameters["head.weight"].sign_().mul_(2e38);
+    parameters["head.weight"].sign_().mul_(3.3e38);
   }
   const auto tokens = torch::arange(8).remainder(5).reshape({2, 4});
   const auto result = stepper.step({tokens, tokens}, 1);
@@ -161,6 +162,8 @@ TEST_CASE("divergence: a gradient that is not finite is named, though the loss i
 
 TEST_CASE("divergence: a run goes back to the last checkpoint that was due, and an interrupted one as far") {
   const ScratchFolder scratch;
+  const KernelsAsBefore as_before;
+  set_kernels(false);  // where numbers overflow is a matter of operators
   // Plain descent that overflows after some steps, not at the first.
   const Json steep = {{"train.optimizer", "sgd"},          {"train.learning_rate", 3000.0},
                       {"train.clip_norm", 0},              {"train.on_divergence", "roll_back"},

@@ -2,10 +2,10 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "core/files.h"
-#include "tensor/kernels/kernels.h"
 #include "core/hash.h"
 #include "run_of.h"
 #include "scratch_folder.h"
+#include "tensor/kernels/kernels.h"
 #include "train/stepper.h"
 #include "train/trainer.h"
 
@@ -165,9 +165,9 @@ TEST_CASE("divergence: a run goes back to the last checkpoint that was due, and 
   const KernelsAsBefore as_before;
   set_kernels(false);  // where numbers overflow is a matter of operators
   // Plain descent that overflows after some steps, not at the first.
-  const Json steep = {{"train.optimizer", "sgd"},          {"train.learning_rate", 3000.0},
-                      {"train.clip_norm", 0},              {"train.on_divergence", "roll_back"},
-                      {"train.roll_back_factor", 1e-6},    {"train.checkpoint_every", 2},
+  const Json steep = {{"train.optimizer", "sgd"},       {"train.learning_rate", 3000.0},
+                      {"train.clip_norm", 0},           {"train.on_divergence", "roll_back"},
+                      {"train.roll_back_factor", 1e-6}, {"train.checkpoint_every", 2},
                       {"train.most_recoveries", 1}};
   const auto config = small_run(steep);
   const auto row = train(config, scratch / "whole");

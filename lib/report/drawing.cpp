@@ -147,7 +147,7 @@ Figure drawing_of(const RunTable& table, const Drawing& drawing) {
                  {"type", numbers ? "ordinal" : "nominal"},
                  {"scale", {{"domain", sorted_names(points.curves)}}},
                  {"legend", {{"title", drawing.by}}}};
-  if (numbers) colour["scale"]["range"] = "ramp";
+  if (numbers) colour["scale"].update(ordered_colours());
   if (drawing.by.empty()) colour["legend"] = nullptr;
   Json low = y;
   low["field"] = "low";

@@ -95,6 +95,11 @@ Json variant_shape(const Sweep& sweep) {
   return shape;
 }
 
+Json ordered_colours() {
+  const Json legible = {0.85, 0.15};  // of the scheme; its ends vanish into the ground
+  return {{"scheme", {{"name", "plasma"}, {"extent", legible}}}};
+}
+
 Json ramp_colour(const Sweep& sweep, const Quantity& quantity) {
   const std::vector<double> values = distinct(sweep, quantity.member);
   Json named = Json::array();

@@ -56,6 +56,9 @@ Json variant_shape(const Sweep& sweep);
 /// Colour along the ramp by a quantity, logarithmic; the legend names up to four values that occur.
 Json ramp_colour(const Sweep& sweep, const Quantity& quantity);
 
+/// The scale of colours for ordered values, a shade for each however many there are, legible on light and dark ground.
+Json ordered_colours();
+
 /// Tooltip entries of points that stand for a cell, of those fields that every such row has.
 Json cell_tooltip(const Json& rows, const std::string& value_title);
 

@@ -80,7 +80,7 @@ Figure optimum_figure(const Json& report) {
   if (moves)
     colour = {{"field", "along"},
               {"type", "ordinal"},
-              {"scale", {{"range", "ramp"}}},
+              {"scale", ordered_colours()},
               {"legend", {{"title", last_part(report["along"].get<std::string>())}}}};
   const auto layer = [&](const std::string& kind, Json mark, Json encoding) -> Json {
     encoding["color"] = colour;

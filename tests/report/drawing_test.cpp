@@ -75,3 +75,11 @@ TEST_CASE("drawing: an axis from 1 to 10 says 10, not 1e+1") {
   const auto svg = VegaEngine().svg(figure.spec, figure_theme(false));
   CHECK_THAT(svg, ContainsSubstring(">10<") && !ContainsSubstring("1e+"));
 }
+
+TEST_CASE("drawing: curves by a number have as many shades as there are numbers, by a name the theme's hues") {
+  const auto scale = [](const std::string& by) {
+    return drawn({.y = "loss", .x = "depth", .by = by}).spec["layer"][0]["encoding"]["color"]["scale"];
+  };
+  CHECK(scale("depth")["scheme"]["name"] == "plasma");  // a ramp of four hues would begin again at the fifth
+  CHECK_FALSE(scale("norm").contains("scheme"));
+}

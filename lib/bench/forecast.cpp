@@ -149,7 +149,10 @@ double start_seconds() {
 double saving_seconds(const PlannedRun& run, double sync) {
   constexpr double syncs_of_run = 18, syncs_of_checkpoint = 12, bytes_per_second = 3e8;
   const auto& train = run.config.train;
-  const double checkpoints = std::ceil(static_cast<double>(train.steps) / static_cast<double>(train.checkpoint_every));
+  const double checkpoints =
+      train.checkpoint_every == 0
+          ? 0
+          : std::ceil(static_cast<double>(train.steps) / static_cast<double>(train.checkpoint_every));
   const double bytes = 12.0 * static_cast<double>(run.cost.parameters.total);
   return syncs_of_run * sync + checkpoints * (syncs_of_checkpoint * sync + bytes / bytes_per_second);
 }

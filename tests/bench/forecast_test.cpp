@@ -91,6 +91,16 @@ TEST_CASE("forecast: the interval grows where others work on the machine, and wh
   CHECK_THAT(factor(), WithinRel(3.0, 1e-12));
 }
 
+TEST_CASE("forecast: a run that saves no checkpoints on its way takes no time for them") {
+  const auto with = plan_of(R"(, "grid": {"train.steps": [1000]})");
+  const auto without = plan_of(R"(, "grid": {"train.steps": [1000], "train.checkpoint_every": [0]})");
+  const FixedCosts slow_disk{.sync_seconds = 1};
+  const double saved = forecast_of(with, 1, always(with, 0.01), slow_disk).seconds,
+               unsaved = forecast_of(without, 1, always(without, 0.01), slow_disk).seconds;
+  REQUIRE(std::isfinite(unsaved));
+  CHECK_THAT(saved - unsaved, WithinRel(20 * 12.0, 1e-3));  // 20 checkpoints of 12 syncs
+}
+
 TEST_CASE(
     "forecast: every kind is measured, its dearest run no quicker than its cheapest, and the folder stays clean") {
   const auto plan =

@@ -12,7 +12,8 @@ namespace attnscale {
 State empty_key_value_state(const Geometry& geometry, int64_t batch, torch::TensorOptions options);
 
 /// Appends keys and values to the state's tensors `key` and `value`, and gives everything absorbed, with the queries
-/// of `in`. Copies the cache once.
+/// of `in`. The cache grows in place where it has room and nobody else holds it; otherwise, and with gradients, it is
+/// copied once.
 Inputs appended(const Inputs& in, State& state);
 
 /// A variant that decodes with such a state, and whose `forward` takes more keys than queries: each call is `forward`

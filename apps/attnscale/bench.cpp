@@ -269,15 +269,7 @@ void add_bench_attention(CLI::App& bench, Action& action) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   command->add_option("--dtype", options->dtype, "float32, bfloat16 or float64")->capture_default_str();
-  command->add_option("--threads", options->threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
-  command->add_option("--warmup", options->warmup, "untimed repetitions")
-      ->check(CLI::Range(0, 1000))
-      ->capture_default_str();
-  command->add_option("--repetitions", options->repetitions, "timed repetitions")
-      ->check(CLI::Range(1, 10000))
-      ->capture_default_str();
-  command->add_option("--clock", options->clock, "wall, or processor: time spent on it, steadier on a shared machine")
-      ->capture_default_str();
+  add_timing(*command, *options, "repetitions");
   auto bidirectional = std::make_shared<bool>(false);
   command->add_flag("--bidirectional", *bidirectional, "every query sees every key; left out: causal");
   command->add_option("--most-seconds", options->most_seconds, "leave out what a single call is expected to exceed")
@@ -303,13 +295,7 @@ void add_bench_train(CLI::App& bench, Action& action) {
   auto against = std::make_shared<std::string>(), python = std::make_shared<std::string>("python3");
   auto json = std::make_shared<bool>(false);
   add_set(*command, *set);
-  command->add_option("--threads", options->threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
-  command->add_option("--warmup", options->warmup, "untimed steps")->check(CLI::Range(0, 1000))->capture_default_str();
-  command->add_option("--repetitions", options->repetitions, "timed steps")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  command->add_option("--clock", options->clock, "wall, or processor: time spent on it, steadier on a shared machine")
-      ->capture_default_str();
+  add_timing(*command, *options, "steps", 100000);
   auto contexts = std::make_shared<std::vector<int64_t>>();
   auto* memory =
       command->add_option("--contexts", *contexts, "instead of times: the memory that a step needs at these contexts")

@@ -195,15 +195,7 @@ void add_bench_generate(CLI::App& bench, Action& action) {
       ->capture_default_str();
   command->add_option("--dtype", options->dtype, "of weights and state: float32, bfloat16 or float64")
       ->capture_default_str();
-  command->add_option("--threads", options->threads, "threads")->check(CLI::Range(1, 1024))->capture_default_str();
-  command->add_option("--warmup", options->warmup, "untimed repetitions")
-      ->check(CLI::Range(0, 1000))
-      ->capture_default_str();
-  command->add_option("--repetitions", options->repetitions, "timed repetitions")
-      ->check(CLI::Range(1, 10000))
-      ->capture_default_str();
-  command->add_option("--clock", options->clock, "wall, or processor: time spent on it, steadier on a shared machine")
-      ->capture_default_str();
+  add_timing(*command, *options, "repetitions");
   add_shared(*command, *shared, "python: a plain PyTorch loop with a cache decodes beside it, in turns");
   command->footer(
       "Example: attnscale bench generate --dtype bfloat16 --against python\n"

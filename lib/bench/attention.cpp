@@ -11,6 +11,7 @@
 #include "attention/registry.h"
 #include "bench/crossover.h"
 #include "bench/peer_script.h"
+#include "bench/peer_source.h"
 #include "bench/python_peer.h"
 #include "bench/timing.h"
 #include "core/nearest.h"
@@ -126,10 +127,7 @@ Json row_of(const Case& one, double peak_gflops) {
               {"peak_bytes", one.peak_bytes},
               {"state_bytes", one.cost.state_bytes}};
   if (one.theirs.milliseconds.empty()) return row;
-  std::vector<double> ratios;
-  for (size_t i = 0; i < one.theirs.milliseconds.size(); ++i)
-    ratios.push_back(one.theirs.milliseconds[i] / one.both.milliseconds[i]);
-  row["python"] = {{"forward_backward_ms", one.theirs.to_json()}, {"times_slower", median_interval(ratios).to_json()}};
+  row["python"] = {{"forward_backward_ms", one.theirs.to_json()}, {"times_slower", times_slower(one.theirs, one.both)}};
   return row;
 }
 
@@ -150,7 +148,7 @@ void count(Case& one) {
 class PythonAttention {
  public:
   PythonAttention(const AttentionBench& bench, const std::vector<const VariantInfo*>& variants)
-      : peer_(bench.python, attention_peer_script, bench.threads) {
+      : peer_(bench.python, with_common_module(attention_peer_script), bench.threads) {
     if (!bench.causal) throw ConfigError("--against python: the PyTorch script is causal; leave out --bidirectional");
     Json forms = Json::array();
     for (const auto* variant : variants)
@@ -223,10 +221,7 @@ Json summary(const VariantInfo& variant, const Curves& curves, const Curves* bas
 
 Json bench_attention(const AttentionBench& bench) {
   const auto dtype = scalar_type_named(bench.dtype);
-  const auto clock = clock_named(bench.clock);
-  if (clock == Clock::processor && bench.threads > 1)
-    throw ConfigError(fmt::format(
-        "the processor's clock adds up what {} threads spend; take --threads 1, or --clock wall", bench.threads));
+  const auto clock = clock_named(bench.clock, bench.threads);
   at::set_num_threads(bench.threads);
   std::vector<const VariantInfo*> variants;
   for (const auto& name : bench.variants) variants.push_back(&variant_named(name));

@@ -8,14 +8,11 @@ answers {"ms": time}. Nothing happens between two questions, so that the two pro
 import contextlib
 import json
 import sys
-import time
 
-try:
-    import torch
-    from torch.nn import functional as F
-except ImportError as error:
-    print(json.dumps({"error": f"cannot import torch: {error}"}), flush=True)
-    sys.exit(0)
+from peer_common import answer, first_question, reason
+
+import torch
+from torch.nn import functional as F
 
 
 def softmax(work):
@@ -72,14 +69,8 @@ class Case:
         output.backward(self.upstream.to(output.dtype))
 
 
-def answer(value):
-    print(json.dumps(value), flush=True)
-
-
 def main():
-    work = json.loads(sys.stdin.readline())
-    torch.set_num_threads(work["threads"])
-    now = time.process_time if work["clock"] == "processor" else time.monotonic
+    work, now = first_question()
     forms, left_out, cases = {}, [], {}
     for name in work["forms"]:
         try:
@@ -90,7 +81,7 @@ def main():
                 Case(attend, work, 256).run()
             forms[name] = attend
         except Exception as error:  # a package that is missing, a dtype that it does not take
-            left_out.append({"variant": name, "reason": (str(error).splitlines() or [type(error).__name__])[0]})
+            left_out.append({"variant": name, "reason": reason(error)})
     answer({"torch": torch.__version__, "forms": list(forms), "left_out": left_out})
     for line in sys.stdin:
         question = json.loads(line)

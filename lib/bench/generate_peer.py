@@ -9,55 +9,34 @@ the two programs take turns on one machine.
 
 import json
 import sys
-import time
 
-try:
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
-except ImportError as error:
-    print(json.dumps({"error": f"cannot import torch: {error}"}), flush=True)
-    sys.exit(0)
+from peer_common import GptParts, Layers, answer, first_question, reason
+
+import torch
+from torch.nn import functional as F
 
 
-class Block(nn.Module):
-    def __init__(self, dim, heads, bias):
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(dim, bias=bias), nn.LayerNorm(dim, bias=bias)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=bias), nn.Linear(dim, dim, bias=bias)
-        self.up, self.down = nn.Linear(dim, 4 * dim, bias=bias), nn.Linear(4 * dim, dim, bias=bias)
-
+class Block(Layers):
     def forward(self, x, keys, values, first):
-        rows, length, dim = x.shape
-        q, k, v = (part.view(rows, length, self.heads, -1).transpose(1, 2)
-                   for part in self.qkv(self.norm1(x)).split(dim, -1))
+        length = x.shape[1]
+        q, k, v = self.split(x)
         end = first + length
         keys[:, :, first:end], values[:, :, first:end] = k, v
         mask = None
         if length > 1 and first > 0:
             mask = torch.ones(length, end, dtype=torch.bool).tril(first)
-        mixed = F.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=mask,
-                                               is_causal=length > 1 and first == 0)
-        x = x + self.out(mixed.transpose(1, 2).reshape(rows, length, dim))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        return self.joined(x, F.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=mask,
+                                                             is_causal=length > 1 and first == 0))
 
 
-class Decoder(nn.Module):
+class Decoder(GptParts):
     """A model and the text that it has read."""
 
     def __init__(self, work, dtype):
-        super().__init__()
         torch.manual_seed(0)
-        dim, heads, bias = work["dim"], work["heads"], work["bias"]
-        self.token, self.position = nn.Embedding(work["vocab"], dim), nn.Embedding(work["context"], dim)
-        self.blocks = nn.ModuleList(Block(dim, heads, bias) for _ in range(work["depth"]))
-        self.norm = nn.LayerNorm(dim, bias=bias)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.normal_(parameter, std=0.02)
+        super().__init__(work, Block)
         self.to(dtype)
-        shape = (1, heads, work["context"], dim // heads)
+        shape = (1, work["heads"], work["context"], work["dim"] // work["heads"])
         self.caches = [(torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)) for _ in self.blocks]
         self.length, self.newest = 0, 0
 
@@ -80,14 +59,8 @@ class Decoder(nn.Module):
             self.newest = int(self(torch.tensor([[self.newest]])).argmax())
 
 
-def answer(value):
-    print(json.dumps(value), flush=True)
-
-
 def main():
-    work = json.loads(sys.stdin.readline())
-    torch.set_num_threads(work["threads"])
-    now = time.process_time if work["clock"] == "processor" else time.monotonic
+    work, now = first_question()
     modes, left_out = {}, []
     with torch.inference_mode():
         for name, dtype in (("eager float32", torch.float32), ("eager bfloat16", torch.bfloat16)):
@@ -97,7 +70,7 @@ def main():
                 model.add(1)
                 modes[name] = model
             except Exception as error:  # a dtype that some operator lacks
-                left_out.append({"mode": name, "reason": (str(error).splitlines() or [type(error).__name__])[0]})
+                left_out.append({"mode": name, "reason": reason(error)})
         answer({"torch": torch.__version__, "modes": list(modes), "left_out": left_out,
                 "params": sum(p.numel() for p in next(iter(modes.values())).parameters()) if modes else 0})
         for line in sys.stdin:

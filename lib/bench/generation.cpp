@@ -8,7 +8,9 @@
 #include <fmt/format.h>
 
 #include "bench/attention.h"
+#include "bench/peer_modes.h"
 #include "bench/peer_script.h"
+#include "bench/peer_source.h"
 #include "bench/python_peer.h"
 #include "bench/python_training.h"
 #include "bench/timing.h"
@@ -58,7 +60,7 @@ class Decoder {
 class PythonDecoder {
  public:
   PythonDecoder(const RunConfig& config, const GenerationBench& bench)
-      : peer_(bench.python, generate_peer_script, bench.threads),
+      : peer_(bench.python, with_common_module(generate_peer_script), bench.threads),
         about_(peer_.ask({{"vocab", *config.model.vocab_size},
                           {"context", config.data.context},
                           {"depth", config.model.depth},
@@ -90,39 +92,20 @@ class PythonDecoder {
   }
 
   /// @param ours  repetition by repetition
-  Json beside(const Timing& ours) const {
-    Json modes = Json::array();
-    for (const auto& mode : modes_) {
-      std::vector<double> ratios;
-      for (size_t i = 0; i < ours.milliseconds.size(); ++i)
-        ratios.push_back(mode.time.milliseconds[i] / ours.milliseconds[i]);
-      modes.push_back({{"mode", mode.name},
-                       {"ms_per_token", mode.time.to_json()},
-                       {"times_slower", median_interval(ratios).to_json()}});
-    }
-    const auto best = std::min_element(modes_.begin(), modes_.end(),
-                                       [](const Mode& a, const Mode& b) { return a.time.median() < b.time.median(); });
-    return {{"modes", std::move(modes)}, {"best", best->name}};
-  }
+  Json beside(const Timing& ours) const { return modes_beside(modes_, ours, "ms_per_token"); }
 
   Json about() const { return {{"torch", about_["torch"]}, {"left_out", about_["left_out"]}}; }
 
  private:
-  struct Mode {
-    std::string name;
-    Timing time;
-  };
   PythonPeer peer_;
   Json about_;
-  std::vector<Mode> modes_;
+  std::vector<PeerMode> modes_;
 };
 
 }  // namespace
 
 Json bench_generation(RunConfig config, const GenerationBench& bench) {
-  const auto clock = clock_named(bench.clock);
-  if (clock == Clock::processor && bench.threads > 1)
-    throw ConfigError("the processor's clock adds up what threads spend; take --threads 1, or --clock wall");
+  const auto clock = clock_named(bench.clock, bench.threads);
   if (!decodes(config.attention)) throw ConfigError("bench generate: this attention keeps no decode state");
   auto lengths = bench.lengths;
   std::sort(lengths.begin(), lengths.end());

@@ -11,43 +11,22 @@ between two questions, so that the two programs take turns on one machine.
 import json
 import resource
 import sys
-import time
 
-try:
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
-except ImportError as error:
-    print(json.dumps({"error": f"cannot import torch: {error}"}), flush=True)
-    sys.exit(0)
+from peer_common import GptParts, Layers, answer, first_question, reason
+
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 
-class Block(nn.Module):
-    def __init__(self, dim, heads, bias):
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(dim, bias=bias), nn.LayerNorm(dim, bias=bias)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=bias), nn.Linear(dim, dim, bias=bias)
-        self.up, self.down = nn.Linear(dim, 4 * dim, bias=bias), nn.Linear(4 * dim, dim, bias=bias)
-
+class Block(Layers):
     def forward(self, x):
-        rows, length, dim = x.shape
-        q, k, v = (part.view(rows, length, self.heads, -1).transpose(1, 2)
-                   for part in self.qkv(self.norm1(x)).split(dim, -1))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).reshape(rows, length, dim))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        return self.joined(x, F.scaled_dot_product_attention(*self.split(x), is_causal=True))
 
 
-class Gpt(nn.Module):
-    def __init__(self, vocab, context, depth, dim, heads, bias):
-        super().__init__()
-        self.token, self.position = nn.Embedding(vocab, dim), nn.Embedding(context, dim)
-        self.blocks = nn.ModuleList(Block(dim, heads, bias) for _ in range(depth))
-        self.norm = nn.LayerNorm(dim, bias=bias)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.normal_(parameter, std=0.02)
+class Gpt(GptParts):
+    def __init__(self, work):
+        super().__init__(work, Block)
 
     def forward(self, tokens, targets):
         x = self.token(tokens) + self.position.weight[:tokens.shape[1]]
@@ -82,7 +61,7 @@ class Training:
     def __init__(self, work, compiled, bfloat16):
         torch.manual_seed(0)
         self.work, self.bfloat16 = work, bfloat16
-        self.model = Gpt(*(work[key] for key in ("vocab", "context", "depth", "dim", "heads", "bias")))
+        self.model = Gpt(work)
         if work["weights"]:
             self.model.load_state_dict(read_weights(work["weights"]))
         self.loss_of = torch.compile(self.model) if compiled else self.model
@@ -120,14 +99,8 @@ class Training:
         return {}
 
 
-def answer(value):
-    print(json.dumps(value), flush=True)
-
-
 def main():
-    work = json.loads(sys.stdin.readline())
-    torch.set_num_threads(work["threads"])
-    now = time.process_time if work["clock"] == "processor" else time.monotonic
+    work, now = first_question()
     modes, left_out = {}, []
     for name in work["modes"]:
         how, dtype = name.split()
@@ -137,7 +110,7 @@ def main():
                 training.step(*training.batch())
             modes[name] = training
         except Exception as error:  # a compiler that is missing, an instruction that the machine lacks
-            left_out.append({"mode": name, "reason": (str(error).splitlines() or [type(error).__name__])[0]})
+            left_out.append({"mode": name, "reason": reason(error)})
     answer({"torch": torch.__version__, "modes": list(modes), "left_out": left_out,
             "params": sum(p.numel() for p in next(iter(modes.values())).model.parameters()) if modes else 0})
     for line in sys.stdin:

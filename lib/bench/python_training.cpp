@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "bench/peer_script.h"
+#include "bench/peer_source.h"
 #include "core/error.h"
 #include "core/nearest.h"
 
@@ -72,7 +73,8 @@ void check_script_has_twin(const RunConfig& config) {
 }
 
 PythonTraining::PythonTraining(const RunConfig& config, const PythonWork& work)
-    : peer_(work.python, peer_script, work.threads), about_(peer_.ask(description_of(config, work))) {
+    : peer_(work.python, with_common_module(peer_script), work.threads),
+      about_(peer_.ask(description_of(config, work))) {
   for (const auto& mode : about_["modes"]) modes_.push_back(mode.get<std::string>());
   if (modes_.empty()) throw ConfigError("--against python: no mode works: " + about_["left_out"].dump());
   const auto params = static_cast<int64_t>(cost_of(config).parameters.total), theirs = about_["params"].get<int64_t>();

@@ -24,10 +24,14 @@ Json Timing::to_json() const {
   return {{"median", median()}, {"minimum", minimum()}, {"maximum", maximum()}, {"repetitions", milliseconds.size()}};
 }
 
-Clock clock_named(const std::string& name) {
+Clock clock_named(const std::string& name, int threads) {
   if (name == "wall") return Clock::wall;
-  if (name == "processor") return Clock::processor;
-  throw ConfigError(fmt::format("unknown clock \"{}\"{}", name, suggestion(name, {"wall", "processor"})));
+  if (name != "processor")
+    throw ConfigError(fmt::format("unknown clock \"{}\"{}", name, suggestion(name, {"wall", "processor"})));
+  if (threads > 1)
+    throw ConfigError(
+        fmt::format("the processor's clock adds up what {} threads spend; take --threads 1, or --clock wall", threads));
+  return Clock::processor;
 }
 
 double now_ms(Clock clock) {
@@ -65,6 +69,12 @@ MedianInterval median_interval(std::vector<double> values) {
     ++k;
   }
   return {.median = median, .low = values[k], .high = values[values.size() - 1 - k], .confidence = 1 - missed};
+}
+
+Json times_slower(const Timing& theirs, const Timing& ours) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < ours.milliseconds.size(); ++i) ratios.push_back(theirs.milliseconds[i] / ours.milliseconds[i]);
+  return median_interval(std::move(ratios)).to_json();
 }
 
 }  // namespace attnscale

@@ -21,8 +21,8 @@ struct Timing {
 /// machine lengthens far less.
 enum class Clock { wall, processor };
 
-/// @throws ConfigError with the known names
-Clock clock_named(const std::string& name);
+/// @throws ConfigError with the known names; for the processor's clock and several threads, whose times it adds up
+Clock clock_named(const std::string& name, int threads = 1);
 
 /// Milliseconds from some moment on.
 double now_ms(Clock clock);
@@ -40,5 +40,9 @@ struct MedianInterval {
 
 /// @param values  one or more, independent
 MedianInterval median_interval(std::vector<double> values);
+
+/// How many times as long theirs took as ours, of the pairs that stand at the same place: a median interval as JSON.
+/// @param theirs  as many repetitions as ours, or more
+Json times_slower(const Timing& theirs, const Timing& ours);
 
 }  // namespace attnscale

@@ -8,6 +8,7 @@
 
 #include "bench/attention.h"
 #include "bench/operators.h"
+#include "bench/peer_modes.h"
 #include "bench/python_training.h"
 #include "bench/steps.h"
 #include "core/version.h"
@@ -37,31 +38,16 @@ class PythonSide {
 
   /// @param ours  one step before each of theirs
   Json result(const Timing& ours) {
-    Json modes = Json::array();
-    for (const auto& mode : modes_) {
-      std::vector<double> ratios;
-      for (size_t i = 0; i < ours.milliseconds.size(); ++i)
-        ratios.push_back(mode.time.milliseconds[i] / ours.milliseconds[i]);
-      modes.push_back({{"mode", mode.name},
-                       {"step_time_ms", mode.time.to_json()},
-                       {"times_slower", median_interval(ratios).to_json()}});
-    }
-    const auto best = std::min_element(modes_.begin(), modes_.end(),
-                                       [](const Mode& a, const Mode& b) { return a.time.median() < b.time.median(); });
-    return {{"torch", training_.torch()},
-            {"modes", std::move(modes)},
-            {"best", best->name},
-            {"left_out", training_.left_out()},
-            {"peak_memory_bytes", training_.peak_memory_bytes()}};
+    Json result = modes_beside(modes_, ours, "step_time_ms");
+    result["torch"] = training_.torch();
+    result["left_out"] = training_.left_out();
+    result["peak_memory_bytes"] = training_.peak_memory_bytes();
+    return result;
   }
 
  private:
-  struct Mode {
-    std::string name;
-    Timing time;
-  };
   PythonTraining training_;
-  std::vector<Mode> modes_;
+  std::vector<PeerMode> modes_;
 };
 
 }  // namespace
@@ -78,10 +64,7 @@ void train_until(const RunConfig& config, const std::atomic<bool>& ended) {
 }
 
 Json bench_training(const RunConfig& config, const TrainingBench& bench) {
-  const auto clock = clock_named(bench.clock);
-  if (clock == Clock::processor && bench.threads > 1)
-    throw ConfigError(fmt::format(
-        "the processor's clock adds up what {} threads spend; take --threads 1, or --clock wall", bench.threads));
+  const auto clock = clock_named(bench.clock, bench.threads);
   if (has_ramp(config.train))
     throw ConfigError(
         fmt::format("train.{}: received a ramp, expected steps of one size; leave it out, and give "

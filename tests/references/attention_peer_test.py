@@ -8,6 +8,7 @@ is asked as the program asks it. Forms whose package is missing are left out wit
 
 import importlib.util
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -65,6 +66,7 @@ TOLERANCE = 1e-10  # sums of 300 terms in float64, and quotients
 def main():
     spec = importlib.util.spec_from_file_location("attention_peer", sys.argv[1])
     peer = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(pathlib.Path(sys.argv[1]).parent))  # for the module that it imports
     spec.loader.exec_module(peer)
     torch.manual_seed(0)
     q, k, v = (torch.randn(WORK["batch"], WORK["heads"], LENGTH, WORK["width"], dtype=torch.float64) for _ in range(3))

@@ -5,13 +5,13 @@
 #include <thread>
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "bench.h"
 #include "bench/curve.h"
 #include "bench/generation.h"
 #include "bench/python_training.h"
 #include "bench/sweeping.h"
+#include "core/scratch_folder.h"
 #include "core/table.h"
 #include "core/units.h"
 
@@ -133,19 +133,6 @@ ExitCode sweeping(const SweepBench& bench, bool json) {
   return ExitCode::done;
 }
 
-/// A folder of this process alone; gone in the end.
-class ScratchFolder {
- public:
-  ScratchFolder() : path(std::filesystem::temp_directory_path() / fmt::format("attnscale-bench-{}", ::getpid())) {}
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const std::filesystem::path path;
-};
-
 struct Shared {
   std::vector<std::string> set;
   std::string against, python = "python3";
@@ -235,7 +222,7 @@ void add_bench_sweep(CLI::App& bench, Action& action) {
     options->python = shared->interpreter();
     options->program = std::filesystem::read_symlink("/proc/self/exe");
     action = [=] {
-      const ScratchFolder folder;
+      const ScratchFolder folder("bench");
       auto bench = *options;
       bench.folder = folder.path;
       return sweeping(bench, shared->json);

@@ -1,13 +1,14 @@
 #include <iostream>
 #include <map>
+#include <optional>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "commands.h"
 #include "core/files.h"
 #include "core/hash.h"
+#include "core/scratch_folder.h"
 #include "core/signals.h"
 #include "report/run_diff.h"
 #include "train/run_result.h"
@@ -49,19 +50,14 @@ Json other_surroundings(const Json& before, const Json& now) {
 
 /// A folder that goes with its owner, unless it was asked for.
 struct RerunFolder {
+  std::optional<ScratchFolder> own;
   fs::path path;
-  bool keep;
-  explicit RerunFolder(const std::string& asked) : path(asked), keep(!asked.empty()) {
-    if (!keep) path = fs::temp_directory_path() / fmt::format("attnscale-rerun-{}", ::getpid());
+  explicit RerunFolder(const std::string& asked) : path(asked) {
+    if (asked.empty()) path = own.emplace("rerun").path;
     if (fs::exists(path) && !fs::is_empty(path))
       throw Error(path.string() + ": is not empty; a rerun begins from nothing, name a new folder", ExitCode::usage);
     make_folder(path);
   }
-  ~RerunFolder() {
-    std::error_code none;
-    if (!keep) fs::remove_all(path, none);
-  }
-  RerunFolder(const RerunFolder&) = delete;
 };
 
 /// Ends the rerun of a run that was stopped early where that was; the other runs of its group are not trained again.

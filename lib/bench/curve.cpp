@@ -6,12 +6,12 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "bench/python_training.h"
 #include "bench/steps.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/scratch_folder.h"
 #include "tensor/kernels/kernels.h"
 #include "train/checkpoint.h"
 #include "train/provenance.h"
@@ -19,25 +19,6 @@
 
 namespace attnscale {
 namespace {
-
-/// A file of weights that another process reads; gone in the end.
-class WeightsFile {
- public:
-  explicit WeightsFile(Transformer& model)
-      : path_(std::filesystem::temp_directory_path() / fmt::format("attnscale-weights-{}", ::getpid())) {
-    write_safetensors(path_, tensors_of(model));
-  }
-  ~WeightsFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  WeightsFile(const WeightsFile&) = delete;
-  WeightsFile& operator=(const WeightsFile&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 void check_draws_nothing(const RunConfig& config) {
   const auto& model = config.model;
@@ -82,11 +63,12 @@ Json bench_curve(const RunConfig& config, const CurveBench& bench) {
   Steps run(config), reference(plain);
   std::optional<PythonTraining> python;
   if (!bench.python.empty()) {
-    const WeightsFile weights(reference.model());
+    const ScratchFolder folder("weights");
+    const auto weights = folder / "model.safetensors";
+    write_safetensors(weights, tensors_of(reference.model()));
     python.emplace(
         plain,
-        PythonWork{
-            .python = bench.python, .modes = {"eager float32"}, .threads = bench.threads, .weights = weights.path()});
+        PythonWork{.python = bench.python, .modes = {"eager float32"}, .threads = bench.threads, .weights = weights});
   }
   std::map<std::string, Losses> losses;
   const auto add = [&](const char* side, int64_t step, double loss) {

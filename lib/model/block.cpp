@@ -13,8 +13,9 @@ Block::Block(const ModelOptions& options, int64_t layer, std::shared_ptr<Mixer> 
     cross_ = register_module("cross", std::move(cross));
   }
   // In parallel blocks both read the first norm.
-  if (mixer_->only_projects() && !(parallel_ && options.experts > 1)) first_.let_read_narrow();
-  if (options.experts <= 1 && width_multiple(options) == 1) second_.let_read_narrow();
+  first_only_multiplies_ = mixer_->only_projects() && !(parallel_ && options.experts > 1);
+  second_only_multiplies_ = options.experts <= 1 && width_multiple(options) == 1;
+  keep_float32({});
   if (options.experts > 1) experts_ = register_module("feed_forward", std::make_shared<MixtureOfExperts>(options));
   else feed_forward_ = register_module("feed_forward", std::make_shared<FeedForward>(options));
 }
@@ -37,8 +38,8 @@ Flow Block::forward(const Flow& in, const Block* next, int64_t offset, State* st
 
 void Block::keep_float32(const Float32Parts& parts) {
   float32_feed_forward_ = parts.feed_forward;
-  if (parts.projections || (parallel_ && parts.feed_forward)) first_.let_read_narrow(false);
-  if (parts.feed_forward) second_.let_read_narrow(false);
+  first_.let_read_narrow(first_only_multiplies_ && !parts.projections && !(parallel_ && parts.feed_forward));
+  second_.let_read_narrow(second_only_multiplies_ && !parts.feed_forward);
   mixer_->keep_float32(parts);
   if (cross_) cross_->keep_float32(parts);
 }

@@ -49,6 +49,8 @@ class Block : public torch::nn::Module {
 
  private:
   bool parallel_, float32_feed_forward_ = false;
+  /// Whether what reads the norm makes matrix products of it and nothing else.
+  bool first_only_multiplies_, second_only_multiplies_;
   Residual first_, second_;
   std::optional<Residual> third_;
   std::shared_ptr<Mixer> mixer_, cross_;

@@ -58,9 +58,9 @@ class Residual {
   /// @param x, output  [B, T, M] @param next  that sublayer's; null: unknown
   Flow write(const Tensor& x, Tensor output, bool training, const Residual* next) const;
 
-  /// The sublayer begins with matrix products alone, so that it may read what those would round to anyway; false: not
-  /// any more, as they stay float32.
-  void let_read_narrow(bool may = true) { narrow_ = may; }
+  /// @param may  the sublayer begins with 16-bit matrix products alone, so that it may read what those would round to
+  ///             anyway; until this is said: no
+  void let_read_narrow(bool may) { narrow_ = may; }
 
  private:
   bool only_adds(bool training) const;

@@ -47,7 +47,8 @@ if(EXISTS "${attnscale_torch_prefix}/lib/libtorch_cuda.so" AND NOT ATTNSCALE_NVC
   # libtorch.so only refers to the others; without --no-as-needed CUDA support would be dropped.
   target_link_libraries(torch INTERFACE
       "-Wl,--no-as-needed" "${attnscale_torch_prefix}/lib/libtorch.so" "${attnscale_torch_prefix}/lib/libtorch_cpu.so"
-      "-Wl,--as-needed" "${attnscale_torch_prefix}/lib/libc10.so" "-Wl,--unresolved-symbols=ignore-in-shared-libs")
+      "-Wl,--as-needed" "${attnscale_torch_prefix}/lib/libc10.so" "${attnscale_torch_prefix}/lib/libtorch_cuda.so"
+      "-Wl,--unresolved-symbols=ignore-in-shared-libs")
 else()
   # TorchConfig.cmake warns that kineto, a profiler that wheels keep inside libtorch_cpu, is no separate library. A
   # value makes it skip that search; it ends in TORCH_LIBRARIES, which the target `torch` does not use.
@@ -63,6 +64,20 @@ else()
       endif()
     endforeach()
     set_property(TARGET caffe2::mkl PROPERTY INTERFACE_LINK_DIRECTORIES ${folders})
+  endif()
+endif()
+
+# CUDA graphs of training steps (lib/train/cuda_graph.cpp) are the one thing that wants headers of CUDA itself, those of
+# its runtime. `pip install torch` brings them along beside torch, but for crt/, which is in nvidia-cuda-crt.
+if(EXISTS "${attnscale_torch_prefix}/lib/libtorch_cuda.so")
+  file(GLOB attnscale_cuda_folders "${attnscale_torch_prefix}/../nvidia/cu[0-9]*/include")
+  find_path(ATTNSCALE_CUDA_INCLUDE crt/host_config.h HINTS ENV CUDA_HOME ENV CUDA_PATH ${attnscale_cuda_folders}
+            PATHS /usr/local/cuda PATH_SUFFIXES include)
+  if(ATTNSCALE_CUDA_INCLUDE AND EXISTS "${ATTNSCALE_CUDA_INCLUDE}/cuda_runtime.h")
+    message(STATUS "CUDA graphs: by the headers in ${ATTNSCALE_CUDA_INCLUDE}")
+  else()
+    set(ATTNSCALE_CUDA_INCLUDE "" CACHE PATH "folder of cuda_runtime.h and crt/host_config.h" FORCE)
+    message(STATUS "CUDA graphs: left out, without cuda_runtime.h and crt/host_config.h (ATTNSCALE_CUDA_INCLUDE)")
   endif()
 endif()
 

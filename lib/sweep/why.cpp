@@ -27,7 +27,8 @@ std::map<std::string, Json> leaves_of(const Json& value, const std::string& path
   std::map<std::string, Json> leaves;
   collect_leaves(value, path, leaves);
   leaves.erase("schema");
-  for (const auto* where : {"train.device", "train.deterministic"}) leaves.erase(where);  // is not what the run is
+  for (const auto* where : {"train.device", "train.deterministic", "train.cuda_graph"})
+    leaves.erase(where);  // is not what the run is
   return leaves;
 }
 

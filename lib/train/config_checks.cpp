@@ -11,6 +11,7 @@
 #include "core/nearest.h"
 #include "data/registry.h"
 #include "model/attention_choice.h"
+#include "train/captured_step.h"
 #include "train/evaluate.h"
 #include "train/provenance.h"
 #include "train/stepper.h"
@@ -121,9 +122,10 @@ void check_training(const RunConfig& config, std::vector<Problem>& problems) {
                      train.batch_size, config.data.context, max_positions_per_step,
                      max_positions_per_step / config.data.context)});
   if (const auto first = train.initial_context; first && *first >= config.data.context)
-    problems.push_back({"train.initial_context", fmt::format("received {}, expected less than data.context {}; leave it "
-                                                             "out to have whole windows from the start",
-                                                             *first, config.data.context)});
+    problems.push_back(
+        {"train.initial_context", fmt::format("received {}, expected less than data.context {}; leave it "
+                                              "out to have whole windows from the start",
+                                              *first, config.data.context)});
   else if (first && config.model.head != "next_token")
     problems.push_back({"train.initial_context",
                         fmt::format("a window cannot be cut for model.head \"{}\", which asks for more than the token "
@@ -137,6 +139,23 @@ void check_training(const RunConfig& config, std::vector<Problem>& problems) {
     problems.push_back({"train.device",
                         "received \"cuda\", but no CUDA device can be used here: none is there, or this "
                         "LibTorch was built without CUDA; take \"cpu\""});
+}
+
+void check_cuda_graph(const RunConfig& config, std::vector<Problem>& problems) {
+  if (!config.train.cuda_graph) return;
+  for (const auto& [path, message] : captured_step_problems(config.train))
+    problems.push_back({join_path("train", path), message});
+  if (at::hasCUDA() && !has_device_graphs(at::kCUDA))
+    problems.push_back({"train.cuda_graph",
+                        "this program was built without the headers of CUDA's runtime, and records no CUDA graphs; "
+                        "leave it out, or build with -DATTNSCALE_CUDA_INCLUDE=<folder of cuda_runtime.h>"});
+  if (config.model.experts > 1)
+    problems.push_back({"model.experts",
+                        fmt::format("{} experts get as many positions as choose them, which the host asks for in each "
+                                    "step; leave train.cuda_graph out",
+                                    config.model.experts)});
+  if (config.model.stochastic_depth > 0)
+    problems.push_back({"model.stochastic_depth", "draws on the host in each step; leave train.cuda_graph out"});
 }
 
 void check_validation(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems) {
@@ -153,9 +172,10 @@ void check_validation(const RunConfig& config, const SourceFacts& facts, std::ve
 
 void check_cut(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems) {
   if (!config.train.initial_context || !facts.asks_some) return;
-  problems.push_back({"train.initial_context",
-                      fmt::format("{} asks for tokens at places of its own, which a cut window would lose; leave it out",
-                                  config.data.source)});
+  problems.push_back(
+      {"train.initial_context",
+       fmt::format("{} asks for tokens at places of its own, which a cut window would lose; leave it out",
+                   config.data.source)});
 }
 
 void check_float32_parts(const RunConfig& config, std::vector<Problem>& problems) {

@@ -1,7 +1,6 @@
 #include "train/optimizer.h"
 
 #include <algorithm>
-#include <map>
 
 #include <fmt/format.h>
 
@@ -95,6 +94,14 @@ Optimizer::Optimizer(std::vector<Slot> slots) : slots_(std::move(slots)) {
   std::stable_partition(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.parameter.dim() >= 2; });
 }
 
+/// By rate.
+std::map<double, Optimizer::Slots> Optimizer::with_gradient() {
+  std::map<double, Slots> result;
+  for (auto& slot : slots_)
+    if (slot.parameter.grad().defined()) result[slot.rate_factor].push_back(&slot);
+  return result;
+}
+
 void Optimizer::step(double learning_rate, double gradient_factor) {
   const torch::NoGradGuard no_gradients;
   if (gradient_factor != 1 && !scales_gradients())
@@ -103,10 +110,17 @@ void Optimizer::step(double learning_rate, double gradient_factor) {
   gradient_factor_ = gradient_factor;
   ++steps_taken_;
   begin_step(learning_rate);
-  std::map<double, Slots> with_gradient;  // by rate
-  for (auto& slot : slots_)
-    if (slot.parameter.grad().defined()) with_gradient[slot.rate_factor].push_back(&slot);
-  for (const auto& [factor, slots] : with_gradient) update(slots, factor * learning_rate);
+  for (const auto& [factor, slots] : with_gradient()) update(slots, factor * learning_rate);
+}
+
+void Optimizer::step_on_device(const NumbersOnDevice& numbers) {
+  const torch::NoGradGuard no_gradients;
+  for (const auto& [factor, slots] : with_gradient())
+    update_on_device(slots, factor == 1 ? numbers.learning_rate : numbers.learning_rate * factor, numbers);
+}
+
+void Optimizer::update_on_device(const Slots&, const Tensor&, const NumbersOnDevice&) {
+  TORCH_CHECK(false, "this optimiser takes its numbers from the host");
 }
 
 void Optimizer::zero_gradients() {

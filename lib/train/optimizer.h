@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,6 +24,14 @@ struct Slot {
   std::vector<std::pair<std::string, Tensor>> state = {};  ///< what a checkpoint saves, by a name such as first_moment
 };
 
+/// What a step that is launched as one reads on the device in place of the host's numbers: float32 scalars.
+struct NumbersOnDevice {
+  Tensor learning_rate;
+  Tensor update;                 ///< the number of this one, from 1
+  Tensor left_out;               ///< 1: nothing is changed; 0: it is
+  Tensor gradient_divisor = {};  ///< gradients are divided by it; undefined: 1
+};
+
 /// Turns gradients into updates. Each kind of optimiser says what it keeps for a parameter and how one step goes;
 /// names, checkpoints and parameters without a gradient are the same for all.
 ///
@@ -37,6 +46,11 @@ class Optimizer {
   /// One update. A parameter without a gradient is left as it is.
   /// @param gradient_factor  what the gradients count for times themselves: that of clipping
   void step(double learning_rate, double gradient_factor = 1);
+
+  /// The same with all its numbers on the device; not counted, which is for the host to do that learns whether it was
+  /// made. For adamw and adam.
+  void step_on_device(const NumbersOnDevice& numbers);
+  void count_update() { ++steps_taken_; }
 
   /// Drops the gradients, so that the next backward pass writes instead of adding.
   void zero_gradients();
@@ -70,11 +84,16 @@ class Optimizer {
   /// @param learning_rate  theirs
   virtual void update(const Slots& slots, double learning_rate) = 0;
 
+  /// Likewise for `step_on_device`. @param learning_rate  theirs, in place of that of `numbers`
+  virtual void update_on_device(const Slots& slots, const Tensor& learning_rate, const NumbersOnDevice& numbers);
+
   std::vector<Slot> slots_;
   double gradient_factor_ = 1;
   std::vector<std::pair<std::string, Tensor>> shared_state_ = {};  ///< what a checkpoint saves beside the slots'
 
  private:
+  std::map<double, Slots> with_gradient();
+
   int64_t steps_taken_ = 0;
 };
 

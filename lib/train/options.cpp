@@ -267,6 +267,11 @@ Fields run_fields() {
             "are refused; a run has the same id with and without. On a CPU runs repeat to the bit as they are; left out: "
             "false")
           .only_with("device cuda", on_cuda),
+      field(&Options::cuda_graph, "cuda_graph",
+            "each step is one CUDA graph, which a GPU is given in one piece: for small models, whose many kernels it "
+            "would wait for; with optimizer adamw or adam; steps that are watched, and the first three of each shape, "
+            "are given kernel by kernel; a run has the same id with and without; left out: false")
+          .only_with("device cuda", on_cuda),
       field(&Options::seed, "seed", "of initialisation, data order and dropout, each a stream of its own").at_least(0),
       field(&Options::eval_every, "eval_every", "steps between evaluations; the end is always evaluated")
           .between(1, 1e9)
@@ -327,7 +332,7 @@ TrainOptions resolved(TrainOptions o) {
   if (is_float16(o)) fill(o.loss_scale, 65536.0);
   if (recovers(o)) fill(o.most_recoveries, rolls_back(o) ? 3 : 10);
   for (auto* part : {&o.float32_projections, &o.float32_attention, &o.float32_feed_forward, &o.float32_head,
-                     &o.deterministic})
+                     &o.deterministic, &o.cuda_graph})
     if (*part == false) part->reset();
   if (o.embedding_rate == 1.0) o.embedding_rate.reset();
   if (o.vector_rate == 1.0) o.vector_rate.reset();

@@ -65,6 +65,7 @@ struct TrainOptions {
   double roll_back_factor = 0.5;                ///< of the learning rate, each time
   std::string device = "cpu";                   ///< cpu, cuda; not part of a run's id
   std::optional<bool> deterministic = {};       ///< cuda; likewise
+  std::optional<bool> cuda_graph = {};          ///< likewise
   int64_t seed = 0;
   int64_t eval_every = 250;          ///< steps; the end is always evaluated
   int64_t eval_tokens = 65536;       ///< target tokens of the fixed validation set (rounded up to whole batches)

@@ -46,19 +46,27 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
       loss_scale_(options_),
       optimizer_(make_optimizer(placed_parameters(model, options_), options_, width_multiple(model.options()))) {
   if (options_.ema_decay > 0) average_.emplace(model_, options_.ema_decay);
+  if (options_.cuda_graph)
+    captured_ = std::make_unique<CapturedStep>(
+        [this](const Questions& questions, const Tensor& loss_scale) {
+          return accumulate_gradients(questions, nullptr, loss_scale);
+        },
+        *optimizer_, options_);
   model_.checkpoint_activations(options_.activation_checkpointing);
   model_.keep_float32(float32_parts(options_));
   model_.train();
 }
 
-/// Adds the gradients of these windows. @param count  as in `training_objective` @return their loss
-Tensor Stepper::pass(const Questions& questions, const Tensor& count) {
+/// Adds the gradients of these windows. @param count  as in `training_objective`
+/// @param loss_scale  in place of the host's @return their loss
+Tensor Stepper::pass(const Questions& questions, const Tensor& count, const Tensor& loss_scale) {
   const auto logits = short_logits_of(model_, questions.inputs, options_.dtype);
   const auto objective = training_objective(logits, questions.targets.reshape({-1}), options_, count);
   const auto auxiliary = model_.take_auxiliary_loss();
   const auto share = [&] { return options_.accumulate == 1 ? auxiliary : auxiliary / options_.accumulate; };
   const auto minimised = auxiliary.defined() ? objective.minimised + share() : objective.minimised;
-  (loss_scale_.value() == 1 ? minimised : minimised * loss_scale_.value()).backward();
+  if (loss_scale.defined()) (minimised * loss_scale).backward();
+  else (loss_scale_.value() == 1 ? minimised : minimised * loss_scale_.value()).backward();
   return objective.loss;
 }
 
@@ -78,8 +86,8 @@ Tensor Stepper::pass_apart(const Questions& questions, const Tensor& count, Step
 }
 
 /// @return the loss of all windows
-Tensor Stepper::accumulate_gradients(const Questions& questions, StepLook* watched) {
-  if (options_.accumulate == 1) return pass(questions, {});
+Tensor Stepper::accumulate_gradients(const Questions& questions, StepLook* watched, const Tensor& loss_scale) {
+  if (options_.accumulate == 1) return pass(questions, {}, loss_scale);
   const auto& [inputs, targets] = questions;
   const auto count = targets.ne(not_asked).sum();
   const int64_t rows = inputs.size(0) / options_.accumulate;
@@ -87,7 +95,7 @@ Tensor Stepper::accumulate_gradients(const Questions& questions, StepLook* watch
   Tensor loss;
   for (int64_t first = 0; first < inputs.size(0); first += rows) {
     const Questions own{inputs.narrow(0, first, rows), targets.narrow(0, first, rows)};
-    const auto part = watched != nullptr ? pass_apart(own, count, *watched) : pass(own, count);
+    const auto part = watched != nullptr ? pass_apart(own, count, *watched) : pass(own, count, loss_scale);
     loss = loss.defined() ? loss + part : part;
   }
   return loss;
@@ -123,34 +131,48 @@ void Stepper::update(const StepResult& result, int64_t windows, StepLook* watche
   if (!factor) clip_gradients(slots, result.gradient_norm, options_);
   optimizer_->step(result.learning_rate, factor.value_or(1));
   if (watched != nullptr) watched->after_update(slots);
-  if (average_) average_->update();
 }
 
-StepResult Stepper::step(const Questions& questions, int64_t step, StepLook* watched) {
-  // Masks are a function of seed and step alone, so that a resumed run needs no saved generator.
-  if (dropout_)
-    at::manual_seed(stream_seed(static_cast<uint64_t>(options_.seed), "dropout", static_cast<uint64_t>(step)));
-  model_.seed_stochastic_depth(
-      stream_seed(static_cast<uint64_t>(options_.seed), "stochastic_depth", static_cast<uint64_t>(step)));
+// Masks are a function of seed and step alone, so that a resumed run needs no saved generator.
+void Stepper::seed(int64_t step) {
+  const auto seed = static_cast<uint64_t>(options_.seed), number = static_cast<uint64_t>(step);
+  if (dropout_) at::manual_seed(stream_seed(seed, "dropout", number));
+  model_.seed_stochastic_depth(stream_seed(seed, "stochastic_depth", number));
+}
+
+StepNumbers Stepper::gradients_of(const Questions& questions, StepLook* watched) {
   const auto device = at::Device(options_.device);
   const auto loss = accumulate_gradients({questions.inputs.to(device), questions.targets.to(device)}, watched);
   unscale_gradients();
-
   // Both numbers come to the host at once; this is the only place where a step waits for the device.
   const auto numbers = at::stack({loss, gradient_norm(optimizer_->slots())}).to(at::kCPU, at::kDouble);
+  return {.loss = numbers.const_data_ptr<double>()[0], .gradient_norm = numbers.const_data_ptr<double>()[1]};
+}
+
+StepResult Stepper::step(const Questions& questions, int64_t step, StepLook* watched) {
   StepResult result;
-  result.loss = numbers.const_data_ptr<double>()[0];
-  result.gradient_norm = numbers.const_data_ptr<double>()[1];
   result.learning_rate = rate_factor_ * learning_rate_at(step, options_);
   result.loss_scale = loss_scale_.value();
+  const bool captured = captured_ && watched == nullptr;
+  seed(step);
+  const auto numbers =
+      captured ? captured_->run(questions, result.learning_rate, result.loss_scale) : gradients_of(questions, watched);
+  result.loss = numbers.loss;
+  result.gradient_norm = numbers.gradient_norm;
   result.finite = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
   if (!result.finite && std::isfinite(result.loss) && loss_scale_.overflowed()) {
     result.overflow = result.finite = true;
   } else if (!result.finite) {
+    if (captured) {  // whose gradients are gone
+      seed(step);
+      gradients_of(questions, nullptr);
+    }
     result.cause = cause_of(result.loss);
   } else {
     loss_scale_.succeeded();
-    update(result, questions.inputs.size(0), watched);
+    if (captured) optimizer_->count_update();
+    else update(result, questions.inputs.size(0), watched);
+    if (average_) average_->update();
   }
   optimizer_->zero_gradients();
   return result;

@@ -2,6 +2,7 @@
 
 #include "model/transformer.h"
 #include "train/average.h"
+#include "train/captured_step.h"
 #include "train/deterministic.h"
 #include "train/loss_scale.h"
 #include "train/objective.h"
@@ -34,6 +35,8 @@ Tensor logits_of(Transformer& model, const Tensor& inputs, const std::string& dt
 /// Passes take the windows in order, as many each, and their gradients add up to the whole batch's but for rounding.
 /// Two things are each pass's own: what dropout zeroes, and what a variant adds to the loss, of which the mean is
 /// taken.
+///
+/// With `cuda_graph`, steps that are not watched are a CapturedStep.
 class Stepper {
  public:
   /// Puts the model into training mode, onto `device`, and into the dtype of its weights. As long as the stepper lives,
@@ -58,11 +61,13 @@ class Stepper {
   TensorMap evaluated_weights() const { return average_ ? average_->state() : optimizer_->averaged_weights(); }
 
  private:
-  Tensor accumulate_gradients(const Questions& questions, StepLook* watched);
+  Tensor accumulate_gradients(const Questions& questions, StepLook* watched, const Tensor& loss_scale = {});
   Tensor pass_apart(const Questions& questions, const Tensor& count, StepLook& watched);
-  Tensor pass(const Questions& questions, const Tensor& count);
+  Tensor pass(const Questions& questions, const Tensor& count, const Tensor& loss_scale = {});
   void unscale_gradients();
+  StepNumbers gradients_of(const Questions& questions, StepLook* watched);
   void update(const StepResult& result, int64_t windows, StepLook* watched);
+  void seed(int64_t step);
   std::string cause_of(double loss) const;
 
   DeterministicAlgorithms repeatable_;  // before anything is put onto the device
@@ -72,6 +77,7 @@ class Stepper {
   double rate_factor_ = 1;
   LossScale loss_scale_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<CapturedStep> captured_;  ///< of `cuda_graph`, or null
   std::optional<WeightAverage> average_;
 };
 

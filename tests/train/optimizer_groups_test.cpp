@@ -10,7 +10,7 @@ using namespace attnscale;
 
 namespace {
 
-Tensor leaf(at::IntArrayRef shape) { return at::randn(shape, at::kDouble).requires_grad_(); }
+Tensor grouped_leaf(at::IntArrayRef shape) { return at::randn(shape, at::kDouble).requires_grad_(); }
 
 const std::vector<std::string> names = {"embedding.token", "blocks.0.norm1.weight", "blocks.0.mixer.output.weight",
                                         "encoder.blocks.1.feed_forward.up.weight", "head.weight"};
@@ -21,8 +21,8 @@ std::map<std::string, Tensor> moves(const TrainOptions& options, double m, doubl
   std::vector<std::pair<std::string, Tensor>> parameters;
   std::map<std::string, Tensor> before;
   for (const auto& name : names) {
-    parameters.emplace_back(name,
-                            leaf(name.find("norm") == std::string::npos ? at::IntArrayRef{4, 3} : at::IntArrayRef{3}));
+    parameters.emplace_back(
+        name, grouped_leaf(name.find("norm") == std::string::npos ? at::IntArrayRef{4, 3} : at::IntArrayRef{3}));
     before[name] = parameters.back().second.detach().clone();
   }
   const auto optimizer = make_optimizer(parameters, resolved(options), m);
@@ -57,10 +57,11 @@ TEST_CASE("optimizer: under muP epsilon shrinks with the gradients, so that wide
 }
 
 TEST_CASE("optimizer: the matrices and tables of an encoder have the roles of those of a stack without one") {
-  const std::vector<std::pair<std::string, Tensor>> parameters = {{"encoder.blocks.0.mixer.qkv.weight", leaf({6, 2})},
-                                                                  {"encoder.position_bias.weight", leaf({4, 2})},
-                                                                  {"encoder.final_norm.weight", leaf({2})},
-                                                                  {"blocks.0.cross.output.weight", leaf({2, 2})}};
+  const std::vector<std::pair<std::string, Tensor>> parameters = {
+      {"encoder.blocks.0.mixer.qkv.weight", grouped_leaf({6, 2})},
+      {"encoder.position_bias.weight", grouped_leaf({4, 2})},
+      {"encoder.final_norm.weight", grouped_leaf({2})},
+      {"blocks.0.cross.output.weight", grouped_leaf({2, 2})}};
   const auto optimizer =
       make_optimizer(parameters, resolved({.optimizer = "muon", .weight_decay = 0.5, .decay_embeddings = false}));
   std::map<std::string, std::pair<bool, double>> seen;  // is a hidden matrix; decay

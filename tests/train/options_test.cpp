@@ -72,6 +72,7 @@ TEST_CASE("train options: each one without effect beside the others is refused w
       {{{"dtype", "float64"}, {"float32_feed_forward", true}}, "float32_feed_forward", "dtype bfloat16 or float16"},
       {{{"float32_head", true}}, "float32_head", "dtype bfloat16 or float16"},
       {{{"deterministic", true}}, "deterministic", "device cuda"},
+      {{{"cuda_graph", true}}, "cuda_graph", "device cuda"},
       {{{"dtype", "bfloat16"}, {"loss_scale", 8.0}}, "loss_scale", "dtype float16"},
       {{{"loss_scale_growth_every", 100}}, "loss_scale_growth_every", "dtype float16"},
       {{{"most_recoveries", 2}}, "most_recoveries", "on_divergence skip or roll_back"},

@@ -224,6 +224,20 @@ TEST_CASE("run_config: the device is not part of the id, and cuda is refused whe
   CHECK(read(with("train.device", "cpu")).id() == read(small()).id());
 }
 
+TEST_CASE("run_config: a CUDA graph is refused for models whose steps ask the host, with the option to leave out") {
+  auto json = with("train.device", "cuda");
+  json["train"]["cuda_graph"] = true;
+  json["model"]["experts"] = 2;
+  CHECK(told(json, "model.experts", "leave train.cuda_graph out"));
+  json["model"].erase("experts");
+  json["model"]["stochastic_depth"] = 0.1;
+  CHECK(told(json, "model.stochastic_depth", "leave train.cuda_graph out"));
+  json["train"]["optimizer"] = "lion";
+  CHECK(told(json, "train.cuda_graph", "of adamw and adam, not of lion"));
+  json["train"]["device"] = "cpu";
+  CHECK(told(json, "train.cuda_graph", "only with device cuda"));
+}
+
 TEST_CASE("run_config: equal data options share one open source") {
   const auto a = read(small()), b = read(with("train.seed", 3)), c = read(with("data.num_labels", 5));
   CHECK(a.open_source() == b.open_source());
@@ -319,9 +333,10 @@ TEST_CASE("config_resolver: gives what reading, hashing and costing each config 
   auto unknown_sections = small();
   unknown_sections["modle"] = 1;
   unknown_sections["train"]["stepz"] = 1;
-  for (const auto& json : {unknown_sections, Json(3), with("model.num_heads", 3), with("train.warmup_steps", 30),
-                           with("model.vocab_size", 3), with("attention.variant", "softmx"),
-                           with("model.model_dim", 1 << 16), with("data.context", 0), with("train.optimizer", "sgdd")}) {
+  for (const auto& json :
+       {unknown_sections, Json(3), with("model.num_heads", 3), with("train.warmup_steps", 30),
+        with("model.vocab_size", 3), with("attention.variant", "softmx"), with("model.model_dim", 1 << 16),
+        with("data.context", 0), with("train.optimizer", "sgdd")}) {
     INFO(json.dump());
     std::vector<Problem> problems;
     CHECK_FALSE(resolver.resolve(json, problems));

@@ -140,7 +140,7 @@ TEST_CASE("train options: every one changes the run's id, and the numbers of the
   // positions have no longer context: evaluate_elsewhere_test has others.
   const std::set<std::string> same = {"device",        "checkpoint_every", "activation_checkpointing",
                                       "on_divergence", "most_recoveries",  "roll_back_factor",
-                                      "eval_context", "deterministic"};
+                                      "eval_context",  "deterministic",    "cuda_graph"};
   const ScratchFolder scratch;
   std::map<std::string, std::string> logs;
   const auto log_for = [&](const RunConfig& config) {

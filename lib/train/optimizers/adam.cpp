@@ -51,6 +51,25 @@ void AdamMoments::update(const std::vector<Slot*>& slots, int64_t step, double l
   }
 }
 
+void AdamMoments::update(const std::vector<Slot*>& slots, const Tensor& learning_rate,
+                         const NumbersOnDevice& numbers) const {
+  const auto divisor =
+      numbers.gradient_divisor.defined() ? std::optional(numbers.gradient_divisor) : std::optional<Tensor>();
+  for (const auto& [decay_and_epsilon, group] : by_decay_and_epsilon(slots)) {
+    const double weight_decay = decay_and_epsilon.first, epsilon = decay_and_epsilon.second * epsilon_;
+    const auto parameters = parameters_of(group), gradients = gradients_of(group);
+    const auto first = states_of(group, 0), second = states_of(group, 1);
+    const std::vector<Tensor> counts(group.size(), numbers.update);
+    if (decoupled_decay_)
+      at::_fused_adamw_(parameters, gradients, first, second, /*max_exp_avg_sqs=*/{}, counts, learning_rate, beta1_,
+                        beta2_, weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, divisor,
+                        numbers.left_out);
+    else
+      at::_fused_adam_(parameters, gradients, first, second, /*max_exp_avg_sqs=*/{}, counts, learning_rate, beta1_,
+                       beta2_, weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, divisor, numbers.left_out);
+  }
+}
+
 AdamW::AdamW(std::vector<Slot> slots, const TrainOptions& options)
     : Optimizer(std::move(slots)), moments_(pointers_to(slots_), options, /*decoupled_decay=*/true) {}
 
@@ -58,9 +77,17 @@ void AdamW::update(const Slots& slots, double learning_rate) {
   moments_.update(slots, steps_taken(), learning_rate, gradient_factor_);
 }
 
+void AdamW::update_on_device(const Slots& slots, const Tensor& learning_rate, const NumbersOnDevice& numbers) {
+  moments_.update(slots, learning_rate, numbers);
+}
+
 Adam::Adam(std::vector<Slot> slots, const TrainOptions& options)
     : Optimizer(std::move(slots)), moments_(pointers_to(slots_), options, /*decoupled_decay=*/false) {}
 
 void Adam::update(const Slots& slots, double learning_rate) { moments_.update(slots, steps_taken(), learning_rate); }
+
+void Adam::update_on_device(const Slots& slots, const Tensor& learning_rate, const NumbersOnDevice& numbers) {
+  moments_.update(slots, learning_rate, numbers);
+}
 
 }  // namespace attnscale

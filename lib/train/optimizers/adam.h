@@ -18,6 +18,9 @@ class AdamMoments {
   /// @param gradient_factor  gradients are multiplied by it, on the fly where there is a kernel for that
   void update(const std::vector<Slot*>& slots, int64_t step, double learning_rate, double gradient_factor = 1);
 
+  /// Likewise by numbers on the device.
+  void update(const std::vector<Slot*>& slots, const Tensor& learning_rate, const NumbersOnDevice& numbers) const;
+
  private:
   void update_by_kernel(const std::vector<Slot*>& slots, int64_t step, double learning_rate, double weight_decay,
                         double epsilon, double gradient_factor) const;
@@ -37,6 +40,7 @@ class AdamW final : public Optimizer {
  private:
   bool scales_gradients() const override { return true; }
   void update(const Slots& slots, double learning_rate) override;
+  void update_on_device(const Slots& slots, const Tensor& learning_rate, const NumbersOnDevice& numbers) override;
   AdamMoments moments_;
 };
 
@@ -47,6 +51,7 @@ class Adam final : public Optimizer {
 
  private:
   void update(const Slots& slots, double learning_rate) override;
+  void update_on_device(const Slots& slots, const Tensor& learning_rate, const NumbersOnDevice& numbers) override;
   AdamMoments moments_;
 };
 

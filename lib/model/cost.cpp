@@ -3,6 +3,8 @@
 #include "attention/registry.h"
 #include "model/attention_choice.h"
 #include "model/position_bias.h"
+#include "model/scaled.h"
+#include "tensor/kernels/kernels.h"
 
 // B batch, T context, M model width, H heads, G key-value heads, D head width, F ffn_dim, E embedding_dim, V vocabulary
 
@@ -15,11 +17,11 @@ int64_t norm_size(const std::string& kind, int64_t width, bool with_bias) {
   return width + (with_bias && kind != "rms_norm" ? width : 0) + (kind == "dynamic_tanh" ? 1 : 0);
 }
 
-/// Numbers for each one put in that a norm keeps for the backward pass: its output, and what RMSNorm divides or dynamic
-/// tanh squashes.
+/// Numbers for each one put in that a norm keeps for the backward pass: its output, and what RMSNorm (without a kernel)
+/// divides or dynamic tanh squashes.
 int64_t norm_kept(const std::string& kind) {
   if (kind == "none") return 0;
-  return kind == "layer_norm" ? 1 : 2;
+  return kind == "layer_norm" || (kind == "rms_norm" && has_kernels(at::kFloat)) ? 1 : 2;
 }
 
 /// Numbers of one layer, counted from the same shapes that the modules register.
@@ -32,10 +34,12 @@ struct LayerSizes {
   int64_t masks = 0;        ///< bytes per position: dropout masks
 };
 
-/// F numbers that the feed-forward network keeps beyond what its linear layers put out.
-int64_t activated(const std::string& kind) {
-  if (is_gated(kind)) return 2;   // the activated gate and the product
-  return kind == "relu" ? 0 : 1;  // ReLU's output says what its input was
+/// F numbers that the feed-forward network keeps beyond what its linear layers put out: none where it has a kernel,
+/// which makes them again.
+int64_t activated(const ModelOptions& options) {
+  if (has_kernels(at::kFloat) && width_multiple(options) == 1) return 0;
+  if (is_gated(options.feed_forward)) return 2;   // the activated gate and the product
+  return options.feed_forward == "relu" ? 0 : 1;  // ReLU's output says what its input was
 }
 
 /// Norms and factors around so many sublayers.
@@ -59,7 +63,7 @@ void add_feed_forward(const ModelOptions& options, LayerSizes& sizes) {
   const int64_t matrices = M * inner + F * M, vectors = options.bias ? inner + M : 0;
   sizes.matrices += K * matrices;
   sizes.vectors += K * vectors;
-  sizes.activations += K * (inner + M + activated(options.feed_forward) * F);
+  sizes.activations += K * (inner + M + activated(options) * F);
   if (E == 1) return;
   sizes.matrices += M * E;
   sizes.activations += 3 * E + K * 2 * M;  // logits, probabilities and a copy; what an expert reads, and its share

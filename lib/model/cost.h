@@ -30,7 +30,7 @@ struct FlopLedger {
 struct ModelCost {
   ParameterLedger parameters;
   FlopLedger flops_per_token;
-  int64_t training_bytes = 0;  ///< estimate of peak memory for one step: weights, gradients, moments, activations
+  int64_t training_bytes = 0;  ///< estimate of peak memory for one step here: weights, gradients, moments, activations
   /// Decode state of one sequence at full context, float32, all layers; none where a layer keeps none (not
   /// incremental).
   std::optional<int64_t> state_bytes = {};

@@ -2,6 +2,7 @@
 
 #include "model/scaled.h"
 #include "tensor/kernels/decode_kernel.h"
+#include "tensor/kernels/feed_forward_kernel.h"
 #include "tensor/kernels/linear_kernel.h"
 
 namespace attnscale {

@@ -9,6 +9,7 @@
 #include "tensor/kernels/attention_kernel.h"
 #include "tensor/kernels/cross_entropy_kernel.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/kernels/feed_forward_kernel.h"
 #include "tensor/kernels/linear_kernel.h"
 #include "tensor/kernels/norm_kernel.h"
 #include "tensor/kernels/recurrence_kernel.h"

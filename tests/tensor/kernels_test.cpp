@@ -13,6 +13,7 @@
 #include "tensor/flop_counter.h"
 #include "tensor/kernel_checks.h"
 #include "tensor/kernels/attention_kernel.h"
+#include "tensor/kernels/feed_forward_kernel.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/linear_kernel.h"
 #include "tensor/kernels/vector_functions.h"
@@ -104,6 +105,29 @@ TEST_CASE("kernels: a feed-forward network and its gradients equal the definitio
                    at::linear(active, down2, down_bias2),
                    {{x, x2}, {up, up2}, {up_bias, up_bias2}, {down, down2}, {down_bias, down_bias2}}, dtype);
       }
+}
+
+TEST_CASE(
+    "kernels: a feed-forward network keeps nothing where nobody wants a gradient, and makes those that one wants") {
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
+  NEEDS_KERNELS(dtype);
+  at::manual_seed(6);
+  const auto x = at::randn({3, 65, 24}), up = at::randn({140, 24}), down = trained({24, 70}, 0.2);
+  const auto network = [&](const Tensor& last) {
+    return feed_forward_kernel(x, up, {}, last, {}, Activation::silu, true, dtype);
+  };
+  const auto output = network(down);
+  CHECK(at::equal(network(down.detach()), output));
+  {
+    const at::NoGradGuard guard;
+    CHECK(at::equal(network(down), output));
+  }
+  const FlopCounter counter;
+  output.sum().backward();
+  CHECK(counter.total() == 2 * 195 * 70 * 24);  // of the last weight alone
+  const auto halves = at::linear(x, up).chunk(2, -1);
+  const auto expected = (at::silu(halves[0]) * halves[1]).sum({0, 1}).expand({24, 70});
+  CHECK(at::allclose(down.grad(), expected, dtype == at::kFloat ? 1e-4 : 0.05, dtype == at::kFloat ? 1e-3 : 2.0));
 }
 
 TEST_CASE("kernels: attention and its gradients equal the definition") {

@@ -226,8 +226,7 @@ void backward_tile(const Sizes& sizes, const Head<T>& head, const Group<T>& grou
   const int64_t d = sizes.width, e = sizes.value_width, i = first / tile, j = sizes.key_tile(meeting),
                 first_key = j * tile;
   const int64_t queries = std::min(tile, sizes.queries - first), keys = std::min(tile, sizes.keys - first_key);
-  float *weight = scratch(logits, tile * tile), *slope = scratch(gradients, tile * tile),
-        *straight = scratch(turned, tile * tile);
+  float *weight = scratch(logits, tile * tile), *slope = scratch(gradients, tile * tile);
   tile_product(group.key.at(first_key), group.key.stride, head.query_panels + first * inner_of<T>(d), weight, tile,
                keys, d, queries, false);
   tile_product(group.value.at(first_key), group.value.stride, head.gradient_panels + first * inner_of<T>(e), slope,
@@ -247,13 +246,12 @@ void backward_tile(const Sizes& sizes, const Head<T>& head, const Group<T>& grou
   }
   product(as_left<T>(weight, keys, weights), tile, head.gradient_tiles + i * tile_size<T>(e),
           group.of_value + first_key * e, e, keys, queries, e, true);
-  product(as_left<T>(slope, keys, weights), tile, head.query_tiles + i * tile_size<T>(d), group.of_key + first_key * d,
-          d, keys, queries, d, true);
-  vector_functions()->transpose(slope, tile, straight, tile, keys, queries);
-  if (inner_of<T>(keys) > keys)
-    for (int64_t t = 0; t < queries; ++t) straight[t * tile + keys] = 0;
-  product(as_left<T>(straight, queries, weights), tile, group.key_tiles + j * tile_size<T>(d),
-          head.of_query + first * d, d, queries, keys, d, true);
+  const T* left = as_left<T>(slope, keys, weights);
+  product(left, tile, head.query_tiles + i * tile_size<T>(d), group.of_key + first_key * d, d, keys, queries, d, true);
+  T* straight = scratch_of<T>(turned, tile * tile);
+  transpose_rows(left, tile, keys, queries, straight);
+  product(straight, inner_of<T>(keys), group.key_tiles + j * tile_size<T>(d), head.of_query + first * d, d, queries,
+          keys, d, true);
 }
 
 template <class T>

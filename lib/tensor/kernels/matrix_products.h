@@ -1,5 +1,6 @@
 #pragma once
 
+#include "tensor/kernels/row_functions.h"
 #include "tensor/kernels/tiles.h"
 
 // Products of whole matrices from tiles. T is float or at::BFloat16, of which all pointers agree.
@@ -55,28 +56,67 @@ Tensor panels_of_rows(const Tensor& matrix, int64_t columns) {
   return panels;
 }
 
-/// a^T b, summed in float32: the gradient of a weight. @param a [M, >= N] @param b [M, >= K], rows of T
+/// Rows as a left factor of sums over them. @param a  [M, >= columns], rows of T @return [columns, inner_of(M)]
+template <class T>
+Tensor turned_rows(const Tensor& a, int64_t columns) {
+  Tensor turned = at::empty({columns, inner_of<T>(a.size(0))}, a.options());
+  transpose_rows(a.const_data_ptr<T>(), a.size(1), a.size(0), columns, turned.mutable_data_ptr<T>());
+  return turned;
+}
+
+/// A sum over rows in float32. @param turned  [N, inner_of(M)] @param panels  of [M, K] @param out  [N, K]
+template <class T>
+void sum_over_rows(const Tensor& turned, const T* panels, int64_t columns, float* out) {
+  const int64_t inner = turned.size(1);
+  by_row_blocks(turned.size(0), row_block, [&](int64_t first, int64_t count) {
+    product(turned.const_data_ptr<T>() + first * inner, inner, panels, out + first * columns, columns, count, inner,
+            columns);
+  });
+}
+
+/// The same, its transpose put out. @param out  [K, N]
+template <class T>
+void transposed_sum_over_rows(const Tensor& turned, const T* panels, int64_t columns, float* out) {
+  const int64_t inner = turned.size(1), rows = turned.size(0);
+  by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
+    float* tile = scratch(1, row_block * panel_columns);
+    for (int64_t column = 0; column < columns; column += panel_columns) {
+      const int64_t width = std::min(panel_columns, columns - column);
+      product(turned.const_data_ptr<T>() + first * inner, inner, panels + column * inner, tile, panel_columns, count,
+              inner, width);
+      vector_functions()->transpose(tile, panel_columns, out + column * rows + first, rows, count, width);
+    }
+  });
+}
+
+/// a^T b, summed in float32: the gradient of a weight. The narrower of the two is turned, which costs more than laying
+/// out panels does. @param a  [M, >= N] @param b  [M, >= K], rows of T @return [N, K]
 template <class T>
 Tensor transposed_product(const Tensor& a, int64_t outputs, const Tensor& b, int64_t inputs) {
-  const int64_t rows = a.size(0), inner = inner_of<T>(rows);
-  Tensor turned = at::empty({outputs, inner}, a.options());
-  transpose_rows(a.const_data_ptr<T>(), a.size(1), rows, outputs, turned.mutable_data_ptr<T>());
-  const Tensor panels = panels_of_rows<T, T>(b, inputs);
   Tensor out = at::empty({outputs, inputs}, a.options().dtype(at::kFloat));
-  by_row_blocks(outputs, row_block, [&](int64_t first, int64_t count) {
-    product(turned.const_data_ptr<T>() + first * inner, inner, panels.const_data_ptr<T>(),
-            out.mutable_data_ptr<float>() + first * inputs, inputs, count, inner, inputs);
-  });
+  auto* to = out.mutable_data_ptr<float>();
+  if (outputs <= inputs)
+    sum_over_rows<T>(turned_rows<T>(a, outputs), panels_of_rows<T, T>(b, inputs).template const_data_ptr<T>(), inputs,
+                     to);
+  else
+    transposed_sum_over_rows<T>(turned_rows<T>(b, inputs),
+                                panels_of_rows<T, T>(a, outputs).template const_data_ptr<T>(), outputs, to);
   return out;
+}
+
+/// Adds rows to a sum in float32.
+inline void add_rows(const float* rows, int64_t stride, int64_t count, float* sum, int64_t columns) {
+  row_functions()->sum_rows(rows, stride, count, sum, columns);
+}
+inline void add_rows(const at::BFloat16* rows, int64_t stride, int64_t count, float* sum, int64_t columns) {
+  row_functions()->sum_rows16(bits(rows), stride, count, sum, columns);
 }
 
 /// Sums over rows in float32: the gradient of a bias. @param a  [M, >= N], rows of T
 template <class T>
 Tensor row_sums(const Tensor& a, int64_t columns) {
   Tensor out = at::zeros({columns}, a.options().dtype(at::kFloat));
-  auto* sum = out.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < a.size(0); ++i)
-    vector_functions()->add(read_floats(a.const_data_ptr<T>() + i * a.size(1), 1, columns), sum, columns);
+  add_rows(a.const_data_ptr<T>(), a.size(1), a.size(0), out.mutable_data_ptr<float>(), columns);
   return out;
 }
 

@@ -43,6 +43,10 @@ struct RowFunctions {
   float (*sum_of_squares)(const float* x, int64_t count);
   void (*adam)(const AdamStep& step, const float* gradient, float* weight, float* first, float* second, int64_t count);
 
+  /// sum += each of some rows, `stride` apart
+  void (*sum_rows)(const float* matrix, int64_t stride, int64_t rows, float* sum, int64_t columns);
+  void (*sum_rows16)(const Bits16* matrix, int64_t stride, int64_t rows, float* sum, int64_t columns);
+
   /// out[r] = matrix[r] . x for rows `stride` apart
   void (*dots)(const float* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns);
   void (*dots16)(const Bits16* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns);

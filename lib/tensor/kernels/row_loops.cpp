@@ -11,26 +11,6 @@
 namespace attnscale {
 namespace {
 
-/// Beyond the row, where sums must not notice.
-inline Vector with_zeros(const Vector& x, int64_t n) { return n == width ? x : Vector::set(Vector(0.F), x, n); }
-
-inline void store(const Vector& x, float* out, int64_t n) { x.store(out, static_cast<int>(n)); }
-
-/// Some bfloat16 numbers, widened: half a vector's bytes.
-inline Vector widened(const Bits16* in, int64_t n) {
-  float wide[width] = {};
-  using Bits32 = uint32_t __attribute__((may_alias));
-  auto* numbers = reinterpret_cast<Bits32*>(wide);
-  if (n == width)
-    for (int64_t i = 0; i < width; ++i) numbers[i] = static_cast<uint32_t>(in[i]) << 16;
-  else
-    for (int64_t i = 0; i < n; ++i) numbers[i] = static_cast<uint32_t>(in[i]) << 16;
-  return Vector::loadu(wide);
-}
-
-inline Vector loaded(const float* in, int64_t n) { return n == width ? Vector::loadu(in) : Vector::loadu(in, n); }
-inline Vector loaded(const Bits16* in, int64_t n) { return widened(in, n); }
-
 void plus(const float* a, const float* b, float* out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
 }
@@ -136,6 +116,31 @@ void adam(const AdamStep& step, const float* gradient, float* weight, float* fir
   });
 }
 
+/// Four rows at a time share what is loaded and stored of the sum.
+template <class T>
+inline void rows_added(const T* matrix, int64_t stride, int64_t rows, float* sum, int64_t columns) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    const T* row = matrix + r * stride;
+    by_vectors(columns, [&](int64_t i, int64_t n) {
+      const auto first = loaded(row + i, n) + loaded(row + stride + i, n);
+      const auto second = loaded(row + 2 * stride + i, n) + loaded(row + 3 * stride + i, n);
+      store(loaded(sum + i, n) + (first + second), sum + i, n);
+    });
+  }
+  for (; r < rows; ++r)
+    by_vectors(columns, [&](int64_t i, int64_t n) {
+      store(loaded(sum + i, n) + loaded(matrix + r * stride + i, n), sum + i, n);
+    });
+}
+
+void sum_rows(const float* matrix, int64_t stride, int64_t rows, float* sum, int64_t columns) {
+  rows_added(matrix, stride, rows, sum, columns);
+}
+void sum_rows16(const Bits16* matrix, int64_t stride, int64_t rows, float* sum, int64_t columns) {
+  rows_added(matrix, stride, rows, sum, columns);
+}
+
 /// Four rows at a time share what is loaded of x, and stream from memory side by side.
 template <class T>
 inline void products(const T* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns) {
@@ -188,6 +193,8 @@ const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY) = {
     .softmax_gradient = softmax_gradient,
     .sum_of_squares = sum_of_squares,
     .adam = adam,
+    .sum_rows = sum_rows,
+    .sum_rows16 = sum_rows16,
     .dots = dots,
     .dots16 = dots16,
     .add_scaled = add_scaled,

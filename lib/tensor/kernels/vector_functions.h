@@ -43,8 +43,9 @@ struct VectorFunctions {
   float (*largest)(const float* x, int64_t count);                               ///< NaN if one of them is
 
   void (*activate)(Activation kind, const float* in, float* out, int64_t count);
-  /// gradient *= f'(in)
-  void (*activate_backward)(Activation kind, const float* in, float* gradient, int64_t count);
+  /// gradient *= f'(in), value = f(in)
+  void (*activate_backward)(Activation kind, const float* in, float* gradient, float* value, int64_t count);
+  void (*activate_backward16)(Activation kind, const Bits16* in, float* gradient, float* value, int64_t count);
 
   /// x[i] = other where bit i of `kept` is 0; at most 64 numbers
   void (*select)(float* x, uint64_t kept, float other, int64_t count);

@@ -128,35 +128,28 @@ constexpr float tanh_scale = 0.79788456080286535588F, cubic = 0.044715F;
 
 inline Vector sigmoid(const Vector& x) { return Vector(1.F) / (Vector(1.F) + (Vector(0.F) - x).exp_u20()); }
 
-/// Both of a kind: the value, and the derivative.
+/// A kind's value at x, and its derivative there.
 template <Activation kind>
-inline Vector value_at(const Vector& x) {
-  const Vector one(1.F), half(0.5F), zero(0.F);
-  if constexpr (kind == Activation::gelu)
-    return x * half * (one + erf_from(x * Vector(root_half), (x * x * Vector(-0.5F)).exp_u20()));
-  else if constexpr (kind == Activation::gelu_tanh)  // (1 + tanh u) / 2 = sigmoid(2 u)
-    return x * sigmoid(Vector(2 * tanh_scale) * x * (one + Vector(cubic) * x * x));
-  else if constexpr (kind == Activation::silu) return x * sigmoid(x);
-  else {
-    const auto positive = at::vec::clamp_min(x, zero);
-    return kind == Activation::relu ? positive : positive * positive;
-  }
-}
-
-template <Activation kind>
-inline Vector slope_at(const Vector& x) {
+inline Vector value_at(const Vector& x, Vector& slope) {
   const Vector one(1.F), half(0.5F), zero(0.F), two(2.F);
   if constexpr (kind == Activation::gelu) {
     const auto bell = (x * x * Vector(-0.5F)).exp_u20();
-    return half * (one + erf_from(x * Vector(root_half), bell)) + x * Vector(density) * bell;
-  } else if constexpr (kind == Activation::gelu_tanh) {
+    const auto below = one + erf_from(x * Vector(root_half), bell);
+    slope = half * below + x * Vector(density) * bell;
+    return x * half * below;
+  } else if constexpr (kind == Activation::gelu_tanh) {  // (1 + tanh u) / 2 = sigmoid(2 u)
     const auto gate = sigmoid(Vector(2 * tanh_scale) * x * (one + Vector(cubic) * x * x));
-    return gate + x * gate * (one - gate) * Vector(2 * tanh_scale) * (one + Vector(3 * cubic) * x * x);
+    slope = gate + x * gate * (one - gate) * Vector(2 * tanh_scale) * (one + Vector(3 * cubic) * x * x);
+    return x * gate;
   } else if constexpr (kind == Activation::silu) {
     const auto gate = sigmoid(x);
-    return gate * (one + x * (one - gate));
-  } else if constexpr (kind == Activation::relu) return Vector::blendv(zero, one, x > zero);
-  else return two * at::vec::clamp_min(x, zero);
+    slope = gate * (one + x * (one - gate));
+    return x * gate;
+  } else {
+    const auto positive = at::vec::clamp_min(x, zero);
+    slope = kind == Activation::relu ? Vector::blendv(zero, one, x > zero) : two * positive;
+    return kind == Activation::relu ? positive : positive * positive;
+  }
 }
 
 template <class Work>
@@ -178,18 +171,28 @@ inline void with_kind(Activation kind, const Work& work) {
 void activate(Activation kind, const float* in, float* out, int64_t count) {
   with_kind(kind, [&]<Activation known>() {
     by_vectors(count, [&](int64_t i, int64_t n) {
-      value_at<known>(Vector::loadu(in + i, n)).store(out + i, static_cast<int>(n));
+      Vector slope;
+      store(value_at<known>(loaded(in + i, n), slope), out + i, n);
     });
   });
 }
 
-void activate_backward(Activation kind, const float* in, float* gradient, int64_t count) {
+template <class T>
+inline void activated_backward(Activation kind, const T* in, float* gradient, float* value, int64_t count) {
   with_kind(kind, [&]<Activation known>() {
     by_vectors(count, [&](int64_t i, int64_t n) {
-      const auto slope = slope_at<known>(Vector::loadu(in + i, n));
-      (slope * Vector::loadu(gradient + i, n)).store(gradient + i, static_cast<int>(n));
+      Vector slope;
+      store(value_at<known>(loaded(in + i, n), slope), value + i, n);
+      store(slope * loaded(gradient + i, n), gradient + i, n);
     });
   });
+}
+
+void activate_backward(Activation kind, const float* in, float* gradient, float* value, int64_t count) {
+  activated_backward(kind, in, gradient, value, count);
+}
+void activate_backward16(Activation kind, const Bits16* in, float* gradient, float* value, int64_t count) {
+  activated_backward(kind, in, gradient, value, count);
 }
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
@@ -226,7 +229,7 @@ float softmax_row(float* row, int64_t count, float factor, float* highest, float
     weight.store(row + i, static_cast<int>(n));
     sum = sum + (n == width ? weight : Vector::set(Vector(0.F), weight, n));
   });
-  const float shrink = *highest == lowest ? 0.F : std::exp(*highest - top);
+  const float shrink = *highest == lowest ? 0.F : *highest == top ? 1.F : std::exp(*highest - top);
   *total = *total * shrink + sum_of(sum);
   *highest = top;
   return shrink;
@@ -272,6 +275,7 @@ constexpr VectorFunctions all_functions = {
     .largest = largest,
     .activate = activate,
     .activate_backward = activate_backward,
+    .activate_backward16 = activate_backward16,
     .select = select,
     .softmax_row = softmax_row,
     .weights_again = weights_again,

@@ -222,18 +222,26 @@ TEST_CASE("step kernels: few rows without gradients times a matrix equal the def
 TEST_CASE("step kernels: attention of the newest query equals the definition, with shared heads and room behind") {
   NEEDS_STEP_KERNELS();
   const torch::NoGradGuard no_gradients;
-  for (const auto dtype : {at::kFloat, at::kBFloat16})
-    for (const int64_t keys : {1, 5, 130}) {
-      CAPTURE(dtype, keys);
-      const auto query = at::randn({2, 4, 1, 12}).to(dtype);
-      const auto key = at::randn({2, 2, keys + 9, 12}).to(dtype).narrow(2, 0, keys);
-      const auto value = at::randn({2, 2, keys + 9, 7}).to(dtype).narrow(2, 0, keys);
-      REQUIRE(is_newest_query(query, key, value));
-      const auto exact = [](const Tensor& x) { return x.to(at::kDouble); };
-      const auto weights =
-          at::softmax(at::matmul(exact(query), exact(key).repeat_interleave(2, 1).mT()) / std::sqrt(12.0), -1);
-      CHECK(largest_difference(newest_attention(query, key, value),
-                               at::matmul(weights, exact(value).repeat_interleave(2, 1))) <
-            (dtype == at::kFloat ? 1e-5 : 0.01));
-    }
+  // Values of 86: four vectors that are summed side by side, one more, and a part of one, where vectors are of 16.
+  for (const auto& [dtype, keys, width] :
+       std::vector<std::tuple<at::ScalarType, int64_t, int64_t>>{{at::kFloat, 1, 7},
+                                                                 {at::kFloat, 5, 86},
+                                                                 {at::kFloat, 130, 7},
+                                                                 {at::kFloat, 130, 86},
+                                                                 {at::kBFloat16, 1, 7},
+                                                                 {at::kBFloat16, 5, 86},
+                                                                 {at::kBFloat16, 130, 7},
+                                                                 {at::kBFloat16, 130, 86}}) {
+    CAPTURE(dtype, keys, width);
+    const auto query = at::randn({2, 4, 1, 12}).to(dtype);
+    const auto key = at::randn({2, 2, keys + 9, 12}).to(dtype).narrow(2, 0, keys);
+    const auto value = at::randn({2, 2, keys + 9, width}).to(dtype).narrow(2, 0, keys);
+    REQUIRE(is_newest_query(query, key, value));
+    const auto exact = [](const Tensor& x) { return x.to(at::kDouble); };
+    const auto weights =
+        at::softmax(at::matmul(exact(query), exact(key).repeat_interleave(2, 1).mT()) / std::sqrt(12.0), -1);
+    CHECK(largest_difference(newest_attention(query, key, value),
+                             at::matmul(weights, exact(value).repeat_interleave(2, 1))) <
+          (dtype == at::kFloat ? 1e-5 : 0.01));
+  }
 }

@@ -34,11 +34,13 @@ void dots(const float* matrix, int64_t stride, int64_t rows, const float* x, flo
 void dots(const at::BFloat16* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns) {
   row_functions()->dots16(bits(matrix), stride, rows, x, out, columns);
 }
-void add_scaled(const float* in, float factor, float* sum, int64_t count) {
-  row_functions()->add_scaled(in, factor, sum, count);
+void weighted_sum(const float* matrix, int64_t stride, int64_t rows, const float* weights, float* out,
+                  int64_t columns) {
+  row_functions()->weighted_sum(matrix, stride, rows, weights, out, columns);
 }
-void add_scaled(const at::BFloat16* in, float factor, float* sum, int64_t count) {
-  row_functions()->add_scaled16(bits(in), factor, sum, count);
+void weighted_sum(const at::BFloat16* matrix, int64_t stride, int64_t rows, const float* weights, float* out,
+                  int64_t columns) {
+  row_functions()->weighted_sum16(bits(matrix), stride, rows, weights, out, columns);
 }
 
 }  // namespace
@@ -105,8 +107,7 @@ Tensor newest_attention(const Tensor& query, const Tensor& key, const Tensor& va
         dots(first_key, key.stride(2), keys, read_floats(in.const_data_ptr<T>() + i * wide, 1, wide), weights, wide);
         float highest = -std::numeric_limits<float>::infinity(), total = 0;
         vector_functions()->softmax_row(weights, keys, 1 / std::sqrt(static_cast<float>(wide)), &highest, &total);
-        std::fill_n(sum, value_width, 0.F);
-        for (int64_t s = 0; s < keys; ++s) add_scaled(first_value + s * value.stride(2), weights[s], sum, value_width);
+        weighted_sum(first_value, value.stride(2), keys, weights, sum, value_width);
         vector_functions()->scale(sum, 1 / total, value_width);
         convert(sum, out.mutable_data_ptr<T>() + i * value_width, value_width);
       }

@@ -8,11 +8,11 @@ namespace attnscale {
 
 /// What one update of AdamW does to a run of numbers.
 struct AdamStep {
-  float gradient_factor;  ///< of clipping: gradients are multiplied by it first
-  float kept;             ///< 1 - rate * decay
+  float gradient_factor;    ///< of clipping: gradients are multiplied by it first
+  float kept;               ///< 1 - rate * decay
   float new1, beta2, new2;  ///< 1 - beta1; beta2 and 1 - beta2
-  float size;  ///< rate / (1 - beta1^t)
-  float root;  ///< sqrt(1 - beta2^t)
+  float size;               ///< rate / (1 - beta1^t)
+  float root;               ///< sqrt(1 - beta2^t)
   float epsilon;
 };
 
@@ -51,9 +51,11 @@ struct RowFunctions {
   void (*dots)(const float* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns);
   void (*dots16)(const Bits16* matrix, int64_t stride, int64_t rows, const float* x, float* out, int64_t columns);
 
-  /// sum += factor in
-  void (*add_scaled)(const float* in, float factor, float* sum, int64_t count);
-  void (*add_scaled16)(const Bits16* in, float factor, float* sum, int64_t count);
+  /// out = sum_r weights[r] matrix[r] for rows `stride` apart
+  void (*weighted_sum)(const float* matrix, int64_t stride, int64_t rows, const float* weights, float* out,
+                       int64_t columns);
+  void (*weighted_sum16)(const Bits16* matrix, int64_t stride, int64_t rows, const float* weights, float* out,
+                         int64_t columns);
 };
 
 /// As `vector_functions`; null where that is.

@@ -87,13 +87,22 @@ std::shared_ptr<const TileLayout> tile_layout(const BlockPattern& pattern, int64
 
 }  // namespace
 
-Tensor pattern_attention(const Inputs& in, const BlockPattern& pattern) {
+PatternAttention::Tiles PatternAttention::tiles(int64_t positions) const {
+  const std::scoped_lock lock(guard_);
+  if (latest_.positions != positions)
+    latest_ = {positions, tile_layout(pattern_, positions), pattern_work(pattern_, positions).pairs};
+  return latest_;
+}
+
+Tensor PatternAttention::forward(const Inputs& in) const {
+  const auto& pattern = pattern_;
   const int64_t batch = in.query.size(0), heads = in.query.size(1), queries = in.query.size(2);
   const int64_t groups = in.key.size(1), keys = in.key.size(2), c = pattern.block_length;
   if (queries == keys && !in.key_padding.defined())
-    if (const auto dtype = attention_dtype(in.query, in.key, in.value))
-      return attention_kernel(in.query, in.key, in.value, tile_layout(pattern, keys), pattern_work(pattern, keys).pairs,
-                              *dtype);
+    if (const auto dtype = attention_dtype(in.query, in.key, in.value)) {
+      const auto laid = tiles(keys);
+      return attention_kernel(in.query, in.key, in.value, laid.layout, laid.pairs, *dtype);
+    }
   const PatternRows rows(queries, keys, c);
   const Blocks key_layout{ceil_div(keys, c), c};
   const int64_t len = rows.length;

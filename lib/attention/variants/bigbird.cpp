@@ -58,17 +58,18 @@ class BigBird : public CachedAttention {
     }
   };
 
-  BigBird(const Options& options, const Geometry& geometry) : CachedAttention(geometry), options_(options) {}
+  BigBird(const Options& options, const Geometry& geometry)
+      : CachedAttention(geometry), options_(options), attends_(pattern(options, geometry)) {}
 
   Tensor forward(const Inputs& in) override {
     checked_sizes("bigbird", in, geometry_, true);
-    return pattern_attention(in, pattern(options_, geometry_));
+    return attends_.forward(in);
   }
 
   /// The state is the cache: every key and value so far, as a later row may draw any block.
   Tensor decode(const Inputs& in, State& state) override {
     checked_sizes("bigbird", in, geometry_, true);
-    return pattern_attention(appended(in, state), pattern(options_, geometry_));
+    return attends_.forward(appended(in, state));
   }
 
   Tensor oracle(const Inputs& in) const override {
@@ -161,6 +162,7 @@ class BigBird : public CachedAttention {
   }
 
   Options options_;
+  PatternAttention attends_;
 };
 
 const Register<BigBird> register_bigbird{{

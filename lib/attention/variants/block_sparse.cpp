@@ -113,7 +113,10 @@ class BlockSparse : public CachedAttention {
   };
 
   BlockSparse(const Options& options, const Geometry& geometry)
-      : CachedAttention(geometry), options_(options), layout_(options.layout, geometry.causal) {}
+      : CachedAttention(geometry),
+        options_(options),
+        layout_(options.layout, geometry.causal),
+        attends_(pattern(options, layout_, geometry.causal)) {}
 
   static std::vector<std::string> refusals(const Options& options, const Geometry& geometry) {
     try {
@@ -130,13 +133,13 @@ class BlockSparse : public CachedAttention {
 
   Tensor forward(const Inputs& in) override {
     checked_sizes("block_sparse", in, geometry_, true);
-    return pattern_attention(in, pattern(options_, layout_, geometry_.causal));
+    return attends_.forward(in);
   }
 
   /// The state is the cache: every key and value so far, as a later row may read any block.
   Tensor decode(const Inputs& in, State& state) override {
     checked_sizes("block_sparse", in, geometry_, true);
-    return pattern_attention(appended(in, state), pattern(options_, layout_, true));
+    return attends_.forward(appended(in, state));
   }
 
   Tensor oracle(const Inputs& in) const override {
@@ -176,6 +179,7 @@ class BlockSparse : public CachedAttention {
 
   Options options_;
   BlockLayout layout_;
+  PatternAttention attends_;
 };
 
 const Register<BlockSparse> register_block_sparse{{

@@ -42,7 +42,7 @@ class Dilated : public CachedAttention {
   };
 
   Dilated(const Options& options, const Geometry& geometry)
-      : CachedAttention(geometry), options_(options), pattern_(pattern(options, geometry.causal)) {}
+      : CachedAttention(geometry), options_(options), attends_(pattern(options, geometry.causal)) {}
 
   Tensor forward(const Inputs& in) override {
     checked_sizes("dilated", in, geometry_, true);
@@ -119,13 +119,13 @@ class Dilated : public CachedAttention {
                  .value = by_residue(pad_positions(in.value, front, back))};
     if (real.defined())
       split.key_padding = by_residue(pad_positions(per_key(real), front, back)).squeeze(-1).squeeze(1);
-    const auto output = pattern_attention(split, pattern_);  // [B s, H, m, E]
+    const auto output = attends_.forward(split);  // [B s, H, m, E]
     const auto joined = output.unflatten(0, {-1, s}).permute({0, 2, 3, 1, 4}).flatten(2, 3);
     return back == 0 ? joined : joined.narrow(2, 0, queries);
   }
 
   Options options_;
-  BlockPattern pattern_;
+  PatternAttention attends_;
 };
 
 const Register<Dilated> register_dilated{{

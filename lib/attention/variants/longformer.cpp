@@ -45,11 +45,11 @@ class Longformer : public CachedAttention {
   };
 
   Longformer(const Options& options, const Geometry& geometry)
-      : CachedAttention(geometry), options_(options), pattern_(pattern(options, geometry.causal)) {}
+      : CachedAttention(geometry), options_(options), attends_(pattern(options, geometry.causal)) {}
 
   Tensor forward(const Inputs& in) override {
     checked_sizes("longformer", in, geometry_, true);
-    return pattern_attention(in, pattern_);
+    return attends_.forward(in);
   }
 
   /// The state is global keys and values, then the latest window - 1 of the others, which the next query needs.
@@ -62,7 +62,7 @@ class Longformer : public CachedAttention {
     const int64_t newest = kept - global, keys = all.key.size(2);
     for (auto& [name, tensor] : state.tensors)
       tensor = at::cat({tensor.narrow(2, 0, global), tensor.narrow(2, keys - newest, newest)}, 2);
-    if (before == 0) return pattern_attention(all, pattern_);
+    if (before == 0) return attends_.forward(all);
 
     // Positions of what is held: global ones, then the latest; then the new ones.
     const auto options = torch::TensorOptions().dtype(torch::kInt64).device(in.query.device());
@@ -70,7 +70,7 @@ class Longformer : public CachedAttention {
     const auto key_at =
         at::cat({at::arange(first, options), at::arange(before - (held - first), state.length, options)});
     const auto query_at = at::arange(before, before + sizes.queries, options).unsqueeze(1);  // [T, 1]
-    return softmax_attention(all.query, all.key, all.value, false, pattern_.visible(query_at, key_at));
+    return softmax_attention(all.query, all.key, all.value, false, attends_.pattern().visible(query_at, key_at));
   }
 
   Tensor oracle(const Inputs& in) const override {
@@ -149,7 +149,7 @@ class Longformer : public CachedAttention {
   }
 
   Options options_;
-  BlockPattern pattern_;
+  PatternAttention attends_;
 };
 
 const Register<Longformer> register_longformer{{

@@ -132,7 +132,7 @@ class NativeSparse : public Attention {
       chosen = repeat_heads(chosen, sizes.heads);
     }
     const auto selected = routed_attention(exact, options_.block, true, chosen);
-    const auto window = pattern_attention(in, band_);
+    const auto window = band_.forward(in);
     return gated(in.gates.at("branches").to(type), compressed, selected, window).to(in.value.scalar_type());
   }
 
@@ -171,9 +171,8 @@ class NativeSparse : public Attention {
     if (each > 0) seen = repeat_heads(seen, sizes.heads);
     const auto selected = softmax_attention(in.query, all.key, all.value, false, seen);
     const int64_t latest = std::min(state.length, options_.window - 1 + sizes.queries), skipped = state.length - latest;
-    const auto window = pattern_attention(
-        {.query = in.query, .key = all.key.narrow(2, skipped, latest), .value = all.value.narrow(2, skipped, latest)},
-        band_);
+    const auto window = band_.forward(
+        {.query = in.query, .key = all.key.narrow(2, skipped, latest), .value = all.value.narrow(2, skipped, latest)});
     return gated(in.gates.at("branches").to(type), compressed, selected, window).to(in.value.scalar_type());
   }
 
@@ -263,7 +262,7 @@ class NativeSparse : public Attention {
   }
 
   Options options_;
-  BlockPattern band_;
+  PatternAttention band_;
   SlotCompressor key_, value_;
 };
 

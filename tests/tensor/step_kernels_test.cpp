@@ -158,6 +158,47 @@ TEST_CASE("step kernels: cross entropy of numbers that are not finite, and of no
   CHECK(std::isnan(cross_entropy_kernel(at::randn({1, 4}), torch::tensor({-100}), {}, {}).loss.item<double>()));
 }
 
+TEST_CASE("step kernels: cross entropy of a logit of minus infinity is the definition's, with every term and without") {
+  NEEDS_STEP_KERNELS();
+  constexpr double never = -INFINITY;
+  for (const auto dtype : {at::kFloat, at::kBFloat16})
+    for (const double z_loss : {0.0, 0.01}) {
+      CAPTURE(dtype, z_loss);
+      const Leaf logits({4, 40}, dtype);
+      const torch::Tensor targets = torch::tensor({3, 0, 39, 7});
+      const torch::NoGradGuard no_gradients;
+      for (const auto& x : {logits.ours, logits.exact}) x[0][35] = never, x[2][0] = never, x[2][17] = never;
+      const torch::AutoGradMode gradients(true);
+      const auto ours = cross_entropy_kernel(logits.ours, targets, {.z_loss = z_loss}, {});
+      const auto own = -at::log_softmax(logits.exact, 1).gather(1, targets.unsqueeze(1)).mean();
+      const auto exact = own + z_loss * at::logsumexp(logits.exact, 1).square().mean();
+      CHECK(std::isfinite(exact.item<double>()));
+      CHECK(largest_difference(ours.minimised, exact) < 1e-5);
+      CHECK(largest_difference(ours.loss, own) < 1e-5);
+      ours.minimised.backward();
+      exact.backward();
+      check_gradients({logits}, dtype == at::kFloat ? 1e-6 : 0.004);
+      CHECK(logits.ours.grad()[2][17].item<double>() == 0);
+    }
+  // Where the definition is infinite, so is the kernel's: the target itself, or what smoothing asks for, never comes.
+  const auto terms_of = [&](const std::vector<float>& row, int64_t target, double smoothing) {
+    const auto both = cross_entropy_kernel(torch::tensor(row).unsqueeze(0), torch::tensor({target}),
+                                           {.label_smoothing = smoothing}, {});
+    return std::pair{both.minimised.item<double>(), both.loss.item<double>()};
+  };
+  const float lowest = -INFINITY, highest = INFINITY, none = NAN;
+  CHECK(terms_of({1, lowest, 2}, 1, 0) == std::pair<double, double>{INFINITY, INFINITY});
+  const auto [smoothed, alone] = terms_of({1, lowest, 2}, 0, 0.1);
+  CHECK(smoothed == INFINITY);
+  CHECK(std::abs(alone - std::log1p(std::exp(1.0))) < 1e-5);  // -ln(e / (e + e^2))
+  for (const float beside : {none, highest})
+    for (const double smoothing : {0.0, 0.1}) {
+      const auto [minimised, loss] = terms_of({1, lowest, beside}, 0, smoothing);
+      CHECK(std::isnan(minimised));
+      CHECK(std::isnan(loss));
+    }
+}
+
 TEST_CASE("step kernels: AdamW with clipping equals LibTorch's, update for update") {
   NEEDS_STEP_KERNELS();
   at::manual_seed(3);

@@ -21,6 +21,9 @@ const float* row_of(const Tensor& matrix, int64_t i, int64_t width, int slot) {
   return read_floats(matrix.const_data_ptr<at::BFloat16>() + i * width, slot, width);
 }
 
+/// A term that is left out where it has no weight: 0 times infinity would be no number.
+double weighed(double weight, double term) { return weight == 0 ? 0 : weight * term; }
+
 class CrossEntropyKernel : public torch::autograd::Function<CrossEntropyKernel> {
  public:
   static variable_list forward(AutogradContext* context, const Tensor& given, const Tensor& targets, double smoothing,
@@ -43,8 +46,9 @@ class CrossEntropyKernel : public torch::autograd::Function<CrossEntropyKernel> 
         log_totals.mutable_data_ptr<float>()[i] = static_cast<float>(log_total);
         double* of_row = terms.mutable_data_ptr<double>() + 2 * i;
         of_row[1] = log_total - row[target[i]];
-        of_row[0] = (1 - smoothing) * of_row[1] + smoothing * (log_total - sum / static_cast<double>(vocabulary)) +
-                    z_loss * log_total * log_total;
+        of_row[0] = weighed(1 - smoothing, of_row[1]) +
+                    weighed(smoothing, log_total - sum / static_cast<double>(vocabulary)) +
+                    weighed(z_loss, log_total * log_total);
       }
     });
     double minimised = 0, loss = 0;

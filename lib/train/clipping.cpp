@@ -18,8 +18,9 @@ std::vector<Tensor> all_gradients(const std::vector<Slot>& slots) {
   return result;
 }
 
+/// Float64: squares of float32 numbers leave float32 from norms of 1.8e19 on, and vanish below 1e-23.
 Tensor norm_of(const std::vector<Tensor>& tensors) {
-  return at::linalg_vector_norm(at::stack(at::_foreach_norm(tensors, 2)));
+  return at::linalg_vector_norm(at::stack(at::_foreach_norm(tensors, 2, at::kDouble)));
 }
 
 std::map<std::string, std::vector<Tensor>> gradients_by_layer(const std::vector<Slot>& slots) {
@@ -40,7 +41,7 @@ Tensor gradient_norm(const std::vector<Slot>& slots) {
     const double norm = norm_of_all(gradients);  // of float32 numbers, but may be beyond them
     return at::scalar_tensor(norm > std::numeric_limits<float>::max() ? INFINITY : norm, at::kFloat);
   }
-  return norm_of(gradients);
+  return norm_of(gradients).to(gradients.front().scalar_type());
 }
 
 std::optional<double> common_factor(double norm, const TrainOptions& options) {
@@ -58,7 +59,7 @@ void clip_gradients(const std::vector<Slot>& slots, double norm, const TrainOpti
     at::_foreach_clamp_max_(gradients, options.clip_value);
   } else if (options.clip_norm > 0 && options.clip == "per_layer_norm") {
     for (const auto& [layer, own] : gradients_by_layer(slots))  // on the device: nothing here waits for it
-      at::_foreach_mul_(own, (options.clip_norm / norm_of(own)).clamp_max(1));
+      at::_foreach_mul_(own, (options.clip_norm / norm_of(own)).clamp_max(1).to(own.front().scalar_type()));
   } else if (const auto factor = common_factor(norm, options); factor.value_or(1) != 1) {
     at::_foreach_mul_(gradients, *factor);
   }

@@ -38,12 +38,22 @@ struct Deviation {
   double outliers = 0;
 };
 
+/// When a variant makes its products in float32 whatever it is given, so that `train.float32_attention` changes nothing
+/// but how what comes in is rounded.
+enum class Float32Sums {
+  never,            ///< it makes them in the dtype that it is given
+  causal,           ///< in its causal form
+  always,           ///< in both forms
+  but_for_kernels,  ///< in both; but `recurrence_kernel`, which makes the causal one on some CPUs, goes by that dtype
+};
+
 /// A variant as the program knows it: what to print, what to check, how to build it.
 struct VariantInfo {
   std::string name = {}, family = {}, summary = {};
   std::string equation = {};  ///< in plain text
   std::string source = {};    ///< authors, year, arXiv number, section
   std::set<Trait> traits = {};
+  Float32Sums float32_sums = Float32Sums::never;
   /// In T, window, ...; `; causal: ` opens what holds for that mode alone, `; pool_keys = false: ` what holds for that
   /// value of an option. The highest power of T in each (T^2, T^1.5, T log T, T) is checked against `cost`.
   std::string time_complexity = {}, state_complexity = {};

@@ -26,11 +26,11 @@ auto in_float32(bool float32, const Tensor& x, const Work& work) {
 /// The same inputs in float32. @param in  without `hidden`, or with nothing else
 Inputs in_float32(Inputs in);
 
-/// Whether `attention` would change what a layer's variant gives to the projection behind it. Not every one's: linear
-/// forms and others that sum in float32 anyway give the same once their output is rounded to 16 bits. Found by trying,
-/// on random inputs of up to 128 positions, with the kernels that are in use here.
+/// Whether `attention` may change what a layer's variant gives to the projection behind it. Not every one's: linear
+/// forms and others that sum in float32 anyway give the same once their output is rounded to 16 bits. Goes by what
+/// variants declare (`VariantInfo::float32_sums`), not by this machine: where only kernels multiply in 16 bits, the
+/// answer is yes also on a processor or device without them, as a run is the same run everywhere.
 /// @param attention  that `options`, resolved, can be built with @param products  bfloat16 or float16
-/// Cost: one forward pass of each layer's variant.
 bool attention_heeds_float32(const ModelOptions& options, const AttentionChoice& attention, int64_t context,
                              at::ScalarType products);
 

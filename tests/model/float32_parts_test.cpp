@@ -164,13 +164,13 @@ TEST_CASE("float32 parts: with the kernels, too, each changes the logits, and re
 }
 
 TEST_CASE("float32 parts: whether attention heeds them is what models with and without show") {
-  const Kernels off(false);  // with them linear forms take products in 16 bits
+  const Kernels off(false);
   const auto tokens = some_tokens(2, 16);
   for (const auto& [name, heeds] : std::map<std::string, bool>{{"softmax", true},
                                                                {"sliding_window", true},
                                                                {"differential", true},
-                                                               {"linear", false},
-                                                               {"retention", false},
+                                                               {"log_linear", false},
+                                                               {"strided", false},
                                                                {"latent", true}}) {
     INFO(name);
     auto options = small_options({.position = "none"});
@@ -182,7 +182,62 @@ TEST_CASE("float32 parts: whether attention heeds them is what models with and w
     CHECK_FALSE(at::equal(logits_with(*model, tokens, {.projections = true, .attention = true}),
                           logits_with(*model, tokens, {.projections = true})));
   }
-  const AttentionChoice linear{.variant = "linear", .options = variant_named("linear").resolve(Json::object())};
-  const AttentionChoice hybrid{.variant = "linear", .options = linear.options, .layers = {linear, AttentionChoice{}}};
+  const AttentionChoice strided{.variant = "strided", .options = variant_named("strided").resolve(Json::object())};
+  const AttentionChoice hybrid{
+      .variant = "strided", .options = strided.options, .layers = {strided, AttentionChoice{}}};
   CHECK(attention_heeds_float32(small_options(), hybrid, 16, at::kBFloat16));
+}
+
+TEST_CASE("float32 parts: the kernels of linear forms heed bfloat16 alone, and whether there are any does not matter") {
+  const AttentionChoice linear{.variant = "linear", .options = variant_named("linear").resolve(Json::object())};
+  for (const bool kernels : {true, false}) {
+    const Kernels these(kernels);
+    CHECK(attention_heeds_float32(small_options(), linear, 16, at::kBFloat16));
+    CHECK_FALSE(attention_heeds_float32(small_options(), linear, 16, at::kHalf));
+    CHECK_FALSE(attention_heeds_float32(small_options({.head = "masked_token"}), linear, 16, at::kBFloat16));
+  }
+}
+
+TEST_CASE("float32 parts: what a variant declares of its sums is what it does, by operators and by kernels") {
+  const torch::NoGradGuard no_gradients;
+  constexpr int64_t positions = 100;
+  for (const auto& variant : all_variants())
+    for (const bool causal : {true, false}) {
+      if (variant.traits.contains(Trait::owns_projections)) continue;
+      if (!variant.traits.contains(causal ? Trait::causal : Trait::bidirectional)) continue;
+      const Geometry g{.num_heads = 2, .num_kv_heads = 2, .context = positions, .causal = causal};
+      auto samples = variant.samples;
+      samples.push_back(Json::object());
+      for (const auto& sample : samples) {
+        if (!refusals(variant, sample, g).empty()) continue;
+        INFO(variant.name << (causal ? ", causal " : ", both sides ") << sample.dump());
+        torch::manual_seed(3);
+        const auto options = variant.resolve(sample);
+        const auto attends = variant.make(options, g);
+        attends->eval();
+        const auto random = [&](int64_t width) { return torch::randn({1, 2, positions, width}); };
+        Inputs given{.query = random(g.head_dim), .key = random(g.head_dim), .value = random(g.value_dim)};
+        for (const auto& gate : variant.gates(options, g)) given.gates[gate.name] = random(gate.width);
+        const auto same = [&](at::ScalarType products, bool kernels) {
+          const Kernels these(kernels);
+          auto in = given;
+          for (auto* x : {&in.query, &in.key, &in.value}) *x = x->to(products);
+          for (auto& [name, gate] : in.gates) gate = gate.to(products);
+          Tensor mixed;
+          {
+            const ForwardPrecision precision(products, at::kCPU);
+            mixed = attends->forward(in);
+          }
+          return at::equal(mixed.to(products), attends->forward(in_float32(in)).to(products));
+        };
+        const auto declared = variant.float32_sums;
+        const bool float32 = declared == Float32Sums::causal ? causal : declared != Float32Sums::never;
+        // A sample may see so little (a window of one) that nothing is summed.
+        const bool sums = sample.empty() || float32;
+        if (sums) CHECK(same(at::kBFloat16, false) == float32);
+        if (sums) CHECK(same(at::kHalf, false) == float32);
+        if (sums && has_kernels(at::kBFloat16))
+          CHECK(same(at::kBFloat16, true) == (float32 && !(declared == Float32Sums::but_for_kernels && causal)));
+      }
+    }
 }

@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include "attention/registry.h"
 #include "scratch_folder.h"
 #include "tensor/kernels/kernels.h"
 #include "train/evaluate.h"
@@ -24,12 +25,6 @@ Json run_with(const std::string& variant, const Json& train) {
   json["train"].update(train);
   return json;
 }
-
-struct WithoutKernels {
-  WithoutKernels() : before(kernels_on()) { set_kernels(false); }
-  ~WithoutKernels() { set_kernels(before); }
-  bool before;
-};
 
 std::string refusal(const std::string& variant, const Json& train) {
   std::vector<Problem> problems;
@@ -54,16 +49,47 @@ TEST_CASE("float32 run: what was trained and what is loaded keep the same parts 
 }
 
 TEST_CASE("float32 run: a part that is float32 anyway, or that there is not, is refused") {
-  const WithoutKernels operators;  // with them linear forms take products in 16 bits
-  CHECK_THAT(refusal("linear", {{"float32_attention", true}}),
-             ContainsSubstring("train.float32_attention: linear sums in float32 as it is; leave it out, or set "
+  CHECK_THAT(refusal("strided", {{"float32_attention", true}}),
+             ContainsSubstring("train.float32_attention: strided sums in float32 as it is; leave it out, or set "
                                "train.float32_projections too"));
-  CHECK(refusal("linear", {{"float32_attention", true}, {"float32_projections", true}}).empty());
+  CHECK_THAT(refusal("linear", {{"float32_attention", true}, {"dtype", "float16"}}),
+             ContainsSubstring("linear sums in float32 as it is"));
+  CHECK(refusal("strided", {{"float32_attention", true}, {"float32_projections", true}}).empty());
   CHECK(refusal("softmax", {{"float32_attention", true}}).empty());
   CHECK_THAT(refusal("latent", {{"float32_projections", true}}),
              ContainsSubstring("train.float32_projections: latent makes its own projections, which float32_attention "
                                "means too"));
   CHECK(refusal("latent", {{"float32_attention", true}}).empty());
+}
+
+TEST_CASE("float32 run: what is refused does not depend on the processor's kernels") {
+  const KernelsAsBefore as_before;
+  int accepted = 0, refused = 0;
+  for (const auto& variant : all_variants())
+    for (const auto* dtype : {"bfloat16", "float16"}) {
+      const auto said = [&](bool kernels) {
+        set_kernels(kernels);
+        std::vector<Problem> problems;
+        RunConfig::from_json(run_with(variant.name, {{"float32_attention", true}, {"dtype", dtype}}), problems);
+        std::string text;
+        for (const auto& [path, message] : problems) text += path + ": " + message + "\n";
+        return text;
+      };
+      INFO(variant.name << " " << dtype);
+      const auto with = said(true);
+      CHECK(said(false) == with);
+      ++(with.empty() ? accepted : refused);
+    }
+  CHECK(accepted > 0);
+  CHECK(refused > 0);
+}
+
+TEST_CASE("float32 run: a linear form that was trained by kernels is loaded without them") {
+  const KernelsAsBefore as_before;
+  const ScratchFolder scratch;
+  train_run(run_of(run_with("linear", {{"float32_attention", true}}), Json::object()), {scratch.path, {}, {}});
+  set_kernels(false);
+  CHECK(load_trained_model(scratch.path).model != nullptr);
 }
 
 TEST_CASE("float32 run: false is what is not said") {

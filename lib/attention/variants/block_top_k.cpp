@@ -207,6 +207,7 @@ const Register<BlockTopK> register_block_top_k{{
     .source = "Lu et al. 2025, arXiv:2502.13189, section 2.2; the bidirectional form is ours",
     .traits = {Trait::causal, Trait::bidirectional, Trait::padding, Trait::incremental, Trait::grouped_heads,
                Trait::content_dependent},
+    .float32_sums = Float32Sums::always,
     .time_complexity = "T block top_blocks (D + E) + T^2 D / block; top_blocks = 1: T block (D + E)",
     .state_complexity = "T (D + E) + T D / block",
     .samples = {Json{{"block", 4}, {"top_blocks", 3}}, Json{{"block", 9}, {"top_blocks", 2}},

@@ -97,6 +97,7 @@ const Register<Cosformer> register_cosformer{{
     .source = "Qin et al. 2022, arXiv:2202.08791, section 3; M fixed, not the length of the sequence",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads, Trait::content_dependent},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "2 D (E + 1)",
     .samples = {Json{{"chunk_length", 16}, {"reweighting_length", 130}}},

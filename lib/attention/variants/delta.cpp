@@ -61,6 +61,7 @@ const Register<Delta> register_delta{{
         "S_t = S_{t-1} + b_t k_t (v_t - S_{t-1}^T k_t)^T, y_t = S_t^T q_t, b_t = sigmoid(beta_t), |q| = |k| = 1",
     .source = "Yang et al. 2024, arXiv:2406.06484, sections 2 and 3; the rule without the block around it",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "D E",
     .samples = {Json{{"chunk_length", 16}}},

@@ -78,6 +78,7 @@ const Register<GatedDelta> register_gated_delta{{
                 "a_t = exp(-exp(r) softplus(decay_t + c)), |q| = |k| = 1",
     .source = "Yang, Kautz and Hatamizadeh 2024, arXiv:2412.06464, section 3; the rule without the block around it",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "D E",
     .samples = {Json{{"chunk_length", 16}}},

@@ -119,6 +119,7 @@ const Register<GatedLinear> register_gated_linear{{
                 "y_t = w * o_t / rms(o_t) * silu(output_t)",
     .source = "Yang et al. 2023, arXiv:2312.06635, section 4; decay gates as full projections, not of rank 16",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "D E",
     .samples = {Json{{"output_norm", false}, {"output_gate", false}, {"chunk_length", 64}, {"gate_normaliser", 0.5}}},

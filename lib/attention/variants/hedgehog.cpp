@@ -88,6 +88,7 @@ const Register<Hedgehog> register_hedgehog{{
     .source = "Zhang et al. 2024, arXiv:2402.04347, section 4; trained end to end, not distilled",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D (E + D)",
     .state_complexity = "2 D (E + 1)",
     .samples = {Json{{"chunk_length", 16}}},

@@ -99,6 +99,7 @@ const Register<Lightning> register_lightning{{
                 "o_t = S_t^T silu(q_t), y_t = w * o_t / rms over heads(o_t) * sigmoid(gate_t)",
     .source = "Qin et al. 2024, arXiv:2401.04658, section 3; block of MiniMax-01, 2025, arXiv:2501.08313, section 2.2",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "D E",
     .samples = {Json{{"chunk_length", 16}}},

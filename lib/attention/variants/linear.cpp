@@ -73,6 +73,7 @@ const Register<LinearAttention> register_linear{{
     .source = "Katharopoulos et al. 2020, arXiv:2006.16236, sections 3.2 to 3.4",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "D (E + 1)",
     .samples = {Json{{"chunk_length", 1}}, Json{{"chunk_length", 16}}},

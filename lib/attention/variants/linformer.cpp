@@ -357,6 +357,7 @@ const Register<Linformer> register_linformer{{
     .source = "Wang et al. 2020, arXiv:2006.04768, section 4, equation 7; the causal form is ours",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
+    .float32_sums = Float32Sums::causal,
     .time_complexity = "T projected_length (by default context / 4, so a quarter of the square at full context); "
                        "causal: T^2 projected_length / context",
     .state_complexity = "T projected_length / context + block_length",

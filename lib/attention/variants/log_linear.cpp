@@ -259,6 +259,7 @@ const Register<LogLinear> register_log_linear{{
                 "lambda_t = softplus(levels_t), level(t, s) = bits of (t xor s)",
     .source = "Guo et al. 2025, arXiv:2506.04761, section 3; decays of Mamba-2",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
+    .float32_sums = Float32Sums::always,
     .time_complexity = "T log T D E",
     .state_complexity = "D E log T",
     .samples = {Json{{"chunk_length", 16}}},

@@ -238,6 +238,7 @@ const Register<Luna> register_luna{{
     .source = "Ma et al. 2021, arXiv:2106.01540, sections 3.1 to 3.3; one packed sequence for each layer",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
+    .float32_sums = Float32Sums::always,
     .time_complexity = "T packed_length (D + E)",
     .state_complexity = "packed_length (D + E)",
     .samples = {Json{{"packed_length", 5}, {"chunk_length", 16}}, Json{{"chunk_length", 1}}},

@@ -204,6 +204,7 @@ const Register<Nystrom> register_nystrom{{
                 "Q~ and K~ means of segments",
     .source = "Xiong et al. 2021, arXiv:2102.03902, section 3.2, equations 9 to 13; without the convolution",
     .traits = {Trait::bidirectional, Trait::cross, Trait::padding, Trait::grouped_heads},
+    .float32_sums = Float32Sums::always,
     .time_complexity = "T landmarks (D + E) + landmarks^3",
     .state_complexity = "none",
     .samples = {Json{{"landmarks", 8}}, Json{{"landmarks", 4}, {"exact_inverse", true}}},

@@ -157,6 +157,7 @@ const Register<Performer> register_performer{{
               "exponent so far",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T m (D + E)",
     .state_complexity = "m (E + 1) + 1",
     .samples = {Json{{"chunk_length", 16}, {"num_features", 32}}},

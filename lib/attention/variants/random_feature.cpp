@@ -173,6 +173,7 @@ const Register<RandomFeature> register_random_feature{{
     .source = "Peng et al. 2021, arXiv:2103.02143, sections 3.1 and 3.2; drawn once",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T m (D + E)",
     .state_complexity = "2 m (E + 1)",
     .samples = {Json{{"gated", true}, {"gate_bias", 0}, {"chunk_length", 16}}, Json{{"num_features", 16}}},

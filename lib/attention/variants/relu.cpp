@@ -58,6 +58,7 @@ const Register<Relu> register_relu{{
     .source = "Choromanski et al. 2020, arXiv:2009.14794, section 4 and appendix B; no random projection",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "D (E + 1)",
     .samples = {Json{{"chunk_length", 16}}},

@@ -96,6 +96,7 @@ const Register<Retention> register_retention{{
                 "y_t = o_t / rms(o_t) * silu(gate_t)",
     .source = "Sun et al. 2023, arXiv:2307.08621, section 2",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "D E",
     .samples = {Json{{"output_norm", false}, {"output_gate", false}, {"chunk_length", 16}}},

@@ -215,6 +215,7 @@ const Register<Rwkv7> register_rwkv7{{
         "k~_t = k_t * (1 + (a_t - 1) * replacement)",
     .source = "Peng et al. 2025, arXiv:2503.14456, section 4.1; the recurrence without the block around it",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
+    .float32_sums = Float32Sums::always,
     .time_complexity = "T D E",
     .state_complexity = "D E",
     .samples = {Json{{"chunk_length", 16}}},

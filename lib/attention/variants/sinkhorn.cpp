@@ -195,6 +195,7 @@ const Register<Sinkhorn> register_sinkhorn{{
                 "Sinkhorn((sum of keys in a) . W_b / c / temperature)",
     .source = "Tay et al. 2020, arXiv:2002.11296, section 3; its causal form leaks and is left out",
     .traits = {Trait::bidirectional, Trait::padding, Trait::grouped_heads},
+    .float32_sums = Float32Sums::always,
     .time_complexity = "T block (D + E) + T^2 (D + E) / block",
     .state_complexity = "none",
     .samples = {Json{{"block", 4}, {"iterations", 3}}, Json{{"block", 13}, {"temperature", 0.3}},

@@ -99,6 +99,7 @@ const Register<StateSpace> register_state_space{{
                 "d_t = softplus(step_t + c), A = -exp(r) for each head",
     .source = "Dao and Gu 2024, arXiv:2405.21060, sections 2, 3 and 6; the core without the block around it",
     .traits = {Trait::causal, Trait::padding, Trait::incremental},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T D E",
     .state_complexity = "D E",
     .samples = {Json{{"chunk_length", 16}}},

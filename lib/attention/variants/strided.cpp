@@ -202,6 +202,7 @@ const Register<Strided> register_strided{{
     .source = "Child et al. 2019, arXiv:1904.10509, section 4.3; both patterns in each head; the bidirectional form is "
               "ours",
     .traits = {Trait::causal, Trait::bidirectional, Trait::padding, Trait::incremental, Trait::grouped_heads},
+    .float32_sums = Float32Sums::always,
     .time_complexity = "T stride + T^2 / stride",
     .state_complexity = "T (D + E)",
     .samples = {Json{{"stride", 5}}, Json{{"stride", 7}}, Json{{"stride", 20}}},

@@ -110,6 +110,7 @@ const Register<Taylor> register_taylor{{
     .source = "Arora et al. 2024, arXiv:2402.18668, section 4.1; the sliding window beside it is left to hybrids",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads},
+    .float32_sums = Float32Sums::but_for_kernels,
     .time_complexity = "T r^2 E, r = min(D, feature_dim)",
     .state_complexity = "(1 + r + r (r + 1) / 2) (E + 1)",
     .samples = {Json{{"chunk_length", 16}, {"feature_dim", 4}}},

@@ -120,6 +120,7 @@ const Register<TopK> register_top_k{{
     .source = "Zhao et al. 2019, arXiv:1912.11637, section 3",
     .traits = {Trait::causal, Trait::bidirectional, Trait::cross, Trait::padding, Trait::incremental,
                Trait::grouped_heads, Trait::content_dependent},
+    .float32_sums = Float32Sums::always,
     .time_complexity = "T^2",
     .state_complexity = "T (D + E)",
     .samples = {Json{{"k", 2}}, Json{{"k", 10}}},

@@ -6,8 +6,6 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
 
-#include "tensor/kernels/recurrence_kernel.h"
-
 namespace attnscale {
 
 Tensor all_sums(const Tensor& query, const Tensor& key, const Tensor& value) {

@@ -2,6 +2,7 @@
 
 #include "attention/blocks.h"
 #include "core/options.h"
+#include "tensor/kernels/recurrence_kernel.h"
 
 // B batch, H heads, G key-value heads, R = H / G, T queries, S keys, n chunks of c positions,
 // F width of queries and keys (features), E value width
@@ -36,7 +37,7 @@ EngineCost causal_sums_cost(const CallSizes& sizes, int64_t chunk_length);
 template <class Options>
 Field chunk_length_field(int64_t Options::*member) {
   return field(member, "chunk_length", "longest chunk of the causal form; changes speed and rounding, not the result")
-      .between(1, 65536)
+      .between(1, longest_chunk)
       .in("positions");
 }
 

@@ -1,10 +1,32 @@
 #include "attention/recurrence.h"
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_exception.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 
 #include <ATen/Functions.h>
 
+#include "attention/registry.h"
+
 using namespace attnscale;
+
+TEST_CASE("recurrence: a chunk is no longer than the kernel's, so that what is counted is what is done") {
+  using Catch::Matchers::ContainsSubstring;
+  int asked = 0;
+  for (const auto& variant : all_variants()) {
+    if (!variant.resolve(Json::object()).contains("chunk_length") || variant.name == "log_linear") continue;
+    INFO(variant.name);  // log_linear has no kernel and takes what it is told
+    ++asked;
+    CHECK(variant.resolve({{"chunk_length", 64}})["chunk_length"] == 64);
+    CHECK_THROWS_WITH(variant.resolve({{"chunk_length", 65}}), ContainsSubstring("attention.chunk_length") &&
+                                                                   ContainsSubstring("65") &&
+                                                                   ContainsSubstring("1 to 64"));
+  }
+  CHECK(asked > 10);
+  const auto x = at::ones({1, 1, 128, 4});
+  CHECK_THROWS_WITH(recurrence_kernel(x, x, x, {}, {}, {.chunk_length = 65}),
+                    ContainsSubstring("chunk_length 65, expected 1 to 64"));
+}
 
 TEST_CASE("recurrence: in float32, small decays behind a strong reset keep their digits") {
   torch::manual_seed(4);

@@ -43,7 +43,7 @@ class GatedLinear : public RecurrentAttention {
               field(&Options::output_gate, "output_gate", "each head's output is multiplied by silu of a gate"),
               field(&Options::chunk_length, "chunk_length",
                     "longest chunk, rounded down to a power of two; changes speed and rounding, not the result")
-                  .between(1, 65536)
+                  .between(1, longest_chunk)
                   .in("positions")};
     }
   };

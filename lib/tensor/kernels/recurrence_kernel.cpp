@@ -119,6 +119,8 @@ std::optional<at::ScalarType> recurrence_dtype(at::ScalarType value_dtype, std::
 
 Tensor recurrence_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& log_decay,
                          const Tensor& beta, const RecurrenceCall& call) {
+  TORCH_CHECK(call.chunk_length >= 1 && call.chunk_length <= longest_chunk, "recurrence_kernel: chunk_length ",
+              call.chunk_length, ", expected 1 to ", longest_chunk);
   bool keeps = false;
   for (const auto& x : {query, key, value, log_decay, beta}) keeps = keeps || (x.defined() && x.requires_grad());
   const auto given = [](const Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; };

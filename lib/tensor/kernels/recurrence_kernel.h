@@ -13,11 +13,14 @@ namespace attnscale {
 
 using torch::Tensor;
 
+/// The most positions of a chunk: it meets itself as one tile.
+inline constexpr int64_t longest_chunk = 64;
+
 /// Which sums over the past `recurrence_kernel` makes, and how.
 struct RecurrenceCall {
   at::ScalarType dtype = at::kFloat;   ///< of the products
   at::ScalarType output = at::kFloat;  ///< float32 or bfloat16
-  int64_t chunk_length = 64;           ///< longest chunk; more than 64 positions are never taken
+  int64_t chunk_length = longest_chunk;  ///< at most `longest_chunk`
 
   FeatureMap map = FeatureMap::none;
   double offset = 0;  ///< of the map

@@ -21,6 +21,8 @@ struct RecurrenceGradients {
   Tensor query, key, value, log_decay, beta;
 };
 
+static_assert(longest_chunk == tile_side);
+
 struct RecurrenceSizes {
   int64_t batch, heads, groups, positions, width, features, values, chunk, chunks;
   Decay decay;
@@ -39,8 +41,7 @@ struct RecurrenceSizes {
                                           : Decay::none),
         divided(call.epsilon.has_value()),
         corrects(x.beta.defined()) {
-    const int64_t longest = std::min(call.chunk_length, tile_side);
-    chunks = (positions + longest - 1) / longest;
+    chunks = (positions + call.chunk_length - 1) / call.chunk_length;
     chunk = (positions + chunks - 1) / chunks;
     chunks = (positions + chunk - 1) / chunk;
   }

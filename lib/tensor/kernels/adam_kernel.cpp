@@ -51,6 +51,8 @@ double norm_of_all(const std::vector<Tensor>& tensors) {
   double squares = 0;
   std::vector<double> sums;
   for (const auto& tensor : tensors) {
+    TORCH_CHECK(tensor.is_contiguous(), "norm_of_all: ", tensor.sizes(), " of strides ", tensor.strides(),
+                ", expected contiguous numbers");
     const auto* numbers = tensor.const_data_ptr<float>();
     sums.assign(static_cast<size_t>((tensor.numel() + run_length - 1) / run_length), 0);
     by_runs(tensor.numel(), [&](int64_t run, int64_t first, int64_t count) {
@@ -74,6 +76,9 @@ void adamw_kernel(const std::vector<AdamTensors>& tensors, const AdamOptions& op
                       .root = static_cast<float>(std::sqrt(1 - std::pow(options.beta2, steps))),
                       .epsilon = static_cast<float>(options.epsilon)};
   for (const auto& [parameter, gradient, first_moment, second_moment] : tensors) {
+    for (const auto& x : {parameter, gradient, first_moment, second_moment})
+      TORCH_CHECK(x.is_contiguous() && x.sizes() == parameter.sizes(), "adamw_kernel: ", x.sizes(), " of strides ",
+                  x.strides(), " beside a parameter ", parameter.sizes(), ", expected the same, contiguous");
     auto *weight = parameter.mutable_data_ptr<float>(), *first = first_moment.mutable_data_ptr<float>(),
          *second = second_moment.mutable_data_ptr<float>();
     const auto* given = gradient.const_data_ptr<float>();

@@ -16,8 +16,8 @@ struct AdamOptions {
 /// Whether the kernels below take such a parameter and gradient: float32, contiguous, on the CPU.
 bool optimiser_has_kernel(const Tensor& parameter, const Tensor& gradient);
 
-/// Norm of all together, summed in float32 over runs of numbers (in float64 where that overflows), in float64 over runs. Plain twin:
-/// at::_foreach_norm and at::linalg_vector_norm.
+/// Norm of all together, summed in float32 over runs of numbers (in float64 where that overflows), in float64 over
+/// runs. Plain twin: at::_foreach_norm and at::linalg_vector_norm in float64. @param tensors  float32, contiguous
 double norm_of_all(const std::vector<Tensor>& tensors);
 
 /// One parameter with what its update needs.

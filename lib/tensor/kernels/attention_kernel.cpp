@@ -9,6 +9,7 @@
 #include "tensor/full_precision.h"
 #include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/head_rows.h"
+#include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/precision.h"
@@ -357,6 +358,12 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
   }
 };
 
+void check_call(const Tensor& query, const Tensor& key, const Tensor& value, at::ScalarType dtype) {
+  check_heads("attention_kernel", query, key, value);
+  TORCH_CHECK(dtype == at::kFloat || (query.size(3) % 2 == 0 && value.size(3) % 2 == 0), "attention_kernel: widths ",
+              query.size(3), " and ", value.size(3), " in ", dtype, ", expected even ones");
+}
+
 }  // namespace
 
 std::optional<at::ScalarType> attention_dtype(const Tensor& query, const Tensor& key, const Tensor& value) {
@@ -375,12 +382,16 @@ std::optional<at::ScalarType> attention_dtype(const Tensor& query, const Tensor&
 
 Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Band& band,
                         double counted_pairs, at::ScalarType dtype) {
+  check_call(query, key, value, dtype);
   return AttentionKernel::apply(query, key, value, band.behind, band.ahead, std::shared_ptr<const TileLayout>(),
                                 counted_pairs, dtype);
 }
 
 Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value,
                         std::shared_ptr<const TileLayout> layout, double counted_pairs, at::ScalarType dtype) {
+  check_call(query, key, value, dtype);
+  TORCH_CHECK(layout, "attention_kernel: no layout");
+  check_layout(*layout, query.size(2), key.size(2));
   return AttentionKernel::apply(query, key, value, Band::all, Band::all, layout, counted_pairs, dtype);
 }
 

@@ -115,6 +115,9 @@ bool cross_entropy_has_kernel(const Tensor& logits) {
 
 CrossEntropy cross_entropy_kernel(const Tensor& logits, const Tensor& targets, const CrossEntropyTerms& terms,
                                   const Tensor& count) {
+  TORCH_CHECK(logits.dim() == 2 && targets.dim() == 1 && targets.size(0) == logits.size(0),
+              "cross_entropy_kernel: logits ", logits.sizes(), " and targets ", targets.sizes(),
+              ", expected [N, V] and [N]");
   const double divisor = count.defined() ? count.item<double>() : std::nan("");
   const auto both =
       CrossEntropyKernel::apply(logits, targets, terms.label_smoothing, terms.z_loss, terms.ignored, divisor);

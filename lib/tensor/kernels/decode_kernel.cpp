@@ -7,6 +7,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/full_precision.h"
+#include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/row_functions.h"
@@ -53,6 +54,10 @@ bool has_few_rows(const Tensor& x, const Tensor& weight) {
 
 Tensor few_rows_product(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   RECORD_FUNCTION("attnscale::few_rows_product", std::vector<c10::IValue>());
+  TORCH_CHECK(x.dim() > 0 && weight.dim() == 2 && x.size(-1) == weight.size(1) && weight.is_contiguous(),
+              "few_rows_product: x ", x.sizes(), " and weight ", weight.sizes(), " of strides ", weight.strides(),
+              ", expected [.., K] and contiguous [N, K]");
+  check_vector("few_rows_product: bias", bias, weight.size(0));
   const int64_t inputs = weight.size(1), outputs = weight.size(0), rows = x.numel() / inputs;
   auto shape = x.sizes().vec();
   shape.back() = outputs;
@@ -87,11 +92,11 @@ bool is_newest_query(const Tensor& query, const Tensor& key, const Tensor& value
 
 Tensor newest_attention(const Tensor& query, const Tensor& key, const Tensor& value) {
   RECORD_FUNCTION("attnscale::newest_attention", std::vector<c10::IValue>());
+  check_heads("newest_attention", query, key, value);
   const int64_t heads = query.size(1), keys = key.size(2), wide = query.size(3), value_width = value.size(3);
-  TORCH_CHECK(value.size(2) == keys && value.size(1) == key.size(1) && key.size(0) == query.size(0) &&
-                  value.size(0) == query.size(0) && key.size(3) == wide && heads % key.size(1) == 0,
-              "newest_attention: query ", query.sizes(), ", key ", key.sizes(), " and value ", value.sizes(),
-              " do not fit each other");
+  TORCH_CHECK(query.size(2) == 1 && key.stride(3) == 1 && value.stride(3) == 1, "newest_attention: ", query.size(2),
+              " queries, keys ", key.stride(3), " and values ", value.stride(3),
+              " numbers from number to number, expected 1");
   const int64_t shared = heads / key.size(1), all = query.size(0) * heads;
   const Tensor in = query.contiguous();
   Tensor out = at::empty({query.size(0), heads, 1, value_width}, query.options());

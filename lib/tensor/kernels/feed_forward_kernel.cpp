@@ -5,6 +5,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/kernels/first_derivative.h"
+#include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/product_nodes.h"
 
@@ -258,6 +259,12 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
 
 Tensor feed_forward_kernel(const Tensor& x, const Tensor& up, const Tensor& up_bias, const Tensor& down,
                            const Tensor& down_bias, Activation activation, bool gated, at::ScalarType dtype) {
+  TORCH_CHECK(x.dim() > 0 && up.dim() == 2 && down.dim() == 2 && x.size(-1) == up.size(1) &&
+                  up.size(0) == (gated ? 2 : 1) * down.size(1),
+              "feed_forward_kernel: x ", x.sizes(), ", up ", up.sizes(), " and down ", down.sizes(),
+              ", expected [.., K], [", gated ? "2 F" : "F", ", K] and [N, F]");
+  check_vector("feed_forward_kernel: up_bias", up_bias, up.size(0));
+  check_vector("feed_forward_kernel: down_bias", down_bias, down.size(0));
   const bool keep = at::GradMode::is_enabled() && wanted_of({x, up, up_bias, down, down_bias}) != 0;
   return FeedForwardKernel::apply(x, up, if_defined(up_bias), down, if_defined(down_bias),
                                   static_cast<int64_t>(activation), gated, dtype, keep);

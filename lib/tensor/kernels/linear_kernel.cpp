@@ -6,6 +6,7 @@
 #include "tensor/flop_counter.h"
 #include "tensor/full_precision.h"
 #include "tensor/kernels/first_derivative.h"
+#include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/product_nodes.h"
@@ -80,6 +81,9 @@ std::optional<at::ScalarType> product_dtype(const Tensor& x, const Tensor& weigh
 }
 
 Tensor linear_kernel(const Tensor& x, const Tensor& weight, const Tensor& bias, at::ScalarType dtype) {
+  TORCH_CHECK(x.dim() > 0 && weight.dim() == 2 && x.size(-1) == weight.size(1), "linear_kernel: x ", x.sizes(),
+              " and weight ", weight.sizes(), ", expected [.., K] and [N, K]");
+  check_vector("linear_kernel: bias", bias, weight.size(0));
   return LinearKernel::apply(x, weight, if_defined(bias), dtype);
 }
 

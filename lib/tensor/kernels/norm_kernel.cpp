@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "tensor/kernels/first_derivative.h"
+#include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/row_functions.h"
@@ -137,6 +138,11 @@ bool norm_has_kernel(const Tensor& x, const Tensor& added, const Tensor& weight)
 
 Normed norm_kernel(const Tensor& x, const Tensor& added, const Tensor& weight, const Tensor& bias, const NormKind& kind,
                    at::ScalarType out) {
+  TORCH_CHECK(x.dim() > 0 && x.size(-1) > 0, "norm_kernel: x ", x.sizes(), ", expected [.., M]");
+  check_vector("norm_kernel: weight", weight, x.size(-1));
+  check_vector("norm_kernel: bias", bias, x.size(-1));
+  TORCH_CHECK(!added.defined() || added.sizes() == x.sizes(), "norm_kernel: added ", added.sizes(), ", expected ",
+              x.sizes());
   const auto results =
       NormKernel::apply(x, added.defined() ? std::optional(added) : std::nullopt, weight,
                         bias.defined() ? std::optional(bias) : std::nullopt, kind.centred, kind.epsilon, out);

@@ -6,6 +6,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/kernels/first_derivative.h"
+#include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/recurrence_walk.h"
 
@@ -104,6 +105,27 @@ class RecurrenceKernel : public torch::autograd::Function<RecurrenceKernel> {
   }
 };
 
+void check_sums(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& log_decay,
+                const Tensor& beta, const RecurrenceCall& call) {
+  constexpr auto* place = "recurrence_kernel";
+  check_heads(place, query, key, value);
+  TORCH_CHECK(query.size(2) == key.size(2), place, ": query ", query.sizes(), " and key ", key.sizes(),
+              ", expected as many positions");
+  const auto by_position = key.sizes().slice(0, 3);
+  TORCH_CHECK(!log_decay.defined() || log_decay.sizes() == by_position ||
+                  (log_decay.sizes() == key.sizes() && !beta.defined() && !call.projection.defined()),
+              place, ": log_decay ", log_decay.defined() ? log_decay.sizes() : at::IntArrayRef(), " for key ",
+              key.sizes(), ", expected [B, G, T], or without beta and projection [B, G, T, D]");
+  TORCH_CHECK(!beta.defined() || (beta.sizes() == by_position && query.size(1) == key.size(1)), place, ": beta ",
+              beta.defined() ? beta.sizes() : at::IntArrayRef(), " for query ", query.sizes(), " and key ", key.sizes(),
+              ", expected [B, G, T] and as many heads of queries");
+  const auto& projection = call.projection;
+  TORCH_CHECK(!projection.defined() ||
+                  (projection.dim() == 2 && projection.size(1) == query.size(3) && projection.is_contiguous()),
+              place, ": projection ", projection.defined() ? projection.sizes() : at::IntArrayRef(), " for query ",
+              query.sizes(), ", expected contiguous [F, D]");
+}
+
 }  // namespace
 
 std::optional<at::ScalarType> recurrence_dtype(at::ScalarType value_dtype, std::initializer_list<Tensor> all) {
@@ -119,6 +141,7 @@ std::optional<at::ScalarType> recurrence_dtype(at::ScalarType value_dtype, std::
 
 Tensor recurrence_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& log_decay,
                          const Tensor& beta, const RecurrenceCall& call) {
+  check_sums(query, key, value, log_decay, beta, call);
   TORCH_CHECK(call.chunk_length >= 1 && call.chunk_length <= longest_chunk, "recurrence_kernel: chunk_length ",
               call.chunk_length, ", expected 1 to ", longest_chunk);
   bool keeps = false;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "tensor/kernels/attention_kernel.h"
+#include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/tiles.h"
 
 namespace attnscale {
@@ -19,6 +20,21 @@ void TileLayout::append(const std::vector<int64_t>& tiles, const std::vector<uin
     }
   }
   first.push_back(std::ssize(key_tiles));
+}
+
+void check_layout(const TileLayout& layout, int64_t queries, int64_t keys) {
+  const int64_t query_tiles = panels_of(queries), key_tiles = panels_of(keys), meetings = std::ssize(layout.key_tiles);
+  TORCH_CHECK(std::ssize(layout.first) == query_tiles + 1 && layout.first.front() == 0 &&
+                  layout.first.back() == meetings && std::is_sorted(layout.first.begin(), layout.first.end()),
+              "attention_kernel: a layout of ", std::ssize(layout.first) - 1, " tiles of queries, expected ",
+              query_tiles, " for ", queries, " queries, with as many meetings as it has key tiles (", meetings, ")");
+  TORCH_CHECK(
+      std::ssize(layout.by_query) == meetings * panel_columns && std::ssize(layout.by_key) == meetings * panel_columns,
+      "attention_kernel: a layout of ", meetings, " meetings with ", layout.by_query.size(), " and ",
+      layout.by_key.size(), " rows of bits, expected ", meetings * panel_columns);
+  for (const int64_t at : layout.key_tiles)
+    TORCH_CHECK(at >= 0 && at < key_tiles, "attention_kernel: a layout with key tile ", at, ", expected less than ",
+                key_tiles, " for ", keys, " keys");
 }
 
 }  // namespace attnscale

@@ -31,16 +31,21 @@ inline Tensor trained(at::IntArrayRef sizes, double scale = 1) {
 /// The same numbers in float64, with gradients of their own.
 inline Tensor twin_of(const Tensor& x) { return x.defined() ? x.detach().to(at::kDouble).set_requires_grad(true) : x; }
 
-/// Largest difference, as a part of the largest number, which is of the order of 1.
-inline double difference(const Tensor& a, const Tensor& b) {
+/// No number to compare with is as small.
+constexpr double smallest = 1e-30;
+
+/// Largest difference, as a part of the largest number of the exact side, however small that is, or of `least`.
+inline double difference(const Tensor& a, const Tensor& b, double least = smallest) {
   REQUIRE(a.sizes() == b.sizes());
   if (a.numel() == 0) return 0;
-  return ((a.to(at::kDouble) - b).abs().max() / b.abs().max().clamp_min(1)).item<double>();
+  return ((a.to(at::kDouble) - b).abs().max() / b.abs().max().clamp_min(least)).item<double>();
 }
 
 /// Output and gradients of both, under a gradient that is no constant.
+/// @param least  1 where what a gradient is made of, of the order of 1, cancels by nature, and rounding is all there is
 inline void check_same(const Tensor& output, const Tensor& expected,
-                       const std::vector<std::pair<Tensor, Tensor>>& inputs, at::ScalarType dtype) {
+                       const std::vector<std::pair<Tensor, Tensor>>& inputs, at::ScalarType dtype,
+                       double least = smallest) {
   CHECK(difference(output, expected) < tolerance(dtype));
   const auto upstream = at::randn(expected.sizes(), at::kDouble);
   output.backward(upstream.to(output.scalar_type()));
@@ -50,7 +55,7 @@ inline void check_same(const Tensor& output, const Tensor& expected,
     CAPTURE(i);
     REQUIRE(inputs[i].first.grad().defined());
     CHECK(inputs[i].first.grad().scalar_type() == inputs[i].first.scalar_type());
-    CHECK(difference(inputs[i].first.grad(), inputs[i].second.grad()) < tolerance(dtype));
+    CHECK(difference(inputs[i].first.grad(), inputs[i].second.grad(), least) < tolerance(dtype));
   }
 }
 

@@ -156,7 +156,8 @@ TEST_CASE("kernels: attention and its gradients equal the definition") {
                                            static_cast<double>(T * S), dtype);
       CHECK(output.scalar_type() == dtype);
       check_same(output, plain_attention(query2.transpose(1, 2), key2.transpose(1, 2), value2.transpose(1, 2), band),
-                 {{query, query2}, {key, key2}, {value, value2}}, dtype);
+                 {{query, query2}, {key, key2}, {value, value2}}, dtype,
+                 band.behind + band.ahead == 0 ? 1 : smallest);  // one key has all the weight, whatever its logit
     }
 }
 

@@ -78,7 +78,7 @@ Tensor rows(int64_t positions, int64_t heads, int64_t width, double scale = 1) {
 }
 Tensor by_head(const Tensor& x) { return x.defined() ? x.transpose(1, 2) : x; }
 
-void check(const Parts& x, const RecurrenceCall& call) {
+void check(const Parts& x, const RecurrenceCall& call, double least = smallest) {
   const auto y = twins_of(x);
   const auto heads = [](const Parts& of) {
     return Parts{by_head(of.query), by_head(of.key), by_head(of.value), by_head(of.log_decay), by_head(of.beta)};
@@ -89,7 +89,7 @@ void check(const Parts& x, const RecurrenceCall& call) {
   std::vector<std::pair<Tensor, Tensor>> inputs;
   for (size_t i = 0; i < 5; ++i) inputs.emplace_back(x.list()[i], y.list()[i]);
   check_same(output, plain_recurrence(theirs, mapped(theirs.query, call), mapped(theirs.key, call), call), inputs,
-             call.dtype);
+             call.dtype, least);
 }
 
 }  // namespace
@@ -143,7 +143,7 @@ TEST_CASE("recurrence kernel: features and what the sums are divided by equal th
         x.key = at::rand({2, T, G, D}).set_requires_grad(true);
         x.log_decay = (-at::rand({2, T, G})).set_requires_grad(true);
       }
-      check(x, call);
+      check(x, call, D == 1 && kind < 3 ? 1 : smallest);  // a query's one feature divides itself away
     }
 }
 

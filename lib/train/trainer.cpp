@@ -17,6 +17,7 @@
 #include "train/evaluate_elsewhere.h"
 #include "train/provenance.h"
 #include "train/ramp.h"
+#include "train/run_kernels.h"
 #include "train/run_log.h"
 #include "train/run_result.h"
 #include "train/stepper.h"
@@ -136,26 +137,18 @@ class Run {
     earlier_seconds_ = checkpoint->state.at("seconds").get<double>();
     started_ = checkpoint->state.at("started").get<std::string>();
     notes_ = checkpoint->state.value("notes", notes_);
-    go_on_with_kernels(checkpoint->state.value("kernels", kernels_in_use()), where);
+    go_on_with_kernels(checkpoint->state, where);
     for (const auto& reason : checkpoint->passed_over)
       note(fmt::format("{}; going on from the checkpoint of step {} instead", reason, checkpoint->step));
     return checkpoint->log_lines;
   }
 
-  /// A run ends with the kernels that it began with: others compute other bits. @param began  `kernels_in_use` then
-  void go_on_with_kernels(const std::string& began, const std::string& where) {
-    const auto here = kernels_in_use();
-    if (began == here) return;
-    if (here == "none")
-      throw DataError(fmt::format(
-          "{}: this run began with the program's kernels ({}), which are off here, or not made for this processor; "
-          "its numbers would be another run's\n  unset ATTNSCALE_KERNELS to go on, or remove {} to do this run anew",
-          where, began, control_.folder.string()));
-    if (began == "none") set_kernels(false);
-    note(began == "none" ? fmt::format("went on without the kernels of {}, as the run began", here)
-                         : fmt::format("began with the kernels of {}, went on with those of {}: the bits are not those "
-                                       "of a run on one machine",
-                                       began, here));
+  /// @throws DataError where the kernels here cannot
+  void go_on_with_kernels(const Json& state, const std::string& where) {
+    const auto here = run_kernels(config_.train.dtype);
+    const auto how = going_on(read_run_kernels(state, here), here, config_.train.dtype, where, control_.folder);
+    if (how.without) set_kernels(false);
+    if (!how.note.empty()) note(how.note);
   }
 
   void note(const std::string& text) {
@@ -242,6 +235,7 @@ class Run {
   }
 
   Checkpoint checkpoint_now(int64_t log_lines) {
+    const auto kernels = run_kernels(config_.train.dtype);
     return {.step = step_,
             .log_lines = log_lines,
             .config_id = id_,
@@ -253,7 +247,8 @@ class Run {
                       {"seconds", earlier_seconds_ + seconds_since(begin_)},
                       {"started", started_},
                       {"notes", notes_},
-                      {"kernels", kernels_in_use()},
+                      {"kernels", kernels.name},
+                      {"kernel_products", kernels.products.value()},
                       {"updates", stepper_.optimizer().steps_taken()},
                       {"skipped_steps", skipped_steps_},
                       {"skips", skips_},

@@ -24,7 +24,8 @@ class KernelsAsBefore {
   bool wanted_;
 };
 
-/// Which are in use here: `avx512`, `avx2`, or `none` (off, or no such machine). For provenance.
+/// Which are in use here: `avx2`, `avx512`, `avx512_bf16` (with bfloat16 products), `avx512_amx` (which makes those),
+/// or `none` (off, or no such machine). For provenance.
 std::string kernels_in_use();
 
 /// Whether matrix products in this dtype have kernels here: float32, and bfloat16 where the processor multiplies it.

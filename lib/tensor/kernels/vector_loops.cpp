@@ -299,6 +299,7 @@ constexpr VectorFunctions ATTNSCALE_JOIN(vector_functions_, CPU_CAPABILITY) = al
 extern const VectorFunctions vector_functions_AVX512_BF16;
 constexpr VectorFunctions vector_functions_AVX512_BF16 = [] {
   auto functions = all_functions;
+  functions.instruction_set = "avx512_bf16";
   functions.round = round_natively;
   functions.round_pair = round_pair_natively;
   return functions;

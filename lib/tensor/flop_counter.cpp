@@ -1,5 +1,6 @@
 #include "tensor/flop_counter.h"
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <set>
@@ -14,6 +15,7 @@ using Arguments = c10::ArrayRef<const c10::IValue>;
 
 std::mutex mutex;
 std::map<std::string, double> counts;
+double behind_masks = 0;
 std::atomic<int> counters = 0;
 thread_local int counted_operators_open = 0;
 
@@ -93,6 +95,19 @@ double flops_of(const std::string& name, Arguments inputs) {
   return 0;
 }
 
+/// The share of an attention's square that its causal mask hides: query i of T, from 0 on, sees min(i + 1, S) of S
+/// keys.
+double hidden_share(const at::RecordFunction& function, const std::string& name) {
+  const auto schema = name.starts_with("aten::_scaled_dot_product_") ? function.operator_schema() : std::nullopt;
+  const auto causal = schema ? schema->argumentIndexWithName("is_causal") : std::nullopt;
+  const auto inputs = function.inputs();
+  if (!causal || !inputs[static_cast<size_t>(*causal)].toBool()) return 0;
+  const size_t query = name.ends_with("_backward") ? 1 : 0;  // after the gradient of the output
+  const auto queries = static_cast<double>(inputs[query].toTensor().size(-2)),
+             keys = static_cast<double>(inputs[query + 1].toTensor().size(-2)), corner = std::min(queries, keys);
+  return 1 - (corner * (corner + 1) / 2 + (queries - corner) * keys) / (queries * keys);
+}
+
 /// Stands for a counted operator while it runs, so that what it calls is not counted again.
 struct Counted : at::ObserverContext {};
 
@@ -102,8 +117,10 @@ std::unique_ptr<at::ObserverContext> on_enter(const at::RecordFunction& function
   const double flops = flops_of(name, function.inputs());
   if (flops == 0) return nullptr;
   ++counted_operators_open;
+  const double hidden = flops * hidden_share(function, name);
   const std::lock_guard guard(mutex);
   counts[name] += flops;
+  behind_masks += hidden;
   return std::make_unique<Counted>();
 }
 
@@ -117,6 +134,7 @@ FlopCounter::FlopCounter() {
   {
     const std::lock_guard guard(mutex);
     counts.clear();
+    behind_masks = 0;
   }
   ++counters;
   handle_ = at::addGlobalCallback(
@@ -137,6 +155,11 @@ void count_flops(const char* operation, double flops) {
 std::map<std::string, double> FlopCounter::by_operator() const {
   const std::lock_guard guard(mutex);
   return counts;
+}
+
+double FlopCounter::behind_causal_masks() const {
+  const std::lock_guard guard(mutex);
+  return behind_masks;
 }
 
 double FlopCounter::total() const {

@@ -9,8 +9,10 @@
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_floating_point.hpp>
 
 using namespace attnscale;
+using Catch::Matchers::WithinRel;
 
 namespace {
 
@@ -65,6 +67,25 @@ TEST_CASE("flop counter: attention counts its full square by both kernels") {
     // Otherwise the weights were kept: 4 products for 2.
     CHECK(count([&] { output.sum().backward(); }) == (value_dim == 8 ? 2.5 : 2.0) * forward);
   }
+}
+
+TEST_CASE("flop counter: what a causal mask hides in fused attention is told apart, forward and backward") {
+  // Of 5 queries and 5 keys 15 of 25 pairs are seen; of 5 queries and 3 keys 1 + 2 + 3 + 3 + 3 of 15.
+  for (const int64_t keys : {5, 3}) {
+    const auto query = leaf({2, 3, 5, 8}), key = leaf({2, 3, keys, 8}), value = leaf({2, 3, keys, 8});
+    const double pairs = 2 * 3 * 5 * static_cast<double>(keys), hidden = 2 * 3 * (keys == 5 ? 10 : 3);
+    const FlopCounter counter;
+    const auto output = at::scaled_dot_product_attention(query, key, value, {}, 0.0, /*is_causal=*/true);
+    CHECK_THAT(counter.behind_causal_masks(), WithinRel(2 * hidden * 16, 1e-12));
+    output.sum().backward();
+    CHECK_THAT(counter.behind_causal_masks(), WithinRel(3.5 * 2 * hidden * 16, 1e-12));
+    CHECK(counter.total() == 3.5 * 2 * pairs * 16);
+  }
+  const auto x = at::randn({2, 3, 5, 8});
+  const FlopCounter counter;
+  at::scaled_dot_product_attention(x, x, x);
+  CHECK(counter.total() > 0);
+  CHECK(counter.behind_causal_masks() == 0);
 }
 
 TEST_CASE("flop counter: attention with grouped heads counts every query head") {

@@ -214,7 +214,7 @@ ExitCode training(const std::vector<std::string>& assignments, const TrainingBen
   }
   print(
       fmt::format("{:.0f} tokens per second; a step takes {} ms, {} threads, {}, {} parameters\n"
-                  "{:.1f} GFLOP/s executed, {:.0f} % of this machine's GEMM peak of {:.0f}; {} of memory at most\n",
+                  "{:.1f} GFLOP/s multiplied, {:.0f} % of this machine's GEMM peak of {:.0f}; {} of memory at most\n",
                   result["tokens_per_second"].get<double>(), spread_text(result["spread"]), bench.threads,
                   result["dtype"].get<std::string>(), count_text(result["params"].get<double>()),
                   result["gflops"].get<double>(), 100 * result["of_gemm_peak"].get<double>(),

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "attention/registry.h"
+#include "bench/computed_flops.h"
 #include "bench/crossover.h"
 #include "bench/peer_script.h"
 #include "bench/peer_source.h"
@@ -16,7 +17,6 @@
 #include "bench/timing.h"
 #include "core/nearest.h"
 #include "core/units.h"
-#include "tensor/flop_counter.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/linear_kernel.h"
 #include "tensor/kernels/tiles.h"
@@ -36,6 +36,7 @@ struct Case {
   Inputs inputs;    // [B, H, T, D] each, or hidden [B, 1, T, H D], with gradients
   Tensor upstream;  // gradient of the output
   Timing forward, both, theirs;
+  std::string their_way;   // which of several that PyTorch has
   int64_t peak_bytes = 0;  // of forward and backward, both of these
   double computed_flops = 0;
   Cost cost;
@@ -92,14 +93,14 @@ torch::ScalarType scalar_type_named(const std::string& dtype) {
       fmt::format("unknown dtype \"{}\"{}", dtype, suggestion(dtype, {"float32", "bfloat16", "float64"})));
 }
 
-double gemm_gflops(torch::ScalarType dtype) {
+double gemm_gflops(torch::ScalarType dtype, Clock clock) {
   constexpr int64_t size = 512;
   const auto a = torch::randn({size, size}).to(dtype), b = torch::randn({size, size}).to(dtype);
-  double fastest = measure([&] { at::mm(a, b); }, 3, 15).minimum();
+  double fastest = measure([&] { at::mm(a, b); }, 3, 15, clock).minimum();
   if (has_kernels(dtype)) {
     const torch::NoGradGuard guard;
     const auto weight = b.to(torch::kFloat32);
-    fastest = std::min(fastest, measure([&] { linear_kernel(a, weight, {}, dtype); }, 3, 15).minimum());
+    fastest = std::min(fastest, measure([&] { linear_kernel(a, weight, {}, dtype); }, 3, 15, clock).minimum());
   }
   return 2.0 * size * size * size / fastest * 1e-6;
 }
@@ -127,21 +128,17 @@ Json row_of(const Case& one, double peak_gflops) {
               {"peak_bytes", one.peak_bytes},
               {"state_bytes", one.cost.state_bytes}};
   if (one.theirs.milliseconds.empty()) return row;
-  row["python"] = {{"forward_backward_ms", one.theirs.to_json()}, {"times_slower", times_slower(one.theirs, one.both)}};
+  row["python"] = {{"forward_backward_ms", one.theirs.to_json()},
+                   {"times_slower", times_slower(one.theirs, one.both)}};
   return row;
 }
 
-/// One call with its memory and its FLOPs counted: what LibTorch's operators and the kernels' tiles multiply.
+/// One call with its memory and its FLOPs counted.
 void count(Case& one) {
   release_scratch();
-  const double tiles = tile_flops();
   const MemoryCounter memory;
-  const FlopCounter flops;
-  one.run_both();
+  one.computed_flops = computed_flops([&] { one.run_both(); });
   one.peak_bytes = memory.peak() + scratch_bytes();
-  one.computed_flops = tile_flops() - tiles;
-  for (const auto& [name, of_operator] : flops.by_operator())
-    if (!name.starts_with("attnscale::")) one.computed_flops += of_operator;
 }
 
 /// PyTorch's forms of some variants.
@@ -171,8 +168,9 @@ class PythonAttention {
   bool has(const std::string& variant) const {
     return std::find(about_["forms"].begin(), about_["forms"].end(), variant) != about_["forms"].end();
   }
-  double ms(const Case& one) {
-    return peer_.ask({{"form", one.variant->name}, {"length", one.length}})["ms"].get<double>();
+  void call(Case& one) {
+    const Json answer = peer_.ask({{"form", one.variant->name}, {"length", one.length}});
+    one.theirs.milliseconds.push_back(answer["ms"].get<double>());
   }
   const Json& about() const { return about_; }
 
@@ -232,7 +230,7 @@ Json bench_attention(const AttentionBench& bench) {
   lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
   std::optional<PythonAttention> python;
   if (!bench.python.empty()) python.emplace(bench, variants);
-  const double peak = gemm_gflops(dtype);
+  const double peak = gemm_gflops(dtype, clock);
   Json rows = Json::array(), left_out = Json::array();
   std::map<std::string, Curves> curves;
   for (const auto length : lengths) {
@@ -252,7 +250,7 @@ Json bench_attention(const AttentionBench& bench) {
         if (repetition < 0) continue;
         one.forward.milliseconds.push_back(forward.milliseconds[0]);
         one.both.milliseconds.push_back(both.milliseconds[0]);
-        if (python && python->has(one.variant->name)) one.theirs.milliseconds.push_back(python->ms(one));
+        if (python && python->has(one.variant->name)) python->call(one);
       }
     for (const auto& one : cases) {
       rows.push_back(row_of(one, peak));

@@ -5,6 +5,7 @@
 
 #include <torch/types.h>
 
+#include "bench/timing.h"
 #include "core/json.h"
 
 namespace attnscale {
@@ -20,8 +21,9 @@ struct AttentionBench {
   std::string clock = "wall";  ///< or processor (one thread only): steadier where other work runs beside
   double most_seconds = 60;    ///< a call expected to take longer is left out, with a word
   /// An interpreter that has torch: softmax is compared with its scaled_dot_product_attention, linear with the plain
-  /// chunked form, sliding_window with local-attention and performer with performer-pytorch where those are installed
-  /// (lib/bench/attention_peer.py), one pass after each of ours. Empty: no comparison.
+  /// chunked form, sliding_window with local-attention and
+  /// performer with performer-pytorch where those are installed (lib/bench/attention_peer.py), one pass after each of
+  /// ours. Empty: no comparison.
   std::string python;
 };
 
@@ -40,12 +42,12 @@ struct AttentionBench {
 ///          left_out: [{variant, length, reason}], python: {torch, forms, left_out: [{variant, reason}]},
 ///          variants: [{variant, family, with_projections, growth: {from, to, time, memory}, exponent: {time,
 ///                      memory}, crossover}]};
-///         executed_flops by the convention of `FlopCounter`, computed_flops of both passes as the tiles of the kernels
-///         were multiplied (a causal mask leaves about half) and by the counter for LibTorch's operators; gflops are of
-///         computed_flops; peak_bytes is what forward and backward need on top of inputs and parameters, the kernels'
-///         own memory included; growth is the factor per doubling at the long end, of the medians; exponent is x in
-///         time or memory ~ T^x over all lengths, by least squares; crossover is
-///         from which length on the variant is faster than softmax (`Crossover`), where softmax was timed
+///         executed_flops by the convention of `FlopCounter`, computed_flops of both passes as they were multiplied
+///         (`computed_flops`: a causal mask leaves about half); gflops are of computed_flops; peak_bytes is what
+///         forward and backward need on top of inputs and parameters, the kernels' own memory included; growth is the
+///         factor per doubling at the long end, of the medians; exponent is x in time or memory ~ T^x over all lengths,
+///         by least squares; crossover is from which length on the variant is faster than softmax (`Crossover`), where
+///         softmax was timed
 /// @throws ConfigError for an unknown variant or one that cannot stand at these sizes
 Json bench_attention(const AttentionBench& bench);
 
@@ -54,6 +56,7 @@ torch::ScalarType scalar_type_named(const std::string& dtype);
 
 /// GFLOP/s of a square matrix product of a size that caches hold, the best of several, by LibTorch or by this program's
 /// kernel: what this machine reaches with these threads in this dtype.
-double gemm_gflops(torch::ScalarType dtype);
+/// @param clock  that of what is compared with it
+double gemm_gflops(torch::ScalarType dtype, Clock clock);
 
 }  // namespace attnscale

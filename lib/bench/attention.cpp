@@ -66,7 +66,7 @@ Geometry geometry_of(const AttentionBench& bench, int64_t length) {
 Case make_case(const AttentionBench& bench, const VariantInfo& variant, int64_t length, torch::ScalarType dtype) {
   const auto geometry = geometry_of(bench, length);
   const Json options = variant.resolve(Json::object());
-  Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, {}, 0, 0, {}};
+  Case result{&variant, length, variant.make(options, geometry), {}, {}, {}, {}, {}, {}, 0, 0, {}};
   result.attention->to(dtype);
   const bool owns = variant.traits.contains(Trait::owns_projections);
   const int64_t heads = owns ? 1 : bench.num_heads, width = owns ? geometry.model_dim : bench.head_dim;
@@ -129,7 +129,8 @@ Json row_of(const Case& one, double peak_gflops) {
               {"state_bytes", one.cost.state_bytes}};
   if (one.theirs.milliseconds.empty()) return row;
   row["python"] = {{"forward_backward_ms", one.theirs.to_json()},
-                   {"times_slower", times_slower(one.theirs, one.both)}};
+                   {"times_slower", times_slower(one.theirs, one.both)},
+                   {"way", one.their_way}};
   return row;
 }
 
@@ -171,6 +172,7 @@ class PythonAttention {
   void call(Case& one) {
     const Json answer = peer_.ask({{"form", one.variant->name}, {"length", one.length}});
     one.theirs.milliseconds.push_back(answer["ms"].get<double>());
+    one.their_way = answer["way"].get<std::string>();
   }
   const Json& about() const { return about_; }
 

@@ -21,7 +21,7 @@ struct AttentionBench {
   std::string clock = "wall";  ///< or processor (one thread only): steadier where other work runs beside
   double most_seconds = 60;    ///< a call expected to take longer is left out, with a word
   /// An interpreter that has torch: softmax is compared with its scaled_dot_product_attention, linear with the plain
-  /// chunked form, sliding_window with local-attention and
+  /// chunked form (chunks of 64 or 128, whichever is faster at the length), sliding_window with local-attention and
   /// performer with performer-pytorch where those are installed (lib/bench/attention_peer.py), one pass after each of
   /// ours. Empty: no comparison.
   std::string python;
@@ -38,7 +38,8 @@ struct AttentionBench {
 ///          rows: [{variant, family, with_projections, length, forward_ms, forward_backward_ms (each median, minimum,
 ///          maximum),
 ///                  executed_flops (forward), computed_flops, gflops, of_gemm_peak, peak_bytes, state_bytes}],
-///          (rows that Python has too: python: {forward_backward_ms, times_slower: {median, low, high, confidence}}),
+///          (rows that Python has too: python: {forward_backward_ms, times_slower: {median, low, high, confidence},
+///           way (which of several ways, the fastest there; empty where there is one)}),
 ///          left_out: [{variant, length, reason}], python: {torch, forms, left_out: [{variant, reason}]},
 ///          variants: [{variant, family, with_projections, growth: {from, to, time, memory}, exponent: {time,
 ///                      memory}, crossover}]};

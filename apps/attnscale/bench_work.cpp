@@ -102,7 +102,7 @@ ExitCode sweeping(const SweepBench& bench, bool json) {
   Table table;
   for (const auto* title : {"layers x width", "runs", "s", "processor s"}) table.add_column(title, Table::right);
   if (python)
-    for (const auto* title : {"PyTorch: best way", "s a run", "processor s a run", "times slower"})
+    for (const auto* title : {"PyTorch: best way", "s", "processor s", "times slower"})
       table.add_column(title, Table::right);
   for (const auto& row : result["sizes"]) {
     std::vector<std::string> cells = {fmt::format("{} x {}", row["depth"].dump(), row["model_dim"].dump()),
@@ -110,11 +110,10 @@ ExitCode sweeping(const SweepBench& bench, bool json) {
                                       fmt::format("{:.1f}", row["processor_seconds"].get<double>())};
     if (python) {
       const auto& theirs = row["python"];
-      const double each = theirs["seconds"];
       cells.push_back(fmt::format("{}, {} threads", theirs["mode"].get<std::string>(), theirs["threads"].dump()));
-      cells.push_back(fmt::format("{:.1f}", each));
+      cells.push_back(fmt::format("{:.1f}", theirs["seconds"].get<double>()));
       cells.push_back(fmt::format("{:.1f}", theirs["processor_seconds"].get<double>()));
-      cells.push_back(fmt::format("{:.2f}", each * row["runs"].get<double>() / row["seconds"].get<double>()));
+      cells.push_back(fmt::format("{:.2f}", theirs["times_slower"].get<double>()));
     }
     table.add_row(cells);
   }
@@ -124,12 +123,14 @@ ExitCode sweeping(const SweepBench& bench, bool json) {
                     result["processor_seconds"].get<double>()));
   if (!python) return ExitCode::done;
   const auto& theirs = result["python"];
-  print(fmt::format("a loop of Python processes: {:.1f} s, {:.2f} times as long; {:.1f} s of processors{}\n",
-                    theirs["seconds"].get<double>(), theirs["times_slower"].get<double>(),
-                    theirs["processor_seconds"].get<double>(),
-                    theirs["extrapolated"] == true
-                        ? fmt::format("; extrapolated from {} of {} runs", theirs["runs"].dump(), result["runs"].dump())
-                        : ""));
+  print(fmt::format(
+      "a loop of Python processes: {:.1f} s, {:.2f} times as long (of one size {:.2f} to {:.2f}); {:.1f} s of "
+      "processors{}\n",
+      theirs["seconds"].get<double>(), theirs["times_slower"].get<double>(), theirs["lowest"].get<double>(),
+      theirs["highest"].get<double>(), theirs["processor_seconds"].get<double>(),
+      theirs["extrapolated"] == true
+          ? fmt::format("; extrapolated from {} of {} runs", theirs["runs"].dump(), result["runs"].dump())
+          : ""));
   return ExitCode::done;
 }
 
@@ -213,8 +214,9 @@ void add_bench_sweep(CLI::App& bench, Action& action) {
       ->delimiter(',')
       ->check(CLI::IsMember(python_modes));
   command
-      ->add_option("--python-runs", options->python_runs,
-                   "runs of each size that Python makes; the others are taken to last as long")
+      ->add_option(
+          "--python-runs", options->python_runs,
+          "runs of each size that Python makes; the others are taken to last as long (compiled: as the second)")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command->footer("Example: attnscale bench sweep --against python --python-runs 1");

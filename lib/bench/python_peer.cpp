@@ -17,12 +17,14 @@
 
 namespace attnscale {
 
-PythonPeer::PythonPeer(const std::string& python, const std::string& script, int threads) : python_(python) {
+PythonPeer::PythonPeer(const std::string& python, const std::string& script, int threads,
+                       std::map<std::string, std::string> environment)
+    : python_(python) {
   int to[2], from[2];
   // A socket, since writing to one that was closed can be told not to raise a signal.
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, to) != 0 || ::pipe2(from, O_CLOEXEC) != 0)
     throw IoError(fmt::format("cannot make pipes for {}: {}", python, std::strerror(errno)));
-  const auto thread_text = std::to_string(threads);
+  for (const auto* name : {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}) environment[name] = std::to_string(threads);
   const pid_t parent = ::getpid();
   process_ = ::fork();
   if (process_ < 0) throw IoError(fmt::format("cannot start {}: {}", python, std::strerror(errno)));
@@ -31,8 +33,7 @@ PythonPeer::PythonPeer(const std::string& python, const std::string& script, int
     if (::getppid() != parent) ::_exit(1);
     ::dup2(to[1], STDIN_FILENO);
     ::dup2(from[1], STDOUT_FILENO);
-    ::setenv("OMP_NUM_THREADS", thread_text.c_str(), 1);
-    ::setenv("MKL_NUM_THREADS", thread_text.c_str(), 1);
+    for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
     ::execlp(python.c_str(), python.c_str(), "-c", script.c_str(), static_cast<char*>(nullptr));
     ::_exit(127);
   }

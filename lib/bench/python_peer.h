@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 
 #include <sys/types.h>
@@ -14,8 +15,10 @@ class PythonPeer {
  public:
   /// @param python  an interpreter, by path or by a name on PATH
   /// @param script  source text that reads questions from its input and answers on its output
+  /// @param environment  variables that it has beside or in place of this program's
   /// @throws IoError if no process can be started
-  PythonPeer(const std::string& python, const std::string& script, int threads);
+  PythonPeer(const std::string& python, const std::string& script, int threads,
+             std::map<std::string, std::string> environment = {});
   ~PythonPeer();
   PythonPeer(const PythonPeer&) = delete;
   PythonPeer& operator=(const PythonPeer&) = delete;

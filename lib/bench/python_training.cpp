@@ -41,6 +41,11 @@ Json description_of(const RunConfig& config, const PythonWork& work) {
           {"warmup", work.warmup}};
 }
 
+std::map<std::string, std::string> environment_of(const PythonWork& work) {
+  if (work.compiled.empty()) return {};
+  return {{"TORCHINDUCTOR_CACHE_DIR", work.compiled.string()}};
+}
+
 }  // namespace
 
 void check_script_has_twin(const RunConfig& config) {
@@ -73,7 +78,7 @@ void check_script_has_twin(const RunConfig& config) {
 }
 
 PythonTraining::PythonTraining(const RunConfig& config, const PythonWork& work)
-    : peer_(work.python, with_common_module(peer_script), work.threads),
+    : peer_(work.python, with_common_module(peer_script), work.threads, environment_of(work)),
       about_(peer_.ask(description_of(config, work))) {
   for (const auto& mode : about_["modes"]) modes_.push_back(mode.get<std::string>());
   if (modes_.empty()) throw ConfigError("--against python: no mode works: " + about_["left_out"].dump());

@@ -22,6 +22,9 @@ struct PythonWork {
   int warmup = 0;  ///< steps of each mode before its first that is asked for
   std::string clock = "wall";
   std::filesystem::path weights = {};  ///< safetensors of our model to start from; empty: its own
+  /// Where compiled code is kept for later processes and found again (TORCHINDUCTOR_CACHE_DIR); empty: where it always
+  /// is.
+  std::filesystem::path compiled = {};
 };
 
 /// @throws ConfigError for a config that the scripts' GPT does not have the same work for

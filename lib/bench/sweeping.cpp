@@ -1,7 +1,6 @@
 #include "bench/sweeping.h"
 
 #include <algorithm>
-#include <optional>
 
 #include <sys/resource.h>
 
@@ -17,30 +16,24 @@
 namespace attnscale {
 namespace {
 
-/// Wall-clock seconds, and seconds that processes which have ended by now spent on processors.
-struct Spent {
-  double seconds = 0, processor_seconds = 0;
-  Spent& operator+=(const Spent& other) {
-    seconds += other.seconds;
-    processor_seconds += other.processor_seconds;
-    return *this;
-  }
-};
-
-double processor_seconds_of_children() {
-  struct rusage usage {};
-  ::getrusage(RUSAGE_CHILDREN, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+/// Seconds that this process and those of its children which have ended by now spent on processors.
+double processor_seconds_of_all() {
+  const auto of = [](auto whose) {
+    struct rusage usage {};
+    ::getrusage(whose, &usage);
+    const auto seconds = [](const timeval& time) {
+      return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+    };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
   };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  return of(RUSAGE_SELF) + of(RUSAGE_CHILDREN);
 }
 
 template <class Work>
 Spent spent_on(const Work& work) {
-  const double begin = now_ms(Clock::wall), processor = processor_seconds_of_children();
+  const double begin = now_ms(Clock::wall), processor = processor_seconds_of_all();
   work();
-  return {(now_ms(Clock::wall) - begin) * 1e-3, processor_seconds_of_children() - processor};
+  return {(now_ms(Clock::wall) - begin) * 1e-3, processor_seconds_of_all() - processor};
 }
 
 Json run_json(const SweepBench& bench, int64_t depth, int64_t width) {
@@ -76,58 +69,78 @@ Spent sweep_size(const SweepBench& bench, int64_t depth, int64_t width) {
   return time;
 }
 
-/// One way for a loop of Python processes to make a run.
+/// One way for a loop of Python processes to make the runs of a size, and those that it made.
 struct Way {
   std::string mode;
   int threads = 1;
-  Spent time = {};
+  std::vector<Spent> runs = {};
+  bool compiles() const { return mode.starts_with("compiled"); }
+  Spent all(int64_t count) const { return all_runs(runs, compiles(), count); }
 };
 
-/// One process from its start to its last step.
-Spent python_run(const SweepBench& bench, const Json& run, const Way& way) {
+/// The next run of a way: one process from its start to its last step. What is compiled is found again by the same way,
+/// in a folder that was empty when the bench began.
+void make_run(const SweepBench& bench, Json run, Way& way) {
+  run["train"]["learning_rate"] = bench.learning_rates[way.runs.size()];
   std::vector<Problem> problems;
   const auto config = RunConfig::from_json(run, problems);
   if (!problems.empty()) throw ConfigError(problems.front().path + ": " + problems.front().message);
-  return spent_on([&] {
-    PythonTraining process(config, {.python = bench.python, .modes = {way.mode}, .threads = way.threads});
+  auto compiled = fmt::format("{} {}", way.mode, way.threads);
+  std::replace(compiled.begin(), compiled.end(), ' ', '-');
+  way.runs.push_back(spent_on([&] {
+    PythonTraining process(config, {.python = bench.python,
+                                    .modes = {way.mode},
+                                    .threads = way.threads,
+                                    .compiled = bench.folder / "compiled" / compiled});
     process.train(way.mode, bench.steps);
-  });
+  }));
 }
 
+/// @param ours  what our runs of the size took
 /// @param all  what all runs of the size take is added to it
-Json python_side(const SweepBench& bench, int64_t depth, int64_t width, Spent& all) {
-  auto run = run_json(bench, depth, width);
-  const auto rate = [&](size_t i) -> const Json& { return run["train"]["learning_rate"] = bench.learning_rates[i]; };
-  rate(0);
+/// @param made  the number of runs of the way that counts is added to it
+Json python_side(const SweepBench& bench, int64_t depth, int64_t width, const Spent& ours, Spent& all, int64_t& made) {
+  const auto run = run_json(bench, depth, width);
+  const int64_t count = std::ssize(bench.learning_rates);
   std::vector<Way> ways;
   for (const auto& mode : bench.modes) {
     ways.push_back({mode, 1});
     if (bench.jobs > 1) ways.push_back({mode, bench.jobs});
   }
+  for (auto& way : ways)
+    for (int64_t i = 0; i < std::min<int64_t>(count, way.compiles() ? 2 : 1); ++i) make_run(bench, run, way);
+  auto& best = *std::min_element(ways.begin(), ways.end(), [&](const Way& a, const Way& b) {
+    return a.all(count).seconds < b.all(count).seconds;
+  });
+  while (std::ssize(best.runs) < bench.python_runs) make_run(bench, run, best);
   Json tried = Json::array();
-  for (auto& way : ways) {
-    way.time = python_run(bench, run, way);
-    tried.push_back({{"mode", way.mode}, {"threads", way.threads}, {"seconds", way.time.seconds}});
+  for (const auto& way : ways) {
+    Json seconds = Json::array();
+    for (const auto& one : way.runs) seconds.push_back(one.seconds);
+    tried.push_back({{"mode", way.mode}, {"threads", way.threads}, {"run_seconds", std::move(seconds)}});
   }
-  const auto& best = *std::min_element(ways.begin(), ways.end(),
-                                       [](const Way& a, const Way& b) { return a.time.seconds < b.time.seconds; });
-  Spent made = best.time;
-  for (int64_t i = 1; i < bench.python_runs; ++i) {
-    rate(static_cast<size_t>(i));
-    made += python_run(bench, run, best);
-  }
-  const double count = static_cast<double>(bench.python_runs),
-               of_all = static_cast<double>(bench.learning_rates.size());
-  all += {made.seconds * of_all / count, made.processor_seconds * of_all / count};
+  const auto whole = best.all(count);
+  all += whole;
+  made += std::ssize(best.runs);
   return {{"mode", best.mode},
           {"threads", best.threads},
-          {"runs", bench.python_runs},
-          {"seconds", made.seconds / count},
-          {"processor_seconds", made.processor_seconds / count},
+          {"runs", best.runs.size()},
+          {"seconds", whole.seconds},
+          {"processor_seconds", whole.processor_seconds},
+          {"times_slower", whole.seconds / ours.seconds},
           {"tried", std::move(tried)}};
 }
 
 }  // namespace
+
+Spent all_runs(const std::vector<Spent>& made, bool first_compiles, int64_t count) {
+  Spent sum, typical;
+  for (const auto& one : made) sum += one;
+  const size_t first = first_compiles && made.size() > 1 ? 1 : 0;
+  for (size_t i = first; i < made.size(); ++i) typical += made[i];
+  const double others = static_cast<double>(count - std::ssize(made)) / static_cast<double>(made.size() - first);
+  return {sum.seconds + others * typical.seconds, sum.processor_seconds + others * typical.processor_seconds};
+}
 
 Json bench_sweep(const SweepBench& bench) {
   const int64_t rates = std::ssize(bench.learning_rates), sizes = std::ssize(bench.depths) * std::ssize(bench.widths);
@@ -135,7 +148,9 @@ Json bench_sweep(const SweepBench& bench) {
     throw ConfigError(
         fmt::format("bench sweep: Python can make 1 to {} runs of each size, received {}", rates, bench.python_runs));
   Spent ours, python;
+  int64_t made = 0;
   Json rows = Json::array();
+  std::vector<double> ratios;
   for (const auto depth : bench.depths)
     for (const auto width : bench.widths) {
       const auto time = sweep_size(bench, depth, width);
@@ -145,8 +160,11 @@ Json bench_sweep(const SweepBench& bench) {
                       {"runs", rates},
                       {"seconds", time.seconds},
                       {"processor_seconds", time.processor_seconds}});
-      if (!bench.python.empty()) rows.back()["python"] = python_side(bench, depth, width, python);
+      if (bench.python.empty()) continue;
+      rows.back()["python"] = python_side(bench, depth, width, time, python, made);
+      ratios.push_back(rows.back()["python"]["times_slower"]);
     }
+  std::filesystem::remove_all(bench.folder / "compiled");
   Json result = {{"runs", sizes * rates},
                  {"jobs", bench.jobs},
                  {"dtype", bench.dtype},
@@ -155,12 +173,15 @@ Json bench_sweep(const SweepBench& bench) {
                  {"seconds", ours.seconds},
                  {"processor_seconds", ours.processor_seconds},
                  {"sizes", std::move(rows)}};
-  if (!bench.python.empty())
-    result["python"] = {{"runs", sizes * bench.python_runs},
-                        {"extrapolated", bench.python_runs < rates},
-                        {"seconds", python.seconds},
-                        {"processor_seconds", python.processor_seconds},
-                        {"times_slower", python.seconds / ours.seconds}};
+  if (bench.python.empty()) return result;
+  const auto [lowest, highest] = std::minmax_element(ratios.begin(), ratios.end());
+  result["python"] = {{"runs", made},
+                      {"extrapolated", made < sizes * rates},
+                      {"seconds", python.seconds},
+                      {"processor_seconds", python.processor_seconds},
+                      {"times_slower", python.seconds / ours.seconds},
+                      {"lowest", *lowest},
+                      {"highest", *highest}};
   return result;
 }
 

@@ -1,5 +1,7 @@
 #include "bench/python_peer.h"
 
+#include <cstdlib>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
@@ -18,6 +20,13 @@ TEST_CASE("python peer: questions are answered in turn, also long ones") {
 TEST_CASE("python peer: it is told how many threads to use") {
   PythonPeer peer("python3", "import os; input(); print('[' + os.environ['OMP_NUM_THREADS'] + ']', flush=True)", 3);
   CHECK(peer.ask({}) == Json::array({3}));
+}
+
+TEST_CASE("python peer: it has the variables that it is given, and this program keeps its own") {
+  PythonPeer peer("python3", "import os; input(); print('[\"' + os.environ['ATTNSCALE_OF_PEER'] + '\"]', flush=True)",
+                  1, {{"ATTNSCALE_OF_PEER", "a folder"}});
+  CHECK(peer.ask({}) == Json::array({"a folder"}));
+  CHECK(std::getenv("ATTNSCALE_OF_PEER") == nullptr);
 }
 
 TEST_CASE("python peer: one that is missing, ends, fails or babbles is named") {

@@ -1,10 +1,14 @@
 #include "bench/sweeping.h"
 
+#include <cmath>
+#include <vector>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "python_with_torch.h"
 #include "scratch_folder.h"
 
@@ -47,6 +51,65 @@ TEST_CASE("bench sweep: every size is swept, timed and removed") {
   CHECK(std::filesystem::is_empty(scratch.path));
 }
 
+TEST_CASE("bench sweep: runs that were not made take as long as those that were, without what compiling took") {
+  const auto seconds = [](std::vector<double> made, bool first_compiles, int64_t count) {
+    std::vector<Spent> runs;
+    for (const double one : made) runs.push_back({one, 10 * one});
+    const auto all = all_runs(runs, first_compiles, count);
+    CHECK(std::abs(all.processor_seconds - 10 * all.seconds) < 1e-9);
+    return all.seconds;
+  };
+  CHECK(seconds({5}, false, 4) == 20);
+  CHECK(seconds({5, 7}, false, 4) == 24);
+  CHECK(seconds({60, 7}, true, 4) == 60 + 3 * 7);
+  CHECK(seconds({60, 7, 9}, true, 4) == 60 + 7 + 9 + 8);
+  CHECK(seconds({60, 7}, true, 2) == 67);
+  CHECK(seconds({60}, true, 1) == 60);
+}
+
+TEST_CASE("bench sweep: a mode that compiles begins with an empty cache of its own, and runs at least twice") {
+  // In place of Python with torch: a program that answers as the script does, notes what it finds in its cache, and
+  // leaves something there.
+  const ScratchFolder scratch, other;
+  const auto python = other / "python";
+  write_file_atomically(python, R"(#!/usr/bin/env python3
+import json, os, pathlib, sys
+work = json.loads(sys.stdin.readline())
+dim = work["dim"]
+params = (work["vocab"] + work["context"]) * dim + work["depth"] * (12 * dim * dim + 2 * dim) + dim
+print(json.dumps({"torch": "none", "modes": work["modes"], "left_out": [], "params": params}), flush=True)
+question = json.loads(sys.stdin.readline())
+cache = pathlib.Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+with open(pathlib.Path(__file__).parent / "log", "a") as log:
+    print(question["mode"], work["threads"], sorted(os.listdir(cache)) if cache.exists() else "empty", file=log)
+cache.mkdir(parents=True, exist_ok=True)
+(cache / str(work["dim"])).touch()
+print(json.dumps({"ms": 1}), flush=True)
+)");
+  std::filesystem::permissions(python, std::filesystem::perms::owner_all);
+  auto bench = small_sweep(scratch.path);
+  bench.python = python;
+  bench.depths = {1};
+  bench.widths = {16, 24};
+  bench.jobs = 1;
+  bench.learning_rates = {0.001, 0.003, 0.01};
+  bench.modes = {"compiled float32"};
+  const auto result = bench_sweep(bench);
+  CHECK(read_file(other / "log") ==
+        "compiled float32 1 empty\ncompiled float32 1 ['16']\n"
+        "compiled float32 1 ['16']\ncompiled float32 1 ['16', '24']\n");
+  for (const auto& size : result["sizes"]) {
+    const auto seconds = size["python"]["tried"][0]["run_seconds"].get<std::vector<double>>();
+    REQUIRE(seconds.size() == 2);
+    CHECK(std::abs(size["python"]["seconds"].get<double>() - (seconds[0] + 2 * seconds[1])) < 1e-9);
+  }
+  CHECK(result["python"]["runs"] == 4);
+  CHECK(result["python"]["extrapolated"] == true);
+  CHECK(result["python"]["lowest"] <= result["python"]["times_slower"]);
+  CHECK(result["python"]["times_slower"] <= result["python"]["highest"]);
+  CHECK(std::filesystem::is_empty(scratch.path));
+}
+
 TEST_CASE("bench sweep: Python's runs are counted, and what is extrapolated is said so") {
   const auto python = python_with_torch();
   if (python.empty()) SKIP("no Python with torch");
@@ -62,8 +125,15 @@ TEST_CASE("bench sweep: Python's runs are counted, and what is extrapolated is s
     CHECK(whole["extrapolated"] == (runs == 1));
     CHECK(whole["runs"] == runs);
     CHECK(size["tried"].size() == 2);  // with one thread and with two
-    CHECK(std::abs(whole["seconds"].get<double>() - 2 * size["seconds"].get<double>()) < 1e-9);
-    CHECK(whole["times_slower"].get<double>() > 0);
+    CHECK(whole["seconds"] == size["seconds"]);
+    const auto& kept = size["tried"][size["threads"] == 1 ? 0 : 1]["run_seconds"];
+    REQUIRE(std::ssize(kept) == runs);
+    const double made = kept[0].get<double>() + (runs == 2 ? kept[1].get<double>() : kept[0].get<double>());
+    CHECK(std::abs(size["seconds"].get<double>() - made) < 1e-9);
+    const double ratio = size["seconds"].get<double>() / result["sizes"][0]["seconds"].get<double>();
+    CHECK(std::abs(size["times_slower"].get<double>() - ratio) < 1e-9);
+    CHECK(whole["lowest"] == size["times_slower"]);
+    CHECK(whole["highest"] == size["times_slower"]);
   }
   bench.python_runs = 3;
   CHECK_THROWS_MATCHES(bench_sweep(bench), ConfigError, MessageMatches(ContainsSubstring("1 to 2 runs of each size")));

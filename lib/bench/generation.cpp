@@ -67,6 +67,7 @@ class PythonDecoder {
                           {"dim", config.model.model_dim},
                           {"heads", config.model.num_heads},
                           {"bias", config.model.bias},
+                          {"weights", ""},
                           {"threads", bench.threads},
                           {"clock", bench.clock}})) {
     for (const auto& mode : about_["modes"]) modes_.push_back({mode.get<std::string>(), {}});

@@ -12,7 +12,7 @@ import json
 import resource
 import sys
 
-from peer_common import GptParts, Layers, answer, first_question, reason
+from peer_common import GptParts, Layers, answer, first_question, read_weights, reason
 
 import torch
 from torch import nn
@@ -34,25 +34,6 @@ class Gpt(GptParts):
             x = block(x)
         logits = F.linear(self.norm(x), self.token.weight)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-
-
-def own_name(name):
-    """The name here of a parameter of the other program."""
-    for theirs, ours in (("embedding.token", "token.weight"), ("embedding.position", "position.weight"),
-                         ("mixer.output.", "out."), ("mixer.", ""), ("feed_forward.", ""), ("final_norm.", "norm.")):
-        name = name.replace(theirs, ours)
-    return name
-
-
-def read_weights(path):
-    """A safetensors file of float32: the length of a JSON header, the header, the numbers."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        numbers = bytearray(file.read())
-    header.pop("__metadata__", None)
-    return {own_name(name): torch.frombuffer(numbers, dtype=torch.float32, offset=about["data_offsets"][0],
-                                             count=torch.Size(about["shape"]).numel()).view(about["shape"])
-            for name, about in header.items()}
 
 
 class Training:

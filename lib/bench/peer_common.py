@@ -27,6 +27,25 @@ def reason(error):
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def own_name(name):
+    """The name here of a parameter of the other program."""
+    for theirs, ours in (("embedding.token", "token.weight"), ("embedding.position", "position.weight"),
+                         ("mixer.output.", "out."), ("mixer.", ""), ("feed_forward.", ""), ("final_norm.", "norm.")):
+        name = name.replace(theirs, ours)
+    return name
+
+
+def read_weights(path):
+    """A safetensors file of float32: the length of a JSON header, the header, the numbers."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        numbers = bytearray(file.read())
+    header.pop("__metadata__", None)
+    return {own_name(name): torch.frombuffer(numbers, dtype=torch.float32, offset=about["data_offsets"][0],
+                                             count=torch.Size(about["shape"]).numel()).view(about["shape"])
+            for name, about in header.items()}
+
+
 class Layers(nn.Module):
     """What a block of a GPT is made of."""
 

@@ -1,12 +1,21 @@
 #include "bench/generation.h"
 
+#include <set>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include "bench/peer_script.h"
+#include "bench/peer_source.h"
+#include "bench/python_peer.h"
 #include "core/error.h"
+#include "model/transformer.h"
 #include "python_with_torch.h"
+#include "scratch_folder.h"
+#include "train/checkpoint.h"
 #include "train/run_of.h"
+#include "train/safetensors.h"
 
 using namespace attnscale;
 using Catch::Matchers::ContainsSubstring;
@@ -49,6 +58,62 @@ TEST_CASE("bench generate: PyTorch's model with a cache stands beside ours in bo
     CHECK(mode["times_slower"]["median"].get<double>() > 0);
   }
   CHECK(result["python"]["left_out"].empty());
+}
+
+TEST_CASE("generation script: from the same weights PyTorch's model has our logits and adds our tokens") {
+  const auto python = python_with_torch();
+  if (python.empty()) SKIP("no Python with torch");
+  const torch::NoGradGuard no_gradients;
+  for (const bool bias : {false, true}) {
+    CAPTURE(bias);
+    const auto config = decoding_run({{"model.bias", bias}, {"data.context", 64}});
+    Transformer model(config.model, config.attention, config.data.context, 7);
+    model.eval();
+    // Weights so large, those of positions most, that a text does not go on with one token again and again.
+    torch::manual_seed(3);
+    for (auto& of : model.named_parameters()) {
+      const double by = of.key() == "embedding.position" ? 5 : of.value().dim() > 1 ? 0.5 : 0.1;
+      of.value().add_(torch::randn_like(of.value()), by);
+    }
+    const ScratchFolder folder;
+    write_safetensors(folder / "model.safetensors", tensors_of(model));
+    PythonPeer peer(python, with_common_module(generate_peer_script), 1);
+    const auto vocabulary = *config.model.vocab_size;
+    const auto about = peer.ask({{"vocab", vocabulary},
+                                 {"context", config.data.context},
+                                 {"depth", config.model.depth},
+                                 {"dim", config.model.model_dim},
+                                 {"heads", config.model.num_heads},
+                                 {"bias", bias},
+                                 {"weights", (folder / "model.safetensors").string()},
+                                 {"threads", 1},
+                                 {"clock", "wall"}});
+    REQUIRE(about["left_out"].empty());
+    auto state = model.new_state(1);
+    int64_t newest = 0;
+    // The first piece has nothing before it; the second is masked where it meets itself; one token sees all.
+    for (const int64_t length : {20, 13, 1}) {
+      CAPTURE(length);
+      const auto text = torch::randint(vocabulary, {length}, torch::kLong);
+      const auto logits = model.decode(text.unsqueeze(0), state)[0][-1];
+      const std::vector<int64_t> tokens(text.data_ptr<int64_t>(), text.data_ptr<int64_t>() + length);
+      const auto theirs = peer.ask({{"mode", "eager float32"}, {"text", tokens}});
+      const auto numbers = theirs["logits"].get<std::vector<double>>();
+      REQUIRE(std::ssize(numbers) == vocabulary);
+      // Float32 on both sides, sums in another order.
+      const double off = (torch::tensor(numbers, torch::kDouble) - logits).abs().max().item<double>();
+      CHECK(off < 1e-5 * logits.abs().max().item<double>());
+      newest = logits.argmax().item<int64_t>();
+      CHECK(theirs["newest"] == newest);
+    }
+    std::set<int64_t> added;
+    for (int i = 0; i < 20; ++i) {
+      newest = model.decode(torch::full({1, 1}, newest, torch::kLong), state)[0][-1].argmax().item<int64_t>();
+      CHECK(peer.ask({{"mode", "eager float32"}, {"tokens", 1}})["newest"] == newest);
+      added.insert(newest);
+    }
+    CHECK(added.size() > 3);
+  }
 }
 
 TEST_CASE("bench generate: what keeps no state is refused") {

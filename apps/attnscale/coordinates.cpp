@@ -34,13 +34,13 @@ std::map<int64_t, std::vector<RunConfig>> by_width(const Plan& plan) {
   std::map<int64_t, std::vector<RunConfig>> widths;
   const RunConfig* base = nullptr;
   for (const auto& run : plan.runs)
-    if (run.config.model.mup_base_dim) base = &run.config;
+    if (run.model().mup_base_dim) base = run.shape.get();
   for (const auto& run : plan.runs) {
-    if (apart_from_width(run.config, base) != apart_from_width(plan.runs.front().config, base))
+    if (apart_from_width(run.config(), base) != apart_from_width(plan.runs.front().config(), base))
       throw ConfigError(
           "a coordinate check compares widths: the spec's runs differ in more than model.model_dim, heads "
           "and train.seed; set the rest with --set, under muP model.mup_base_heads too where heads grow in number");
-    widths[run.config.model.model_dim].push_back(run.config);
+    widths[run.model().model_dim].push_back(run.config());
   }
   if (widths.size() < 2)
     throw ConfigError(

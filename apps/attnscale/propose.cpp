@@ -46,9 +46,9 @@ double seconds_of(const std::string& text) {
 std::vector<int64_t> candidate_widths(const Plan& plan) {
   int64_t smallest = 0, step = 1;
   for (const auto& run : plan.runs) {
-    const auto width = run.config.model.model_dim;
+    const auto width = run.model().model_dim;
     smallest = smallest == 0 ? width : std::min(smallest, width);
-    step = std::max(step, 2 * run.config.model.num_heads);
+    step = std::max(step, 2 * run.model().num_heads);
   }
   std::set<int64_t> widths;
   for (int i = 0; i < num_widths; ++i) {
@@ -74,11 +74,11 @@ Sizes sizes_of(const SpecArguments& spec, const std::vector<int64_t>& widths, bo
   if (measure) costs = measure_steps(plan);
   std::map<int64_t, SizeOption> by_width;
   for (const auto& run : plan.runs) {
-    auto& option = by_width[run.config.model.model_dim];
-    option.width = run.config.model.model_dim;
+    auto& option = by_width[run.model().model_dim];
+    option.width = run.model().model_dim;
     if (option.N == 0) option.N = static_cast<double>(run.cost.parameters.total);
-    option.tokens_per_step = run.tokens() / static_cast<double>(run.config.train.steps);
-    const double flops = run.training_flops() / static_cast<double>(run.config.train.steps);
+    option.tokens_per_step = run.tokens() / static_cast<double>(run.train.steps);
+    const double flops = run.training_flops() / static_cast<double>(run.train.steps);
     if (option.run_flops_per_step == 0) option.run_flops_per_step = flops;
     option.flops_per_step += flops;
     if (costs) option.seconds_per_step += costs->seconds(run) * steps_with_evaluations(run) / sample_steps;
@@ -305,16 +305,17 @@ void ProposalArguments::check() const {
 ExitCode propose(const SpecArguments& arguments, const ProposalArguments& wanted, const JobsArgument& jobs, bool json) {
   const Spec spec = read_spec(arguments.spec, arguments.set);
   if (!spec.groups.empty() || spec.stopping)
-    spec.document.refuse({{spec.stopping ? "stopping" : "groups",
-                           "designs are proposed for a spec without groups and without early stopping, which would make "
-                           "their cost another one; take this out, and put it into the proposed spec"}});
+    spec.document.refuse(
+        {{spec.stopping ? "stopping" : "groups",
+          "designs are proposed for a spec without groups and without early stopping, which would make "
+          "their cost another one; take this out, and put it into the proposed spec"}});
   const Plan plan = make_plan(spec);
   DesignOptions options{.kind = wanted.design == "grid" ? DesignKind::grid : DesignKind::isoflop,
                         .budget = wanted.flops,
                         .in_seconds = !wanted.budget.empty(),
                         .seeds = wanted.seeds > 0 ? wanted.seeds : 2};
   for (const auto& run : plan.runs)
-    options.min_steps = std::max(options.min_steps, 3 * run.config.train.warmup_steps.value_or(0));
+    options.min_steps = std::max(options.min_steps, 3 * run.train.warmup_steps.value_or(0));
   if (options.in_seconds) options.budget = seconds_of(wanted.budget) * jobs.side_by_side(plan);
   std::optional<Trained> trained;
   if (!wanted.adaptive.empty()) trained = trained_in(wanted.adaptive);

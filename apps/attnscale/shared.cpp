@@ -40,7 +40,7 @@ void JobsArgument::add_to(CLI::App& command) {
 
 int JobsArgument::side_by_side(const Plan& plan) const {
   const bool given = option_->count() > 0;
-  const auto on_cuda = [](const PlannedRun& run) { return run.config.train.device == "cuda"; };
+  const auto on_cuda = [](const PlannedRun& run) { return run.train.device == "cuda"; };
   // Processes that share a GPU take turns, and their memory is not ours to count.
   if (!given && std::any_of(plan.runs.begin(), plan.runs.end(), on_cuda)) return 1;
   const auto memory = static_cast<double>(memory_limit_bytes());

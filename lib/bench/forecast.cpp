@@ -21,7 +21,7 @@
 namespace attnscale {
 namespace {
 
-double step_flops(const PlannedRun& run) { return run.training_flops() / static_cast<double>(run.config.train.steps); }
+double step_flops(const PlannedRun& run) { return run.training_flops() / static_cast<double>(run.train.steps); }
 
 /// FLOPs of one step of a config.
 double step_flops(const RunConfig& config) {
@@ -82,11 +82,12 @@ StepTime mean_step(const RunConfig& config, int side_by_side, int warmup, int re
 /// `measured_seconds`.
 StepTime step_time(const PlannedRun& run, int side_by_side, double measured_seconds) {
   constexpr double first_flops = 3e8;
-  const double all = step_flops(run.config);
-  const auto taste = shortened(run.config, first_flops);
+  const auto config = run.config();
+  const double all = step_flops(config);
+  const auto taste = shortened(config, first_flops);
   const double taste_seconds = mean_step(taste, side_by_side, 1, 1).seconds;
   const double flops_per_second = step_flops(taste) / std::max(taste_seconds, 1e-6);
-  const auto part = shortened(run.config, std::max(first_flops, flops_per_second * measured_seconds));
+  const auto part = shortened(config, std::max(first_flops, flops_per_second * measured_seconds));
   const double expected = step_flops(part) / flops_per_second;
   const int repetitions = std::clamp(static_cast<int>(measured_seconds / expected), 1, 200);
   auto time = mean_step(part, side_by_side, repetitions > 1 ? 2 : 0, repetitions);
@@ -148,7 +149,7 @@ double start_seconds() {
 /// written, read back and hashed again. The counts of syncs are those that a trace of a sweep shows.
 double saving_seconds(const PlannedRun& run, double sync) {
   constexpr double syncs_of_run = 18, syncs_of_checkpoint = 12, bytes_per_second = 3e8;
-  const auto& train = run.config.train;
+  const auto& train = run.train;
   const double checkpoints =
       train.checkpoint_every == 0
           ? 0
@@ -159,7 +160,7 @@ double saving_seconds(const PlannedRun& run, double sync) {
 
 /// Target tokens of all evaluations, in training steps of equal cost: a forward pass is a third of a step.
 double evaluation_steps(const PlannedRun& run) {
-  const auto& train = run.config.train;
+  const auto& train = run.train;
   const double evaluations = std::ceil(static_cast<double>(train.steps) / static_cast<double>(train.eval_every));
   return evaluations * static_cast<double>(train.eval_tokens) / 3 / (run.tokens() / static_cast<double>(train.steps));
 }
@@ -226,7 +227,7 @@ FixedCosts measure_fixed_costs(const std::filesystem::path& folder) {
 }
 
 double steps_with_evaluations(const PlannedRun& run) {
-  return static_cast<double>(run.config.train.steps) + evaluation_steps(run);
+  return static_cast<double>(run.train.steps) + evaluation_steps(run);
 }
 
 Forecast forecast_of(const Plan& plan, int jobs, const MeasuredSteps& steps, const FixedCosts& fixed) {

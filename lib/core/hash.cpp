@@ -18,12 +18,17 @@ class Digest {
     if (!context_ || EVP_DigestInit_ex(context_.get(), algorithm(), nullptr) != 1)
       throw std::runtime_error("libcrypto cannot start a SHA-256");
   }
+  explicit Digest(const EVP_MD_CTX& begun) : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
+    if (!context_ || EVP_MD_CTX_copy_ex(context_.get(), &begun) != 1)
+      throw std::runtime_error("libcrypto cannot copy a SHA-256");
+  }
   void add(std::string_view bytes) { EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()); }
   std::string bytes() {
     std::string result(32, '\0');
     EVP_DigestFinal_ex(context_.get(), reinterpret_cast<unsigned char*>(result.data()), nullptr);
     return result;
   }
+  std::shared_ptr<EVP_MD_CTX> context() && { return std::move(context_); }
 
  private:
   /// OpenSSL 3 looks EVP_sha256() up anew for each digest.
@@ -41,6 +46,7 @@ class Digest {
 
 std::string to_hex(const std::string& bytes) {
   std::string hex;
+  hex.reserve(2 * bytes.size());
   for (const unsigned char byte : bytes)
     for (const int digit : {byte >> 4, byte & 15}) hex += "0123456789abcdef"[digit];
   return hex;
@@ -51,6 +57,18 @@ std::string to_hex(const std::string& bytes) {
 std::string sha256(std::string_view bytes) {
   Digest digest;
   digest.add(bytes);
+  return to_hex(digest.bytes());
+}
+
+Sha256Begun::Sha256Begun(std::string_view beginning) {
+  Digest digest;
+  digest.add(beginning);
+  begun_ = std::move(digest).context();
+}
+
+std::string Sha256Begun::with(std::initializer_list<std::string_view> rest) const {
+  Digest digest(*begun_);
+  for (const auto& text : rest) digest.add(text);
   return to_hex(digest.bytes());
 }
 

@@ -1,5 +1,7 @@
 #include "core/json.h"
 
+#include <algorithm>
+#include <iterator>
 #include <set>
 
 #include <fmt/format.h>
@@ -163,6 +165,45 @@ class LocatingReader : public nlohmann::json_sax<Json> {
   TextPosition seen_position_;
 };
 
+/// A text in quotes; the library escapes what has to be.
+void write_text(const std::string& text, std::string& into) {
+  const auto plain = [](unsigned char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; };
+  if (std::all_of(text.begin(), text.end(), plain)) into.append(1, '"').append(text).append(1, '"');
+  else into += Json(text).dump();
+}
+
+void write_canonical(const Json& value, std::string& into) {
+  if (value.is_object()) {
+    std::vector<const Json::object_t::value_type*> members;
+    members.reserve(value.size());
+    for (const auto& member : value.get_ref<const Json::object_t&>()) members.push_back(&member);
+    std::sort(members.begin(), members.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+    into += '{';
+    for (const auto* member : members) {
+      if (member != members.front()) into += ',';
+      write_text(member->first, into);
+      into += ':';
+      write_canonical(member->second, into);
+    }
+    into += '}';
+  } else if (value.is_array()) {
+    into += '[';
+    for (size_t i = 0; i < value.size(); ++i) {
+      if (i > 0) into += ',';
+      write_canonical(value[i], into);
+    }
+    into += ']';
+  } else if (value.is_string()) {
+    write_text(value.get_ref<const std::string&>(), into);
+  } else if (value.is_number_unsigned()) {
+    fmt::format_to(std::back_inserter(into), "{}", value.get<uint64_t>());
+  } else if (value.is_number_integer()) {
+    fmt::format_to(std::back_inserter(into), "{}", value.get<int64_t>());
+  } else {
+    into += value.is_boolean() ? (value.get<bool>() ? "true" : "false") : value.dump();
+  }
+}
+
 }  // namespace
 
 std::string join_path(const std::string& parent, const std::string& key) {
@@ -221,6 +262,10 @@ std::string describe_value(const Json& value) {
   return "the number " + text;
 }
 
-std::string canonical(const Json& value) { return nlohmann::json(value).dump(); }
+std::string canonical(const Json& value) {
+  std::string text;
+  write_canonical(value, text);
+  return text;
+}
 
 }  // namespace attnscale

@@ -158,9 +158,11 @@ Problem idle_option(const Field& field, const std::string& path, const Json& val
 
 Json write_fields(const Fields& fields, const void* from) {
   Json object = Json::object();
+  auto& members = object.get_ref<Json::object_t&>();  // names differ: none is looked for
+  members.reserve(fields.size());
   for (const auto& field : fields) {
     if (field.in_effect && !field.in_effect(from)) continue;
-    if (auto value = field.get(from); !value.is_null()) object[field.name] = std::move(value);
+    if (auto value = field.get(from); !value.is_null()) members.emplace_back(field.name, std::move(value));
   }
   return object;
 }

@@ -37,25 +37,25 @@ void check_steps(const Plan& plan, const StoppingRule& rule, std::vector<Problem
   };
   bool any_look = false;
   for (const auto& run : plan.runs) {
-    const auto every = run.config.train.eval_every;
+    const auto every = run.train.eval_every;
     if (rule.first % every != 0)
       say("stopping.first",
           fmt::format("received {}, expected a multiple of train.eval_every, which is {}", rule.first, every));
     if (rule.every && *rule.every % every != 0)
       say("stopping.every",
           fmt::format("received {}, expected a multiple of train.eval_every, which is {}", *rule.every, every));
-    any_look = any_look || !rule.looks(run.config.train.steps).empty();
+    any_look = any_look || !rule.looks(run.train.steps).empty();
   }
   if (!any_look)
     say("stopping.first", fmt::format("received {}, but no run has more than {} steps; expected a step below its end",
-                                      rule.first, plan.runs.front().config.train.steps));
+                                      rule.first, plan.runs.front().train.steps));
 }
 
 }  // namespace
 
 void let_compete(Plan& plan, const StoppingRule& rule, std::vector<Problem>& problems) {
   std::vector<Json> configs;
-  for (const auto& run : plan.runs) configs.push_back(run.config.to_json());
+  for (const auto& run : plan.runs) configs.push_back(run.config().to_json());
   check_that_they_vary(configs, rule, problems);
   check_steps(plan, rule, problems);
   for (size_t i = 0; i < configs.size(); ++i) plan.runs[i].competes_in = stopping_group(rule, std::move(configs[i]));
@@ -70,8 +70,8 @@ LeastWork least_work(const Plan& plan) {
   LeastWork least;
   double all_flops = 0;
   for (const auto& run : plan.runs) {
-    const auto looks = plan.stopping ? plan.stopping->looks(run.config.train.steps) : std::vector<int64_t>();
-    const auto first = work_of(run.config, run.cost, looks.empty() ? run.config.train.steps : looks.front());
+    const auto looks = plan.stopping ? plan.stopping->looks(run.train.steps) : std::vector<int64_t>();
+    const auto first = looks.empty() ? run.work : work_of(run.config(), run.cost, looks.front());
     groups[run.competes_in].push_back(
         {run.tokens(), run.training_flops(), static_cast<double>(first.tokens), first.flops.executed});
     all_flops += run.training_flops();

@@ -1,9 +1,9 @@
 #include "sweep/derived.h"
 
 #include <algorithm>
-#include <map>
-#include <optional>
+#include <memory>
 #include <set>
+#include <unordered_map>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -22,25 +22,36 @@ namespace {
 
 /// The choice's own options follow from its name in the config, where that is known.
 template <class List>
-const Fields* fields_of_choice(const List& list, const Json& section, const char* key, const std::string& otherwise) {
-  std::string name = otherwise;
-  if (section.is_object() && section.contains(key) && section[key].is_string())
-    name = section[key].template get<std::string>();
+const Fields* fields_of_choice(const List& list, const Json& config, const char* section, const char* key,
+                               const std::string& otherwise) {
+  const Json& given = at_path(config, join_path(section, key));
+  const auto& name = given.is_string() ? given.get_ref<const std::string&>() : otherwise;
   for (const auto& one : list)
     if (one.name == name) return &one.fields;
   return nullptr;
 }
 
+/// The same few texts come for each run of a sweep.
+std::shared_ptr<const Expression> parsed(const std::string& text) {
+  constexpr size_t most_kept = 1024;
+  thread_local std::unordered_map<std::string, std::shared_ptr<const Expression>> known;
+  if (const auto found = known.find(text); found != known.end()) return found->second;
+  auto expression = std::make_shared<const Expression>(Expression::parse(text));
+  if (known.size() >= most_kept) known.clear();
+  return known[text] = std::move(expression);
+}
+
 class Derivation {
  public:
   Derivation(Json& config, std::vector<Problem>& problems) : config_(config), problems_(problems) {
-    const auto section = [&](const char* name) { return config.contains(name) ? config[name] : Json::object(); };
-    add_defaults("model", &ModelOptions::fields());
-    add_defaults("train", &TrainOptions::fields());
-    add_defaults("attention", fields_of_choice(all_variants(), section("attention"), "variant", "softmax"));
-    add_defaults("data", fields_of_choice(all_sources(), section("data"), "source", DataChoice{}.source));
-    known_["data.context"] = DataChoice{}.context;
-    collect(config_, "");
+    static const std::string source = DataChoice{}.source, variant = AttentionChoice{}.variant;
+    defaults_ = {{"attention", fields_of_choice(all_variants(), config, "attention", "variant", variant)},
+                 {"data", fields_of_choice(all_sources(), config, "data", "source", source)},
+                 {"model", &ModelOptions::fields()},
+                 {"train", &TrainOptions::fields()}};
+    visit_leaves(config_, "", [&](const std::string& parent, const std::string& key, const Json& value) {
+      if (is_derived(value)) derived_.push_back(join_path(parent, key));
+    });
   }
 
   void derive_all() {
@@ -51,19 +62,57 @@ class Derivation {
   }
 
  private:
-  void add_defaults(const std::string& section, const Fields* fields) {
-    if (fields == nullptr) return;
-    for (const auto& field : *fields) known_[join_path(section, field.name)] = field.default_value;
+  template <class Visit>
+  static void visit_leaves(const Json& object, const std::string& path, const Visit& visit) {
+    if (!object.is_object()) return;
+    for (const auto& [key, inside] : object.get_ref<const Json::object_t&>()) {
+      if (inside.is_object()) visit_leaves(inside, join_path(path, key), visit);
+      else visit(path, key, inside);
+    }
   }
 
-  /// Given values stand over defaults; derived ones are noted.
-  void collect(const Json& value, const std::string& path) {
-    if (value.is_object())
-      for (const auto& [key, inside] : value.items()) collect(inside, join_path(path, key));
-    else if (!path.empty()) {
-      known_[path] = value;
-      if (is_derived(value)) derived_.push_back(path);
+  /// Null where the config does not say it.
+  const Json* given(const std::string& path) const {
+    const Json* at = &config_;
+    for (size_t begin = 0; begin <= path.size();) {
+      const auto end = std::min(path.find('.', begin), path.size());
+      if (!at->is_object()) return nullptr;
+      const auto found = at->find(path.substr(begin, end - begin));
+      if (found == at->end()) return nullptr;
+      at = &*found;
+      begin = end + 1;
     }
+    return at->is_object() ? nullptr : at;
+  }
+
+  /// What is given, else the default, which may be null; no address where there is no such option.
+  const Json* known(const std::string& path) const {
+    static const Json context = DataChoice{}.context;
+    if (const auto* value = given(path)) return value;
+    if (path == "data.context") return &context;
+    for (const auto& [section, fields] : defaults_) {
+      if (!fields || !path.starts_with(section) || path[section.size()] != '.') continue;
+      const auto name = std::string_view(path).substr(section.size() + 1);
+      for (const auto& field : *fields)
+        if (field.name == name) return &field.default_value;
+    }
+    return nullptr;
+  }
+
+  /// Paths of all options for which `wanted(path's last part)`, sorted.
+  template <class Wanted>
+  std::set<std::string> paths_of(const Wanted& wanted) const {
+    std::set<std::string> paths;
+    for (const auto& [section, fields] : defaults_) {
+      if (!fields) continue;
+      for (const auto& field : *fields)
+        if (wanted(field.name)) paths.insert(join_path(section, field.name));
+    }
+    if (wanted("context")) paths.insert("data.context");
+    visit_leaves(config_, "", [&](const std::string& parent, const std::string& key, const Json&) {
+      if (wanted(key)) paths.insert(join_path(parent, key));
+    });
+    return paths;
   }
 
   Json& value_at(const std::string& path) {
@@ -84,17 +133,18 @@ class Derivation {
   /// The path that a name in this derived value stands for; empty after reporting a problem.
   std::string resolve(const std::string& name, const std::string& path) {
     const auto section = path.substr(0, path.find('.'));
-    if (known_.contains(section + "." + name)) return section + "." + name;
-    if (known_.contains(name)) return name;
-    std::vector<std::string> found, names;
-    for (const auto& [known, value] : known_) {
-      if (known.ends_with("." + name)) found.push_back(known);
-      names.push_back(known);
-      names.push_back(known.substr(known.rfind('.') + 1));
-    }
-    if (found.size() == 1) return found.front();
+    if (auto own = join_path(section, name); known(own)) return own;
+    if (known(name)) return name;
+    auto found = paths_of([last = last_part(name)](const std::string& key) { return key == last; });
+    std::erase_if(found, [&](const std::string& path_of) { return !path_of.ends_with("." + name); });
+    if (found.size() == 1) return *found.begin();
     if (found.size() > 1) fail(path, fmt::format("{} may be {}; write one of them", name, fmt::join(found, " or ")));
     else {
+      std::vector<std::string> names;
+      for (const auto& known_path : paths_of([](const std::string&) { return true; })) {
+        names.push_back(known_path);
+        names.push_back(last_part(known_path));
+      }
       const auto near = nearest_name(name, names);
       fail(path, fmt::format("unknown name {}{}", name,
                              near.empty() ? "; expected an option of the config, such as model.depth"
@@ -114,42 +164,30 @@ class Derivation {
 
   bool calculate(const std::string& path) {
     if (failed_.contains(path)) return false;
-    const auto text = known_[path].get<std::string>().substr(1);
+    const auto text = known(path)->get<std::string>().substr(1);
     try {
-      const auto expression = Expression::parse(text);
+      const auto expression = parsed(text);
       std::vector<std::string> paths;
-      for (const auto& name : expression.names()) {
+      for (const auto& name : expression->names()) {
         const auto from = resolve(name, path);
-        if (from.empty() || (is_derived(known_[from]) && !derive(from))) return false;
-        if (known_[from].is_null() && !given(from))
+        if (from.empty() || (is_derived(*known(from)) && !derive(from))) return false;
+        if (known(from)->is_null() && !given(from))
           return fail(path,
                       fmt::format("{} is not set, and what it would be is worked out later; set it in the spec", from));
         paths.push_back(from);
       }
       std::vector<const Json*> values;
-      for (const auto& from : paths) values.push_back(&known_[from]);
-      known_[path] = value_at(path) = expression.value(values);
+      for (const auto& from : paths) values.push_back(known(from));
+      value_at(path) = expression->value(values);
       return true;
     } catch (const ConfigError& error) {
       return fail(path, error.what());
     }
   }
 
-  bool given(const std::string& path) const {
-    const Json* at = &config_;
-    for (size_t begin = 0; begin <= path.size();) {
-      const auto end = std::min(path.find('.', begin), path.size());
-      const auto key = path.substr(begin, end - begin);
-      if (!at->is_object() || !at->contains(key)) return false;
-      at = &(*at)[key];
-      begin = end + 1;
-    }
-    return true;
-  }
-
   Json& config_;
   std::vector<Problem>& problems_;
-  std::map<std::string, Json> known_;  ///< by path: what is given, else the default; null: none
+  std::vector<std::pair<std::string, const Fields*>> defaults_;  ///< by section; no fields: no such variant or source
   std::vector<std::string> derived_;
   std::set<std::string> at_work_, failed_;
 };
@@ -160,6 +198,12 @@ bool is_derived(const Json& value) {
   if (value.is_object())
     return std::any_of(value.begin(), value.end(), [](const Json& inside) { return is_derived(inside); });
   return value.is_string() && value.get_ref<const std::string&>().starts_with('=');
+}
+
+bool mentions_seed(const Json& value) {
+  if (value.is_object())
+    return std::any_of(value.begin(), value.end(), [](const Json& inside) { return mentions_seed(inside); });
+  return is_derived(value) && value.get_ref<const std::string&>().find("seed") != std::string::npos;
 }
 
 void derive_values(Json& config, std::vector<Problem>& problems) {

@@ -18,4 +18,7 @@ void derive_values(Json& config, std::vector<Problem>& problems);
 /// Whether a value is such a text, or an object with one inside.
 bool is_derived(const Json& value);
 
+/// Whether a derived value in this may name a seed.
+bool mentions_seed(const Json& value);
+
 }  // namespace attnscale

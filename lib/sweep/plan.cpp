@@ -1,9 +1,10 @@
 #include "sweep/plan.h"
 
 #include <algorithm>
-#include <map>
+#include <functional>
 #include <numeric>
 #include <set>
+#include <unordered_map>
 #include <unordered_set>
 
 #include <fmt/format.h>
@@ -16,7 +17,6 @@
 #include "sweep/exclusion.h"
 #include "sweep/spec_groups.h"
 #include "train/config_resolver.h"
-#include "train/ramp.h"
 
 namespace attnscale {
 namespace {
@@ -43,16 +43,83 @@ class Odometer {
   explicit Odometer(const std::vector<Axis>& axes) : axes_(axes), digits_(axes.size(), 0) {}
   size_t operator[](size_t axis) const { return digits_[axis]; }
   bool next() {
-    for (size_t i = axes_.size(); i-- > 0;) {
-      if (++digits_[i] < axes_[i].points.size()) return true;
-      digits_[i] = 0;
+    for (moved_ = axes_.size(); moved_-- > 0;) {
+      if (++digits_[moved_] < axes_[moved_].points.size()) return true;
+      digits_[moved_] = 0;
     }
     return false;
   }
+  size_t moved() const { return moved_; }  ///< the first axis that is elsewhere than at the point before
 
  private:
   const std::vector<Axis>& axes_;
   std::vector<size_t> digits_;
+  size_t moved_ = 0;
+};
+
+/// The config and the settings of a point, made from those of the point before.
+class PointConfigs {
+ public:
+  explicit PointConfigs(const Spec& spec) : spec_(spec), given_(spec.base) {
+    derives_ = is_derived(spec.base);
+    bool seed_is_named = mentions_seed(spec.base);
+    for (const auto& axis : spec.axes)
+      for (const auto& point : axis.points)
+        for (const auto& value : point)
+          if (is_derived(value)) derives_ = true, seed_is_named = seed_is_named || mentions_seed(value);
+    if (spec.match) matcher_.emplace(*spec.match);
+    const bool has_seeds = !spec.axes.empty() && spec.axes.back().paths == std::vector<std::string>{"train.seed"};
+    if (has_seeds && !seed_is_named) seeds_ = spec.axes.size() - 1;
+  }
+
+  /// @param found      what is wrong with derived values, by paths of the config
+  /// @param unmatched  what is wrong with matching, by places of the spec
+  /// @throws ConfigError if `base` has no room for what an axis sets
+  void move_to(const Odometer& at, std::vector<Problem>& found, std::vector<Problem>& unmatched) {
+    for (size_t i = at.moved(); i < spec_.axes.size(); ++i) {
+      const auto& axis = spec_.axes[i];
+      for (size_t p = 0; p < axis.paths.size(); ++p) {
+        set_path(given_, axis.paths[p], axis.points[at[i]][p]);
+        given_settings_[axis.paths[p]] = axis.points[at[i]][p];
+      }
+    }
+    if (!derives_ && !matcher_) return;
+    if (seeds_ && at.moved() == *seeds_ && settled_) {  // no derived value depends on it, and no size
+      const auto& seed = spec_.axes[*seeds_].points[at[*seeds_]][0];
+      set_path(config_, "train.seed", seed);
+      settings_["train.seed"] = seed;
+      return;
+    }
+    settled_ = false;
+    config_ = given_;
+    settings_ = given_settings_;
+    matched_.reset();
+    derive_values(config_, found);
+    for (auto& [path, value] : settings_.items())
+      if (is_derived(value)) value = at_path(config_, path);
+    if (!matcher_ || !found.empty()) {
+      settled_ = found.empty();
+      return;
+    }
+    matched_ = matcher_->solve(config_, unmatched);
+    if (const Json& solved = at_path(config_, spec_.match->by); matched_ && !solved.is_null())
+      settings_[spec_.match->by] = solved;
+    settled_ = matched_.has_value();
+  }
+
+  const Json& config() const { return derives_ || matcher_ ? config_ : given_; }
+  const Json& settings() const { return derives_ || matcher_ ? settings_ : given_settings_; }
+  const std::optional<Matched>& matched() const { return matched_; }
+
+ private:
+  const Spec& spec_;
+  bool derives_ = false;
+  std::optional<Matcher> matcher_;
+  std::optional<size_t> seeds_;                   ///< the axis of seeds, where nothing else depends on them
+  Json given_, given_settings_ = Json::object();  ///< as the axes set them
+  Json config_, settings_;                        ///< derived and matched
+  std::optional<Matched> matched_;
+  bool settled_ = false;  ///< derived and matched without a problem
 };
 
 /// Where in the spec a config path was set at this point: by the axis that sets it or something around it, else in
@@ -94,13 +161,6 @@ void check_replaced_values(const Spec& spec, std::vector<Problem>& problems) {
 
 constexpr size_t most_problems = 50;  // a spec with one wrong value in its base would repeat it for each run
 
-}  // namespace
-
-double PlannedRun::tokens() const { return static_cast<double>(work_of(config, cost, config.train.steps).tokens); }
-double PlannedRun::training_flops() const { return work_of(config, cost, config.train.steps).flops.executed; }
-
-namespace {
-
 Plan plan_of_axes(const Spec& spec) {
   Plan plan;
   std::vector<Problem> problems;
@@ -108,53 +168,34 @@ Plan plan_of_axes(const Spec& spec) {
   std::unordered_set<std::string> ids;
   ConfigResolver resolver;
   check_replaced_values(spec, problems);
-  std::optional<Matcher> matcher;
-  if (spec.match) matcher.emplace(*spec.match);
+  PointConfigs point(spec);
   Exclusion exclusion(spec.exclude);
   plan.runs.reserve(static_cast<size_t>(spec.num_runs()));
   ids.reserve(plan.runs.capacity());
   Odometer at(spec.axes);
   do {
-    Json config = spec.base;
-    Json settings = Json::object();
+    std::vector<Problem> found, unmatched;
     try {
-      for (size_t i = 0; i < spec.axes.size(); ++i) {
-        const auto& axis = spec.axes[i];
-        for (size_t p = 0; p < axis.paths.size(); ++p) {
-          set_path(config, axis.paths[p], axis.points[at[i]][p]);
-          settings[axis.paths[p]] = axis.points[at[i]][p];
-        }
-      }
+      point.move_to(at, found, unmatched);
     } catch (const ConfigError& error) {
       problems.push_back({"base", error.what()});
       break;
     }
-    std::vector<Problem> found;
-    PlannedRun run;
-    derive_values(config, found);
-    for (auto& [path, value] : settings.items())
-      if (is_derived(value)) value = at_path(config, path);
-    if (matcher && found.empty()) {
-      std::vector<Problem> unmatched;  // places of the spec, not of the config
-      run.matched = matcher->solve(config, unmatched);
-      if (const Json& solved = at_path(config, spec.match->by); run.matched && !solved.is_null())
-        settings[spec.match->by] = solved;
-      for (auto& problem : unmatched) {
-        auto which = settings;
-        which.erase("train.seed");  // the same for all of them
-        if (!which.empty()) problem.message = fmt::format("for the run with {}: {}", which.dump(), problem.message);
-        if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
-      }
+    for (auto& problem : unmatched) {
+      auto which = point.settings();
+      which.erase("train.seed");  // the same for all of them
+      if (!which.empty()) problem.message = fmt::format("for the run with {}: {}", which.dump(), problem.message);
+      if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
     }
     std::optional<ResolvedRun> resolved;
-    if (found.empty()) resolved = resolver.resolve(config, found);
+    if (found.empty()) resolved = resolver.resolve(point.config(), found);
     for (auto& problem : found) {
       problem.path = spec_path(spec, at, problem.path);
       if (reported.insert(problem.path + problem.message).second) problems.push_back(std::move(problem));
     }
     if (problems.size() >= most_problems) break;
     if (!problems.empty()) continue;
-    if (exclusion.holds(resolved->config)) {
+    if (exclusion.holds(*resolved)) {
       ++plan.excluded;
       continue;
     }
@@ -162,11 +203,7 @@ Plan plan_of_axes(const Spec& spec) {
       ++plan.repeated;
       continue;
     }
-    run.id = std::move(resolved->id);
-    run.config = std::move(resolved->config);
-    run.cost = resolved->cost;
-    run.settings = std::move(settings);
-    plan.runs.push_back(std::move(run));
+    plan.runs.push_back({std::move(*resolved), point.settings(), point.matched()});
   } while (at.next());
   if (problems.empty()) exclusion.report(problems);
   if (problems.empty() && plan.runs.empty())
@@ -178,7 +215,7 @@ Plan plan_of_axes(const Spec& spec) {
 /// The groups' runs together. A config that several have runs once, and is in all of them.
 Plan plan_of_groups(const Spec& spec) {
   Plan plan;
-  std::map<std::string, size_t> place;
+  std::unordered_map<std::string, size_t> place;
   GatheredErrors errors;
   for (const auto& group : spec.groups)
     errors.gather([&] {
@@ -213,9 +250,11 @@ namespace {
 /// Memory of the `jobs` largest runs, largest first.
 std::vector<double> largest_runs(const Plan& plan, int jobs) {
   std::vector<double> bytes;
-  for (const auto& run : plan.runs) bytes.push_back(run.memory());
-  std::sort(bytes.rbegin(), bytes.rend());
-  bytes.resize(std::min(bytes.size(), static_cast<size_t>(jobs)));
+  bytes.reserve(plan.runs.size());
+  for (const auto& run : plan.runs) bytes.push_back(run.peak_bytes);
+  const auto most = std::min(bytes.size(), static_cast<size_t>(jobs));
+  std::partial_sort(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(most), bytes.end(), std::greater<>());
+  bytes.resize(most);
   return bytes;
 }
 
@@ -244,8 +283,8 @@ Json Plan::to_json() const {
                     {"parameters", run.cost.parameters.to_json()},
                     {"tokens", run.tokens()},
                     {"flops", run.training_flops()},
-                    {"training_bytes", static_cast<int64_t>(run.memory())},
-                    {"config", run.config.to_json()}});
+                    {"training_bytes", static_cast<int64_t>(run.peak_bytes)},
+                    {"config", run.config().to_json()}});
     if (!run.groups.empty()) list.back()["groups"] = run.groups;
     if (!run.competes_in.empty()) list.back()["competes_in"] = run.competes_in;
     if (run.matched)

@@ -5,26 +5,21 @@
 #include <string>
 #include <vector>
 
-#include "model/cost.h"
 #include "sweep/match.h"
 #include "sweep/spec.h"
-#include "train/run_config.h"
+#include "train/config_resolver.h"
 
 namespace attnscale {
 
 /// One training that the sweep will do.
-struct PlannedRun {
-  std::string id;  ///< RunConfig::id
-  RunConfig config;
-  ModelCost cost;
-  Json settings;  ///< what the axes and matching set, by config path
+struct PlannedRun : ResolvedRun {
+  Json settings = {};  ///< what the axes and matching set, by config path
   std::optional<Matched> matched = {};
   std::vector<std::string> groups = {};  ///< of the spec that have it; empty in a spec without
   std::string competes_in = {};          ///< the group in which it may be stopped early; empty without such a rule
 
-  double tokens() const;
-  double training_flops() const;  ///< executed
-  double memory() const { return training_bytes(config, cost); }
+  double tokens() const { return static_cast<double>(work.tokens); }
+  double training_flops() const { return work.flops.executed; }
 };
 
 /// Relative time of a run: its FLOPs, and a cost per step and layer that small models pay for dispatch.

@@ -38,7 +38,7 @@ std::string stopping_text(const Plan& plan) {
   const auto& rule = *plan.stopping;
   const auto least = least_work(plan);
   std::set<std::string> at;  // runs of several lengths have several lists
-  for (const auto& run : plan.runs) at.insert(fmt::format("{}", fmt::join(rule.looks(run.config.train.steps), ", ")));
+  for (const auto& run : plan.runs) at.insert(fmt::format("{}", fmt::join(rule.looks(run.train.steps), ", ")));
   at.erase("");
   std::vector<std::string> names;
   for (const auto& path : rule.by) names.push_back(last_part(path));
@@ -72,7 +72,7 @@ std::string plan_text(const Plan& plan, size_t width) {
     const auto& run = plan.runs[i];
     tokens += run.tokens();
     flops += run.training_flops();
-    memory = std::max(memory, static_cast<int64_t>(run.memory()));
+    memory = std::max(memory, static_cast<int64_t>(run.peak_bytes));
     if (i >= most_rows) continue;
     std::vector<std::string> row = {run.id.substr(0, 8)};
     if (in_groups) row.push_back(fmt::format("{}", fmt::join(run.groups, ", ")));
@@ -84,7 +84,7 @@ std::string plan_text(const Plan& plan, size_t width) {
     row.push_back(cell);
     row.push_back(count_text(run.tokens()));
     row.push_back(count_text(run.training_flops()));
-    row.push_back(bytes_text(static_cast<int64_t>(run.memory())));
+    row.push_back(bytes_text(static_cast<int64_t>(run.peak_bytes)));
     table.add_row(std::move(row));
   }
   std::string text = table.text(width);

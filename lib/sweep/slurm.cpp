@@ -180,11 +180,9 @@ PlannedRun run_of_plan(const JsonDocument& document, const fs::path& folder, con
     if (resolved->id != id)
       throw DataError(fmt::format(
           "run {} is {} here: the data of this node are others, or the program is another build", id, resolved->id));
-    return {.id = id,
-            .config = std::move(resolved->config),
-            .cost = resolved->cost,
-            .settings = run.at("settings"),
-            .competes_in = run.value("competes_in", "")};
+    PlannedRun planned{std::move(*resolved), run.at("settings")};
+    planned.competes_in = run.value("competes_in", "");
+    return planned;
   }
   throw DataError(fmt::format("{}: has no run {}", (folder / "plan.json").string(), id));
 }
@@ -206,10 +204,10 @@ Json run_slurm_task(const fs::path& folder, const fs::path& list, int64_t index,
   control.stage = lease->stage();
   control.stop = [&] { return stop_requested() || lease->is_lost(); };
   const auto referee = referee_for(stopping_request(plan.value.value("stopping", Json()), run.competes_in, folder), id,
-                                   run.config.train.steps, lease_seconds);
+                                   run.train.steps, lease_seconds);
   control.referee = referee.get();
   try {
-    return train_run(run.config, control);
+    return train_run(run.config(), control);
   } catch (const LeaseLost&) {
     throw;
   } catch (const IoError&) {

@@ -27,7 +27,7 @@ namespace attnscale {
 namespace {
 
 double work_of(const PlannedRun& run) {
-  return relative_work(run.training_flops(), run.config.train.steps, static_cast<double>(run.config.model.depth));
+  return relative_work(run.training_flops(), run.train.steps, static_cast<double>(run.model().depth));
 }
 
 /// What a worker that died said last, for its run's message; empty if it said nothing.
@@ -138,7 +138,7 @@ class Supervisor {
       }
       worker.run_id = run.id;
       view_->started(run.id, work_of(run));
-      worker.start(folder, run.config.to_json(), options_.lease_seconds, expired,
+      worker.start(folder, run.config().to_json(), options_.lease_seconds, expired,
                    stopping_request(rule_, run.competes_in, options_.folder));
       return;
     }
@@ -308,8 +308,8 @@ Json failed_row(const PlannedRun& run, const std::string& status, const std::str
           {"parameters", run.cost.parameters.to_json()},
           {"tokens", static_cast<int64_t>(run.tokens())},
           {"flops", run.training_flops()},
-          {"seed", run.config.train.seed},
-          {"config", run.config.to_json()}};
+          {"seed", run.train.seed},
+          {"config", run.config().to_json()}};
 }
 
 ExitCode SweepOutcome::code() const {
@@ -369,7 +369,7 @@ Json run_single(const Spec& spec, const Plan& plan, const std::filesystem::path&
     view.tick();
   };
   control.on_note = [&](const std::string& text) { view.say(text); };
-  Json row = train_run(run.config, control);
+  Json row = train_run(run.config(), control);
   lease.reset();
   if (row.value("status", "") != "interrupted") {
     store.record(row);

@@ -180,6 +180,7 @@ void check_cut(const RunConfig& config, const SourceFacts& facts, std::vector<Pr
 
 void check_float32_parts(const RunConfig& config, std::vector<Problem>& problems) {
   const auto parts = float32_parts(config.train);
+  if (!parts.projections && !parts.attention) return;
   std::vector<std::string> names;
   bool projected = false;
   for (int64_t layer = 0; layer < config.model.depth; ++layer) {
@@ -212,7 +213,7 @@ bool check_vocabulary(const RunConfig& config, const SourceFacts& facts, std::ve
 }
 
 void check_memory(const RunConfig& config, const ModelCost& cost, std::vector<Problem>& problems) {
-  const double bytes = training_bytes(config, cost);
+  const double bytes = training_bytes(config.train, cost);
   static const auto limit = static_cast<double>(memory_limit_bytes());
   if (bytes <= limit && bytes >= 0) return;  // below zero: more than 64 bits can count
   problems.push_back(
@@ -234,7 +235,15 @@ void read_shape(const Json& json, RunConfig& config, std::vector<Problem>& probl
   config.data = read_data(section_of(json, "data"), problems);
 }
 
-SourceFacts settle_shape(RunConfig& config, std::vector<Problem>& problems) {
+SourceFacts facts_of(const DataChoice& data) {
+  const auto source = open_source(data);
+  // A text too short for the context says so now.
+  const bool asks_some = !source->batch(Split::validation, 0, 0, 1, data.context).asked.empty();
+  return {source->vocab_size(), source->num_validation_windows(data.context), asks_some};
+}
+
+SourceFacts settle_shape(RunConfig& config, std::vector<Problem>& problems,
+                         const std::function<SourceFacts(const DataChoice&)>& facts) {
   const size_t before = problems.size();
   const auto& source_info = source_named(config.data.source);
   if (config.model.head == "encoder_decoder") {
@@ -256,11 +265,9 @@ SourceFacts settle_shape(RunConfig& config, std::vector<Problem>& problems) {
                                                   source_info.name, fmt::join(source_info.heads, ", "))});
   if (problems.size() != before) return {};
   try {
-    const auto source = config.open_source();
-    // A text too short for the context says so now.
-    const bool asks_some = !source->batch(Split::validation, 0, 0, 1, config.data.context).asked.empty();
-    config.model = resolved(config.model, source->vocab_size(), config.data.context);
-    return {source->vocab_size(), source->num_validation_windows(config.data.context), asks_some};
+    auto known = facts(config.data);
+    config.model = resolved(config.model, known.vocab_size, config.data.context);
+    return known;
   } catch (const Error& error) {
     problems.push_back({config.data.options.contains("path") ? "data.path" : "data", error.what()});
     return {};

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "train/run_config.h"
@@ -25,8 +27,13 @@ struct SourceFacts {
   bool asks_some = false;                     ///< targets at places of its own, not all
 };
 
-/// Opens the source and fills in what it decides of the model, once model, attention and data fit together.
-SourceFacts settle_shape(RunConfig& config, std::vector<Problem>& problems);
+/// Opens the source. @throws Error if it has too little for a window
+SourceFacts facts_of(const DataChoice& data);
+
+/// Fills in what the source decides of the model, once model, attention and data fit together.
+/// @param facts  `facts_of`, or what it said before
+SourceFacts settle_shape(RunConfig& config, std::vector<Problem>& problems,
+                         const std::function<SourceFacts(const DataChoice&)>& facts = facts_of);
 
 /// Training by itself and with an unsettled shape.
 void check_training(const RunConfig& config, std::vector<Problem>& problems);
@@ -61,8 +68,8 @@ Json data_section(const DataChoice& data);
 std::string identity_of_data(Json data, const Json& fingerprint);
 std::string identity_of_training(Json train);
 
-/// `RunConfig::id` from the canonical texts of a config's parts.
-std::string run_id(const std::string& attention, const std::string& data, const std::string& model,
-                   const std::string& train, const std::string& fingerprint);
+/// The beginning of what `run_id` hashes, from the canonical texts of a config's parts: the training's and `}` come
+/// behind it, and the fingerprint.
+std::string run_id_beginning(const std::string& attention, const std::string& data, const std::string& model);
 
 }  // namespace attnscale

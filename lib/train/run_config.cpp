@@ -12,14 +12,14 @@
 
 namespace attnscale {
 
-double training_bytes(const RunConfig& config, const ModelCost& cost) {
-  if (config.train.device != "cpu") return 0;
+double training_bytes(const TrainOptions& train, const ModelCost& cost) {
+  if (train.device != "cpu") return 0;
   // The model's cost counts two numbers of the optimiser for each parameter, as AdamW keeps.
   // A look holds the weights as they were, and the gradients of a pass apart from the others'.
-  const int64_t copies_for_a_look = config.train.watch_every == 0 ? 0 : config.train.accumulate > 1 ? 2 : 1;
-  const int64_t more = state_numbers(config.train) - 2 + (config.train.ema_decay > 0 ? 1 : 0) + copies_for_a_look;
+  const int64_t copies_for_a_look = train.watch_every == 0 ? 0 : train.accumulate > 1 ? 2 : 1;
+  const int64_t more = state_numbers(train) - 2 + (train.ema_decay > 0 ? 1 : 0) + copies_for_a_look;
   const auto bytes = static_cast<double>(cost.training_bytes + 4 * more * cost.parameters.total);
-  return bytes * (config.train.dtype == "float64" ? 2 : 1);
+  return bytes * (train.dtype == "float64" ? 2 : 1);
 }
 
 ModelCost cost_of(const RunConfig& config) {
@@ -61,7 +61,7 @@ Json RunConfig::to_json() const {
           {"train", write_options(train)}};
 }
 
-std::shared_ptr<const Source> RunConfig::open_source() const {
+std::shared_ptr<const Source> open_source(const DataChoice& data) {
   constexpr size_t max_open_sources = 16;
   static std::mutex mutex;
   static std::vector<std::pair<std::string, std::shared_ptr<const Source>>> open;  // oldest first
@@ -75,13 +75,12 @@ std::shared_ptr<const Source> RunConfig::open_source() const {
   return source;
 }
 
+std::shared_ptr<const Source> RunConfig::open_source() const { return attnscale::open_source(data); }
+
 std::string RunConfig::id() const { return run_id(to_json(), open_source()->fingerprint()); }
 
-std::string run_id(const std::string& attention, const std::string& data, const std::string& model,
-                   const std::string& train, const std::string& fingerprint) {
-  return sha256(fmt::format(R"({{"attention":{},"data":{},"model":{},"train":{}}}{})", attention, data, model, train,
-                            fingerprint))
-      .substr(0, 16);
+std::string run_id_beginning(const std::string& attention, const std::string& data, const std::string& model) {
+  return fmt::format(R"({{"attention":{},"data":{},"model":{},"train":)", attention, data, model);
 }
 
 std::string identity_of_data(Json data, const Json& fingerprint) {

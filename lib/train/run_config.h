@@ -32,14 +32,16 @@ struct RunConfig {
 
   Json to_json() const;
 
-  /// The source of `data`, opened once per process for equal options.
-  std::shared_ptr<const Source> open_source() const;
+  std::shared_ptr<const Source> open_source() const;  ///< of `data`
 
   /// First 16 hexadecimal digits of SHA-256 over the canonical JSON and the source's fingerprint. Where a run takes
   /// place does not enter: neither `train.device`, nor the path of a file whose content the fingerprint holds. The same
   /// text in another folder, or on another machine, gives the same id.
   std::string id() const;
 };
+
+/// Opened once per process for equal options.
+std::shared_ptr<const Source> open_source(const DataChoice& data);
 
 /// `RunConfig::id` of a configuration as JSON and its source's fingerprint.
 std::string run_id(Json config, const Json& fingerprint);
@@ -48,6 +50,6 @@ std::string run_id(Json config, const Json& fingerprint);
 ModelCost cost_of(const RunConfig& config);
 
 /// Estimate of a run's peak memory on the host, bytes: that of a step, in the run's dtype; 0 on another device.
-double training_bytes(const RunConfig& config, const ModelCost& cost);
+double training_bytes(const TrainOptions& train, const ModelCost& cost);
 
 }  // namespace attnscale

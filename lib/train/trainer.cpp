@@ -342,7 +342,7 @@ Json out_of_memory(const RunConfig& config, const std::string& message) {
   RunOutcome outcome;
   outcome.status = "oom";
   outcome.message = fmt::format("{}; the plan's estimate was {:.2f} GB", message.substr(0, message.find('\n')),
-                                training_bytes(config, cost) / 1e9);
+                                training_bytes(config.train, cost) / 1e9);
   outcome.started = outcome.finished = utc_now();
   return result_row(config, cost, outcome);
 }

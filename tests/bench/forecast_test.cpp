@@ -65,7 +65,7 @@ TEST_CASE("forecast: variants and dtypes are kinds of their own, sizes and seeds
   }
   for (const auto& run : plan.runs)
     CHECK_THAT(steps.seconds(run),
-               WithinRel(run.config.to_json()["attention"]["variant"] == "linear" ? 3.0 : 1.0, 1e-12));
+               WithinRel(run.config().to_json()["attention"]["variant"] == "linear" ? 3.0 : 1.0, 1e-12));
   // One that was not measured is taken for the average of the others.
   steps.kinds.erase(kind_of(plan.runs[0]));
   double sum = 0;

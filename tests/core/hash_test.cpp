@@ -13,6 +13,15 @@ TEST_CASE("hash: SHA-256 of the standard's examples (FIPS 180-2, appendix B)") {
   CHECK(sha256("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
+TEST_CASE("hash: what was begun gives the digest of the whole text, again and again") {
+  const std::string beginning(200, 'b');  // several blocks of SHA-256, and a part
+  const Sha256Begun begun(beginning);
+  CHECK(begun.with({}) == sha256(beginning));
+  CHECK(begun.with({"x", "", "yz"}) == sha256(beginning + "xyz"));
+  CHECK(Sha256Begun(begun).with({"x"}) == sha256(beginning + "x"));
+  CHECK(Sha256Begun("").with({"abc"}) == sha256("abc"));
+}
+
 TEST_CASE("hash: a file's hash is its content's, over block borders") {
   const ScratchFolder folder;
   const std::string content((1 << 20) + 17, 'q');

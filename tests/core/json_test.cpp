@@ -89,3 +89,14 @@ TEST_CASE("json: all problems are told together, each once, each with its place"
 TEST_CASE("json: the canonical form does not depend on the order of keys") {
   CHECK(canonical(Json::parse(R"({"b": 0.1, "a": [1, 2]})")) == R"({"a":[1,2],"b":0.1})");
 }
+
+TEST_CASE("json: the canonical form is what the library writes of sorted keys") {
+  for (const auto* text :
+       {"{}", "[]", R"({"b": {}, "a": [], "ab": null, "B": true})", R"([[1, [2.0, -0.0]], {"z": [{"y": 1, "x": 2}]}])",
+        R"({"tab\t": "quote \" and \\ back\u0001", "\u00e9": "\ud83d\ude00 \u007f/"})",
+        "[0, -1, 18446744073709551615, -9223372036854775808, 1e-05, 0.1, 1e300, 5e-324, 1e16, 123456789.125, 1.0]",
+        R"("alone")", "-3", "2.5", "false"})
+    CHECK(canonical(Json::parse(text)) == nlohmann::json::parse(text).dump());
+  CHECK(canonical(Json(int64_t{-4})) == "-4");
+  CHECK(canonical(Json(uint64_t{4})) == "4");
+}

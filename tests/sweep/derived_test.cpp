@@ -28,7 +28,7 @@ TEST_CASE("derived: a value follows the axes, other derived values and defaults"
     "grid": {"model.model_dim": [16, 32], "model.depth": [1, 3]}})json");
   REQUIRE(plan.runs.size() == 4);
   for (const auto& run : plan.runs) {
-    const auto& config = run.config;
+    const auto config = run.config();
     CHECK(config.model.ffn_dim == config.model.model_dim * 3 / 2);
     CHECK(config.data.context == 8);
     CHECK(config.train.steps == (config.model.depth == 1 ? 2000 : 670));  // 666.7
@@ -42,7 +42,7 @@ TEST_CASE("derived: a value follows the axes, other derived values and defaults"
 TEST_CASE("derived: an axis may hold one, and the plan shows what it came to") {
   const auto plan = plan_with(R"({"grid": {"model.ffn_dim": ["= 2 * model_dim", "= 4 * model_dim", 100]}})");
   REQUIRE(plan.runs.size() == 3);
-  const auto dim = plan.runs[0].config.model.model_dim;
+  const auto dim = plan.runs[0].config().model.model_dim;
   CHECK(plan.runs[0].settings["model.ffn_dim"] == 2 * dim);
   CHECK(plan.runs[1].settings["model.ffn_dim"] == 4 * dim);
 }
@@ -51,9 +51,9 @@ TEST_CASE("derived: conditionals choose by other values, by the variant too") {
   const auto plan = plan_with(R"({
     "base": {"train": {"learning_rate": "= 0.001 if attention.variant == 'softmax' else 0.002"}},
     "grid": {"attention": [{"variant": "softmax"}, {"variant": "sliding_window", "window": "= context // 8"}]}})");
-  CHECK(plan.runs[0].config.train.learning_rate == 0.001);
-  CHECK(plan.runs[1].config.train.learning_rate == 0.002);
-  CHECK(plan.runs[1].config.to_json()["attention"]["window"] == 8);
+  CHECK(plan.runs[0].config().train.learning_rate == 0.001);
+  CHECK(plan.runs[1].config().train.learning_rate == 0.002);
+  CHECK(plan.runs[1].config().to_json()["attention"]["window"] == 8);
 }
 
 TEST_CASE("derived: none leaves an option out, one with a default too") {
@@ -61,9 +61,9 @@ TEST_CASE("derived: none leaves an option out, one with a default too") {
     "zip": {"model.norm": ["rms_norm", "none"], "model.norm_placement": ["after", "= none"],
             "model.ffn_dim": [24, "= none"]}})");
   REQUIRE(plan.runs.size() == 2);
-  CHECK(plan.runs[0].config.to_json()["model"]["norm_placement"] == "after");
-  CHECK_FALSE(plan.runs[1].config.to_json()["model"].contains("norm_placement"));
-  CHECK(plan.runs[1].config.model.ffn_dim == 256);
+  CHECK(plan.runs[0].config().to_json()["model"]["norm_placement"] == "after");
+  CHECK_FALSE(plan.runs[1].config().to_json()["model"].contains("norm_placement"));
+  CHECK(plan.runs[1].config().model.ffn_dim == 256);
 }
 
 TEST_CASE("derived: mistakes are told at the place of the value, once") {
@@ -87,8 +87,8 @@ TEST_CASE("exclude: runs for which a condition holds are left out and counted") 
   CHECK(plan.runs.size() == 4);
   CHECK(plan.excluded == 2);
   for (const auto& run : plan.runs) {
-    const bool softmax = run.config.attention.variant == "softmax";
-    CHECK(run.config.model.depth != (softmax ? 4 : 1));
+    const bool softmax = run.config().attention.variant == "softmax";
+    CHECK(run.config().model.depth != (softmax ? 4 : 1));
   }
 }
 

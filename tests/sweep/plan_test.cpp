@@ -34,12 +34,61 @@ std::string plan_error(const std::string& text) {
 TEST_CASE("plan: every run has an id of its own, in the order of the axes") {
   const auto plan = plan_of(R"({"grid": {"model.depth": [1, 2]}, "seeds": 2})");
   REQUIRE(plan.runs.size() == 4);
-  CHECK(plan.runs[0].config.model.depth == 1);
-  CHECK(plan.runs[1].config.model.depth == 1);
-  CHECK(plan.runs[1].config.train.seed == 1);
-  CHECK(plan.runs[3].config.model.depth == 2);
+  CHECK(plan.runs[0].config().model.depth == 1);
+  CHECK(plan.runs[1].config().model.depth == 1);
+  CHECK(plan.runs[1].config().train.seed == 1);
+  CHECK(plan.runs[3].config().model.depth == 2);
   for (size_t i = 0; i < 4; ++i)
     for (size_t j = 0; j < i; ++j) CHECK(plan.runs[i].id != plan.runs[j].id);
+}
+
+TEST_CASE("plan: each point is what its values give by themselves, whichever axis moved") {
+  const auto plan = plan_of(R"({
+    "base": {"model": {"num_heads": 2, "ffn_dim": "= 3 * model_dim"}, "train": {"steps": "= 10 * depth", "seed": 9}},
+    "grid": {"train.learning_rate": ["= 0.1 / model_dim", 0.01], "model.depth": [1, 2], "model.model_dim": [16, 32],
+             "attention": [{"variant": "sliding_window", "window": "= depth + 1"}, "= none"]},
+    "seeds": [3, 1, 2]})");
+  REQUIRE(plan.runs.size() == 48);
+  size_t i = 0;
+  for (const bool derived_rate : {true, false})
+    for (const int depth : {1, 2})
+      for (const int dim : {16, 32})
+        for (const bool windowed : {true, false})
+          for (const int seed : {3, 1, 2}) {
+            Json config = {
+                {"model", {{"num_heads", 2}, {"ffn_dim", 3 * dim}, {"depth", depth}, {"model_dim", dim}}},
+                {"train", {{"steps", 10 * depth}, {"seed", seed}, {"learning_rate", derived_rate ? 0.1 / dim : 0.01}}}};
+            if (windowed) config["attention"] = {{"variant", "sliding_window"}, {"window", depth + 1}};
+            std::vector<Problem> problems;
+            const auto alone = RunConfig::from_json(config, problems);
+            REQUIRE(problems.empty());
+            const auto& run = plan.runs[i++];
+            CHECK(run.config().to_json() == alone.to_json());
+            CHECK(run.id == alone.id());
+            CHECK(run.settings["train.seed"] == seed);
+            CHECK(run.settings["train.learning_rate"] == alone.train.learning_rate);
+            CHECK(run.tokens() == static_cast<double>(alone.train.steps * alone.train.batch_size * alone.data.context));
+          }
+}
+
+TEST_CASE("plan: what is derived from the seed is derived for each") {
+  const auto plan = plan_of(R"({"base": {"train": {"steps": "= 10 + seed"}}, "seeds": 3})");
+  REQUIRE(plan.runs.size() == 3);
+  for (int seed = 0; seed < 3; ++seed) CHECK(plan.runs[static_cast<size_t>(seed)].train.steps == 10 + seed);
+  const auto rates = plan_of(R"({"grid": {"train.learning_rate": ["= 0.01 / 2 ** train.seed"]}, "seeds": [1, 3]})");
+  CHECK(rates.runs[0].train.learning_rate == 0.005);
+  CHECK(rates.runs[1].train.learning_rate == 0.00125);
+}
+
+TEST_CASE("plan: what is excluded may depend on the seed, on the training and on the shape") {
+  const auto plan = plan_of(R"({"grid": {"model.depth": [1, 2], "train.learning_rate": [0.1, 0.2]}, "seeds": 2,
+    "exclude": ["seed == 1 and depth == 2", "train.learning_rate > 0.15 and model.depth < 2"]})");
+  CHECK(plan.excluded == 4);
+  REQUIRE(plan.runs.size() == 4);
+  for (const auto& run : plan.runs) {
+    CHECK_FALSE((run.train.seed == 1 && run.model().depth == 2));
+    CHECK_FALSE((run.train.learning_rate > 0.15 && run.model().depth < 2));
+  }
 }
 
 TEST_CASE("plan: a default written out is the same run as the default left out") {
@@ -87,9 +136,10 @@ TEST_CASE("plan: its sums are those of its runs") {
   const auto& run = plan.runs[0];
   CHECK(run.tokens() == 10 * 4 * 32);
   CHECK(run.training_flops() == run.tokens() * run.cost.flops_per_token.executed);
-  auto ramped = run;
-  ramped.config.train.initial_batch_size = 2;
-  ramped.config.train.ramp_fraction = 0.4;  // 2, 2, 3, 3 windows, then 4
+  // 2, 2, 3, 3 windows, then 4
+  const auto ramp = plan_of(R"({"base": {"train": {"steps": 10, "batch_size": 4, "warmup_steps": 1,
+    "initial_batch_size": 2, "ramp_fraction": 0.4}, "data": {"context": 32}}})");
+  const auto& ramped = ramp.runs[0];
   CHECK(ramped.tokens() == (2 + 2 + 3 + 3 + 6 * 4) * 32);
   CHECK(ramped.training_flops() == ramped.tokens() * run.cost.flops_per_token.executed);
   const auto json = plan.to_json();
@@ -100,7 +150,7 @@ TEST_CASE("plan: its sums are those of its runs") {
 
 TEST_CASE("plan: runs side by side must fit together, the largest first") {
   const auto plan = plan_of(R"({"grid": {"model.model_dim": [32, 64, 128]}})");
-  const double small = plan.runs[0].memory(), middle = plan.runs[1].memory(), large = plan.runs[2].memory();
+  const double small = plan.runs[0].peak_bytes, middle = plan.runs[1].peak_bytes, large = plan.runs[2].peak_bytes;
   CHECK(memory_side_by_side(plan, 2) == large + middle);
   CHECK(memory_side_by_side(plan, 9) == large + middle + small);
   CHECK(jobs_that_fit(plan, 3, large + middle + small) == 3);
@@ -126,16 +176,16 @@ TEST_CASE("plan: runs are matched to the parameters of a reference by the number
   REQUIRE(plan.runs.size() == 6);
   for (const auto& run : plan.runs) {
     INFO(run.settings.dump());
-    const auto& reference = plan.runs[run.config.model.model_dim == 32 ? 0 : 3];
-    const double per_unit = 2 * (2 * run.config.model.model_dim + 1);  // parameters that one more of ffn_dim brings
+    const auto& reference = plan.runs[run.config().model.model_dim == 32 ? 0 : 3];
+    const double per_unit = 2 * (2 * run.config().model.model_dim + 1);  // parameters that one more of ffn_dim brings
     REQUIRE(run.matched);
     CHECK(run.matched->target == reference.cost.parameters.total);
     CHECK(run.matched->reached == run.cost.parameters.total);
     CHECK(std::abs(run.matched->reached - run.matched->target) <= per_unit / 2);
-    CHECK(run.settings["model.ffn_dim"] == *run.config.model.ffn_dim);
+    CHECK(run.settings["model.ffn_dim"] == *run.config().model.ffn_dim);
     // softmax is the reference itself, linear adds no parameters, memory_compressed pays for its convolutions
-    if (run.config.attention.variant == "memory_compressed") CHECK(*run.config.model.ffn_dim < 100);
-    else CHECK(*run.config.model.ffn_dim == 100);
+    if (run.config().attention.variant == "memory_compressed") CHECK(*run.config().model.ffn_dim < 100);
+    else CHECK(*run.config().model.ffn_dim == 100);
   }
 }
 
@@ -143,14 +193,14 @@ TEST_CASE("plan: matching by FLOPs and by state") {
   const auto flops = plan_of(R"({
     "base": {"model": {"num_heads": 2}, "data": {"context": 128}, "attention": {"variant": "sliding_window", "window": 8}},
     "match": {"quantity": "flops", "as": {"attention": {"variant": "softmax"}}, "by": "model.ffn_dim"}})");
-  CHECK(*flops.runs[0].config.model.ffn_dim > 256);  // what the window saves
+  CHECK(*flops.runs[0].config().model.ffn_dim > 256);  // what the window saves
   CHECK(std::abs(flops.runs[0].matched->residual()) < 0.005);
   // D = 16: linear keeps D (D + 1) = 272 numbers a head, a window 2 D = 32 for each of its positions. 8.5 is as far
   // from 8 as from 9, and the smaller is taken.
   const auto state = plan_of(R"({
     "base": {"model": {"num_heads": 4}, "attention": {"variant": "sliding_window"}},
     "match": {"quantity": "state_bytes", "as": {"attention": {"variant": "linear"}}, "by": "attention.window", "tolerance": 0.1}})");
-  CHECK(state.runs[0].config.attention.options["window"] == 8);
+  CHECK(state.runs[0].config().attention.options["window"] == 8);
 }
 
 TEST_CASE("plan: the reference stays as it is among those that are matched to it by an option of their own") {

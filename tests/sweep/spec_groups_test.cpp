@@ -75,7 +75,7 @@ TEST_CASE("spec_groups: what is kept of the spec says by itself what every group
   const auto spec = reader.read(two_groups, {"model.model_dim=32", "name=kept"});
   CHECK(spec.name == "kept");
   const auto plan = make_plan(spec);
-  for (const auto& run : plan.runs) CHECK(run.config.model.model_dim == 32);
+  for (const auto& run : plan.runs) CHECK(run.config().model.model_dim == 32);
   const auto again = make_plan(reader.read(spec.document.value.dump()));
   REQUIRE(again.runs.size() == plan.runs.size());
   for (size_t i = 0; i < plan.runs.size(); ++i) CHECK(again.runs[i].id == plan.runs[i].id);

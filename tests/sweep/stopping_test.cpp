@@ -281,8 +281,8 @@ TEST_CASE("stopping: runs compete that agree in everything but the named paths, 
   for (const auto& [name, runs] : groups) {
     CHECK(runs.size() == 5);
     for (const auto* run : runs) {
-      CHECK(run->config.train.seed == runs[0]->config.train.seed);
-      CHECK(run->config.model.depth == runs[0]->config.model.depth);
+      CHECK(run->config().train.seed == runs[0]->config().train.seed);
+      CHECK(run->config().model.depth == runs[0]->config().model.depth);
     }
   }
   const auto least = least_work(plan);

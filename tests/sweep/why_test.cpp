@@ -20,7 +20,7 @@ struct HalfDoneSweep {
   std::filesystem::path run(const PlannedRun& planned) const { return (folder / "out") / "runs" / planned.id; }
   void begin(const PlannedRun& planned) const {
     make_folder(run(planned));
-    write_file_atomically(run(planned) / "config.json", planned.config.to_json().dump());
+    write_file_atomically(run(planned) / "config.json", planned.config().to_json().dump());
   }
   void end(const PlannedRun& planned, const Json& more) const {
     begin(planned);

@@ -309,34 +309,42 @@ TEST_CASE("config_resolver: gives what reading, hashing and costing each config 
   auto wide = with("model.model_dim", 32);
   wide["train"]["accumulate"] = 2;
   auto checkpointing = with("train.activation_checkpointing", true);
+  auto ramped = with("train.initial_batch_size", 1);
+  ramped["train"]["seed"] = 7;
   auto windowed = with("attention", Json{{"variant", "sliding_window"}, {"window", 4}});
   auto hybrid = with("model.layers", Json{"softmax", "linear"});
   hybrid.erase("attention");
   hybrid["model"]["depth"] = 2;
   for (int pass = 0; pass < 2; ++pass)  // unknown at first, then known
     for (const auto& json : {small(), with("train.seed", 3), wide, checkpointing, windowed, hybrid, Json::object(),
-                             with("data.noise", 0.2), with("train.device", "cpu"), with("train.dtype", "float64")}) {
+                             with("data.noise", 0.2), with("train.device", "cpu"), with("train.dtype", "float64"),
+                             with("train.seed", int64_t{1} << 62), with("train.optimizer", "lion"), ramped}) {
       INFO(json.dump());
       std::vector<Problem> problems;
       const auto run = resolver.resolve(json, problems);
       for (const auto& problem : problems) UNSCOPED_INFO(problem.path << ": " << problem.message);
       REQUIRE(run);
       const auto alone = read(json);
-      CHECK(run->config.to_json() == alone.to_json());
+      CHECK(run->config().to_json() == alone.to_json());
       CHECK(run->id == alone.id());
       const auto cost = cost_of(alone);
       CHECK(run->cost.parameters.to_json() == cost.parameters.to_json());
       CHECK(run->cost.flops_per_token.to_json() == cost.flops_per_token.to_json());
       CHECK(run->cost.training_bytes == cost.training_bytes);
       CHECK(run->cost.state_bytes == cost.state_bytes);
+      const auto work = work_of(alone, cost, alone.train.steps);
+      CHECK(run->work.tokens == work.tokens);
+      CHECK(run->work.flops.to_json() == work.flops.to_json());
+      CHECK(run->peak_bytes == training_bytes(alone.train, cost));
     }
   auto unknown_sections = small();
   unknown_sections["modle"] = 1;
   unknown_sections["train"]["stepz"] = 1;
-  for (const auto& json :
-       {unknown_sections, Json(3), with("model.num_heads", 3), with("train.warmup_steps", 30),
-        with("model.vocab_size", 3), with("attention.variant", "softmx"), with("model.model_dim", 1 << 16),
-        with("data.context", 0), with("train.optimizer", "sgdd")}) {
+  for (const auto& json : {unknown_sections, Json(3), with("model.num_heads", 3), with("train.warmup_steps", 30),
+                           with("model.vocab_size", 3), with("attention.variant", "softmx"),
+                           with("model.model_dim", 1 << 16), with("data.context", 0), with("train.optimizer", "sgdd"),
+                           with("train.seed", -1), with("train.seed", nullptr), with("train.seed", 0.5),
+                           with("train.seed", uint64_t{1} << 63), with("train", 3), with("train.eval_context", 1)}) {
     INFO(json.dump());
     std::vector<Problem> problems;
     CHECK_FALSE(resolver.resolve(json, problems));
@@ -347,4 +355,21 @@ TEST_CASE("config_resolver: gives what reading, hashing and costing each config 
       CHECK(problems[i].message == alone[i].message);
     }
   }
+}
+
+TEST_CASE("config_resolver: what it keeps is not mistaken for another config that is spelled alike") {
+  ConfigResolver resolver;
+  std::vector<Problem> problems;
+  auto two = small(), one = small();
+  two["train"] = {{"steps", 4}, {"batch_size", 8}};
+  REQUIRE(resolver.resolve(two, problems));
+  // The bytes between one option's name and the next one's value.
+  for (const auto& between : {std::string("\x04"), std::string("\x04\x0a"), std::string(" \x04")}) {
+    one["train"] = Json::object();
+    one["train"]["steps" + between + "batch_size"] = 8;
+    CHECK_FALSE(resolver.resolve(one, problems));
+  }
+  // Integers and floats of one value are two things: steps 4.0 is refused.
+  two["train"]["steps"] = 4.0;
+  CHECK_FALSE(resolver.resolve(two, problems));
 }

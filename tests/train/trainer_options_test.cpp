@@ -205,7 +205,7 @@ TEST_CASE("train options: with an average of the weights it is what is evaluated
 TEST_CASE("train options: memory is estimated for what one pass holds and what the optimiser keeps") {
   const auto bytes = [](const Json& train = Json::object()) {
     const auto config = short_run(train);
-    return training_bytes(config, cost_of(config));
+    return training_bytes(config.train, cost_of(config));
   };
   const auto config = short_run();
   const auto parameters = static_cast<double>(cost_of(config).parameters.total);

@@ -55,7 +55,7 @@ struct StepTime {
 
 /// Mean seconds of a step of this config while others like it run beside: a sum over many steps is asked for, to which
 /// the seldom long ones belong.
-StepTime mean_step(const RunConfig& config, int side_by_side, int warmup, int repetitions) {
+StepTime mean_step(const RunConfig& config, int side_by_side, int warmup, int repetitions, double most_seconds = 0) {
   std::atomic<bool> ended = false;
   std::vector<std::jthread> others;
   for (int i = 1; i < side_by_side; ++i)
@@ -70,27 +70,31 @@ StepTime mean_step(const RunConfig& config, int side_by_side, int warmup, int re
     ~Ending() { flag = true; }
   } ending{ended};  // before the threads are waited for, also when a step throws
   const double wall = now_ms(Clock::wall), processor = now_ms(Clock::processor);
-  const auto timing = time_training_steps(config, 1, warmup, repetitions);
+  const auto timing = time_training_steps(config, 1, warmup, repetitions, most_seconds);
   const double passed = now_ms(Clock::wall) - wall, spent = now_ms(Clock::processor) - processor;
-  const double mean = std::accumulate(timing.milliseconds.begin(), timing.milliseconds.end(), 0.0) / repetitions / 1000;
+  const double mean = std::accumulate(timing.milliseconds.begin(), timing.milliseconds.end(), 0.0) /
+                      static_cast<double>(timing.milliseconds.size()) / 1000;
   const bool on_processor = config.train.device == "cpu";
   const double share = on_processor ? spent / side_by_side / std::max(passed, 1e-3) : 1;
   return {.seconds = mean, .processor_seconds = mean * std::clamp(share, 1e-3, 1.0)};
 }
 
-/// Of one training step. A first part of little work tells the machine's speed, the second takes about
-/// `measured_seconds`.
-StepTime step_time(const PlannedRun& run, int side_by_side, double measured_seconds) {
+/// Of one training step. A step of much work is measured in two parts: a first one of little work tells the machine's
+/// speed, the second takes at most about `longest_step`. Short steps are repeated for `measured_seconds`.
+StepTime step_time(const PlannedRun& run, int side_by_side, double longest_step, double measured_seconds) {
   constexpr double first_flops = 3e8;
+  constexpr int most_repetitions = 200;
   const auto config = run.config();
   const double all = step_flops(config);
-  const auto taste = shortened(config, first_flops);
-  const double taste_seconds = mean_step(taste, side_by_side, 1, 1).seconds;
-  const double flops_per_second = step_flops(taste) / std::max(taste_seconds, 1e-6);
-  const auto part = shortened(config, std::max(first_flops, flops_per_second * measured_seconds));
-  const double expected = step_flops(part) / flops_per_second;
-  const int repetitions = std::clamp(static_cast<int>(measured_seconds / expected), 1, 200);
-  auto time = mean_step(part, side_by_side, repetitions > 1 ? 2 : 0, repetitions);
+  auto part = config;
+  double expected = 0;
+  if (all > first_flops) {
+    const auto taste = shortened(config, first_flops);
+    const double flops_per_second = step_flops(taste) / std::max(mean_step(taste, side_by_side, 1, 1).seconds, 1e-6);
+    part = shortened(config, std::max(first_flops, flops_per_second * longest_step));
+    expected = step_flops(part) / flops_per_second;
+  }
+  auto time = mean_step(part, side_by_side, 2 * expected <= longest_step ? 2 : 0, most_repetitions, measured_seconds);
   // The run's mean step, of which a ramp makes less than its last.
   const double share = step_flops(run) / step_flops(part);
   return {time.seconds * share, time.processor_seconds * share, step_flops(part) == all};
@@ -191,7 +195,7 @@ bool MeasuredSteps::whole_steps() const {
 
 MeasuredSteps measure_steps(const Plan& plan, int side_by_side) {
   constexpr size_t most_kinds = 6;
-  constexpr double seconds_in_all = 3;
+  constexpr double longest_in_all = 3, measured_in_all = 1;  // seconds
   std::map<std::string, Kind> kinds;
   for (const auto& run : plan.runs) {
     auto& kind = kinds[kind_of(run)];
@@ -205,12 +209,13 @@ MeasuredSteps measure_steps(const Plan& plan, int side_by_side) {
   if (!measured.all_kinds) order.resize(most_kinds);
   const auto beside = std::min({side_by_side, static_cast<int>(plan.runs.size()),
                                 static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))});
-  const double each = std::min(0.5, seconds_in_all / 2 / static_cast<double>(order.size()));
+  const double share = 0.5 / static_cast<double>(order.size());
+  const double longest = std::min(0.5, longest_in_all * share), each = std::min(0.25, measured_in_all * share);
   double wall = 0, processor = 0;
   for (const auto& [name, kind] : order) {
     StepCosts costs{.low_flops = step_flops(*kind.cheapest), .high_flops = step_flops(*kind.dearest)};
-    const auto low = step_time(*kind.cheapest, beside, each);
-    const auto high = costs.high_flops > costs.low_flops ? step_time(*kind.dearest, beside, each) : low;
+    const auto low = step_time(*kind.cheapest, beside, longest, each);
+    const auto high = costs.high_flops > costs.low_flops ? step_time(*kind.dearest, beside, longest, each) : low;
     costs.low_seconds = low.seconds;
     costs.high_seconds = std::max(low.seconds, high.seconds);
     costs.whole_steps = low.whole && high.whole;

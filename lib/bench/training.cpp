@@ -53,10 +53,16 @@ class PythonSide {
 
 }  // namespace
 
-Timing time_training_steps(const RunConfig& config, int threads, int warmup, int repetitions) {
+Timing time_training_steps(const RunConfig& config, int threads, int warmup, int repetitions, double most_seconds) {
   at::set_num_threads(threads);
   Steps steps(config);
-  return measure([&] { steps.next(); }, warmup, repetitions);
+  auto timing = measure([&] { steps.next(); }, warmup, 1);
+  double passed = timing.milliseconds[0];
+  while (std::ssize(timing.milliseconds) < repetitions && passed < 1e3 * most_seconds) {
+    timing.milliseconds.push_back(measure([&] { steps.next(); }, 0, 1).milliseconds[0]);
+    passed += timing.milliseconds.back();
+  }
+  return timing;
 }
 
 void train_until(const RunConfig& config, const std::atomic<bool>& ended) {

@@ -11,7 +11,8 @@ namespace attnscale {
 
 /// Times of whole training steps (batch, forward, backward, clip, update), each repetition one step.
 /// Data come from the config's source. @param threads  set for this process
-Timing time_training_steps(const RunConfig& config, int threads, int warmup, int repetitions);
+/// @param repetitions  at most, and at least one: none begins after `most_seconds`
+Timing time_training_steps(const RunConfig& config, int threads, int warmup, int repetitions, double most_seconds);
 
 /// Makes such steps, one thread, until told to end: work beside what is measured.
 void train_until(const RunConfig& config, const std::atomic<bool>& ended);

@@ -337,14 +337,18 @@ TEST_CASE("config_resolver: gives what reading, hashing and costing each config 
       CHECK(run->work.flops.to_json() == work.flops.to_json());
       CHECK(run->peak_bytes == training_bytes(alone.train, cost));
     }
+  auto graph_of_experts = with("train.device", "cuda");
+  graph_of_experts["train"]["cuda_graph"] = true;
+  graph_of_experts["model"]["experts"] = 2;
   auto unknown_sections = small();
   unknown_sections["modle"] = 1;
   unknown_sections["train"]["stepz"] = 1;
-  for (const auto& json : {unknown_sections, Json(3), with("model.num_heads", 3), with("train.warmup_steps", 30),
-                           with("model.vocab_size", 3), with("attention.variant", "softmx"),
-                           with("model.model_dim", 1 << 16), with("data.context", 0), with("train.optimizer", "sgdd"),
-                           with("train.seed", -1), with("train.seed", nullptr), with("train.seed", 0.5),
-                           with("train.seed", uint64_t{1} << 63), with("train", 3), with("train.eval_context", 1)}) {
+  for (const auto& json :
+       {unknown_sections, Json(3), with("model.num_heads", 3), with("train.warmup_steps", 30),
+        with("model.vocab_size", 3), with("attention.variant", "softmx"), with("model.model_dim", 1 << 16),
+        with("data.context", 0), with("train.optimizer", "sgdd"), with("train.seed", -1), with("train.seed", nullptr),
+        with("train.seed", 0.5), with("train.seed", uint64_t{1} << 63), with("train", 3), with("train.eval_context", 1),
+        graph_of_experts}) {
     INFO(json.dump());
     std::vector<Problem> problems;
     CHECK_FALSE(resolver.resolve(json, problems));

@@ -11,7 +11,7 @@ struct CurveBench {
   int64_t steps = 500;
   int64_t window = 50;  ///< steps whose losses are averaged: single batches are noisy, though the same for all
   /// An interpreter that has torch: lib/bench/peer.py goes along, from the same weights, in float32. Empty: without.
-  std::string python;
+  std::string python = {};
 };
 
 /// Whether a fast step learns what a plain one does: trains a config as it is, with the kernels that are in use, beside

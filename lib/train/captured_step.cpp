@@ -68,8 +68,9 @@ void CapturedStep::step() {
       at::_foreach_mul_(gradients, loss_scale_.reciprocal());
   const auto norm = gradient_norm(slots).to(loss.scalar_type());
   numbers_.copy_(at::stack({loss, norm}));
-  NumbersOnDevice numbers{.learning_rate = learning_rate_, .update = update_};
-  numbers.left_out = numbers_.isfinite().all().logical_not().to(at::kFloat);
+  NumbersOnDevice numbers{.learning_rate = learning_rate_,
+                          .update = update_,
+                          .left_out = numbers_.isfinite().all().logical_not().to(at::kFloat)};
   if (options_.clip != "global_norm") clip_gradients(slots, /*norm, which these do not ask for=*/0, options_);
   else if (options_.clip_norm > 0) numbers.gradient_divisor = (norm / options_.clip_norm).clamp_min(1).to(at::kFloat);
   optimizer_.step_on_device(numbers);

@@ -23,10 +23,10 @@ struct TrainingBench {
   std::string clock = "wall";        ///< or processor (one thread only): steadier where other work runs beside
   /// An interpreter that has torch: a plain PyTorch training loop (lib/bench/peer.py, eager and compiled, float32 and
   /// bfloat16 autocast) makes the same steps, one after each of ours. Empty: no comparison.
-  std::string python;
-  std::vector<std::string> modes;  ///< of `python_modes`; all when empty: compiling a large model takes minutes
-  double most_seconds = 300;       ///< no repetition but the third begins later than so long after the first
-  bool operators = false;          ///< adds where the time goes (`operator_times`)
+  std::string python = {};
+  std::vector<std::string> modes = {};  ///< of `python_modes`; all when empty: compiling a large model takes minutes
+  double most_seconds = 300;            ///< no repetition but the third begins later than so long after the first
+  bool operators = false;               ///< adds where the time goes (`operator_times`)
 };
 
 /// {tokens_per_second, step_time_ms, spread: {median, minimum, maximum, repetitions}, threads, clock, dtype,

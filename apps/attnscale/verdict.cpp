@@ -16,6 +16,7 @@ ExitCode verdict(const VerdictArguments& arguments) {
   if (!arguments.against.empty()) report = with_rerun(std::move(report), claims_report(arguments.against, spec));
   if (arguments.json) print_json(report);
   else print(arguments.markdown ? claims_markdown(report) : claims_text(report));
+  if (const auto refused = refusals(report); !refused.empty()) throw ConfigError(refused);  // behind what others say
   return ExitCode::done;
 }
 
@@ -34,7 +35,8 @@ void add_verdict(CLI::App& app, Action& action) {
       "Example: attnscale verdict results/precision\n"
       "         attnscale sweep experiments/precision/spec.json --set 'seeds=[5,6,7,8,9]' --out results/again\n"
       "         attnscale verdict results/precision --against results/again\n"
-      "Whatever the verdicts are, the exit status is 0 when they could be given.");
+      "Whatever the verdicts are, the exit status is 0 when they could be given; 65 when a claim is refused, which\n"
+      "keeps no other one from its verdict.");
   command->callback([=, &action] { action = [=] { return verdict(*arguments); }; });
 }
 

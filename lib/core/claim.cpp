@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "core/json_paths.h"
 #include "core/nearest.h"
 
 namespace attnscale {
@@ -128,6 +129,32 @@ std::vector<Claim> read_claims(const Json& json, std::vector<Problem>& problems)
   for (size_t i = 0; i < json.size(); ++i)
     if (auto claim = ClaimReader(json[i], fmt::format("claims[{}]", i), problems).read())
       claims.push_back(std::move(*claim));
+  return claims;
+}
+
+std::vector<Claim> readable_claims(const JsonDocument& document) {
+  const Json& list = document.value.at("claims");
+  std::vector<Problem> problems;
+  if (!list.is_array()) read_claims(list, problems);
+  document.refuse(problems);
+  std::vector<Claim> claims;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const auto place = fmt::format("claims[{}]", i);
+    std::vector<Problem> own;
+    if (auto claim = ClaimReader(list[i], place, own).read()) {
+      claims.push_back(std::move(*claim));
+      continue;
+    }
+    Claim unread;
+    unread.place = unread.text = place;
+    if (const auto& text = at_path(list[i], "claim"); text.is_string() && text != "") unread.text = text;
+    try {
+      document.refuse(own);
+    } catch (const ConfigError& error) {
+      unread.refused = error.what();
+    }
+    claims.push_back(std::move(unread));
+  }
   return claims;
 }
 

@@ -29,6 +29,7 @@ struct Claim {
   bool ratio = false;
   std::string tune = {}, optimum = {};  ///< config paths; not both
   std::optional<double> above = {}, below = {};
+  std::string refused = {};  ///< why it can be judged by no results; empty: it can
 
   /// `above 0.995 and below 1.005`
   std::string expected() const;
@@ -41,5 +42,9 @@ struct Claim {
 /// @param json  the spec's `claims` @param problems  by place: unknown and missing keys, formulas that cannot be read,
 ///              bounds that leave nothing
 std::vector<Claim> read_claims(const Json& json, std::vector<Problem>& problems);
+
+/// As `read_claims`, where no claim takes another with it: one that cannot be read stands in its place with nothing but
+/// its sentence, its place and `refused`. @throws ConfigError if the document's `claims` are no list
+std::vector<Claim> readable_claims(const JsonDocument& document);
 
 }  // namespace attnscale

@@ -17,8 +17,6 @@
 namespace attnscale {
 namespace {
 
-constexpr double level_of_all = 0.95;
-
 /// Settings, and over which value of `along`.
 using Key = std::pair<std::string, std::optional<double>>;
 
@@ -307,11 +305,16 @@ class ClaimQuestion {
         notes_.push_back(
             fmt::format("a run beside the best {} counts as nothing: say what by \"diverged\"", claim_.optimum));
     }
-    side[all_seeds][key].add(whole ? std::optional(whole->at) : std::nullopt);
+    if (!whole) {
+      side[all_seeds][key].add(std::nullopt);
+      for (const auto& seed : seeds) side[seed][key].add(std::nullopt);
+      return;
+    }
+    side[all_seeds][key].add(whole->at);
     const auto n = static_cast<double>(seeds.size());
     for (const auto& seed : seeds) {
       const auto others = seeds.size() > 1 ? without(seed) : whole;
-      side[seed][key].add(whole && others ? std::optional(n * whole->at - (n - 1) * others->at) : std::nullopt);
+      side[seed][key].add(others ? std::optional(n * whole->at - (n - 1) * others->at) : std::nullopt);
     }
   }
 
@@ -389,12 +392,8 @@ class ClaimQuestion {
 
 }  // namespace
 
-Json claims_report(const RunTable& table, const std::vector<Claim>& claims, const std::string& name) {
-  Json report = {
-      {"schema", "attnscale.verdict/1"}, {"sweep", name}, {"level", level_of_all}, {"claims", Json::array()}};
-  const double level = 1 - (1 - level_of_all) / static_cast<double>(std::max<size_t>(1, claims.size()));
-  for (const auto& claim : claims) report["claims"].push_back(ClaimQuestion(table, claim).answer(level));
-  return report;
+Json answer_to(const Claim& claim, const RunTable& table, double level) {
+  return ClaimQuestion(table, claim).answer(level);
 }
 
 }  // namespace attnscale

@@ -13,8 +13,8 @@ namespace attnscale {
 /// What a sweep's results say of the claims of its spec, as JSON:
 ///
 ///   {"schema": "attnscale.verdict/1", "sweep", "level",
-///    "claims": [{"claim", "expected", "verdict": "holds" | "does not hold" | "undecided", "estimate"?, "low"?,
-///    "high"?,
+///    "claims": [{"claim", "expected", "verdict": "holds" | "does not hold" | "undecided" | "refused",
+///                "estimate"?, "low"?, "high"?,
 ///                "level", "seeds", "runs", "diverged", "more_seeds"?, "by_seed": [..], "notes": [..]}]}
 ///
 /// A claim's number is found for each seed by itself: the measure of the runs of `of` (with `tune`, in each setting at
@@ -40,14 +40,22 @@ namespace attnscale {
 /// and a note says how many. A run that diverged counts as `diverged` says; where the claim does not say, seeds with
 /// such a run are left out and there is no verdict, since what is left is a selection.
 ///
+/// A claim is refused, and its notes say why with its place, that cannot be read or that the results cannot answer: an
+/// unknown column with the nearest, a side without runs, sides that have no setting in common, a measure that is no
+/// number. The others are judged beside it, at the level of as many claims as there are.
+///
 /// @param name  of the sweep
-/// @throws ConfigError with the claim's place for an unknown column with the nearest, a side without runs, sides that
-///         have no setting in common, a measure that is no number
 Json claims_report(const RunTable& table, const std::vector<Claim>& claims, const std::string& name);
 
+/// One claim's part of `claims_report`, with an interval of this level. @throws ConfigError where it is refused
+Json answer_to(const Claim& claim, const RunTable& table, double level);
+
 /// The claims of a folder's spec.json, or of another spec, over the folder's results.
-/// @throws as claims_report; DataError for a spec without claims; as RunTable::read and read_json
+/// @throws DataError for a spec without claims; as readable_claims, RunTable::read and read_json
 Json claims_report(const std::filesystem::path& folder, const std::filesystem::path& spec = {});
+
+/// Why claims are refused, a line each; empty where none is. @param report  of claims_report or with_rerun
+std::string refusals(const Json& report);
 
 /// The report for a terminal.
 std::string claims_text(const Json& report);
@@ -56,7 +64,8 @@ std::string claims_text(const Json& report);
 /// below the table what a reader has to know of single claims.
 std::string claims_markdown(const Json& report);
 
-/// Puts the report of the same claims on a rerun beside it: `again`, and `same`, how many verdicts are the same.
+/// Puts the report of the same claims on a rerun beside it: `again`, and `same`, how many verdicts are the same,
+/// refused ones not counted.
 /// @throws ConfigError if a seed is in both
 Json with_rerun(Json report, const Json& again);
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -28,6 +29,8 @@ std::string seeds_text(const Json& seeds) {
   return fmt::format("seed{} {}", length == 1 ? "" : "s", fmt::join(numbers, ", "));
 }
 
+bool is_refused(const Json& claim) { return claim["verdict"] == "refused"; }
+
 std::string verdict_text(const Json& claim) {
   auto text = claim["verdict"].get<std::string>();
   if (claim.contains("more_seeds")) text += fmt::format(" ({} more seeds)", claim["more_seeds"].get<size_t>());
@@ -35,6 +38,7 @@ std::string verdict_text(const Json& claim) {
 }
 
 std::string line_of(const Json& claim) {
+  if (is_refused(claim)) return fmt::format("  refused: {}\n", claim["notes"][0].get<std::string>());
   std::string line = fmt::format("  {}, expected {}; {}: {}\n", number_text(claim),
                                  claim["expected"].get<std::string>(), seeds_text(claim["seeds"]), verdict_text(claim));
   if (claim["diverged"] > 0)
@@ -124,6 +128,18 @@ std::string claims_text(const Json& report) {
   return text + "\n";
 }
 
+std::string refusals(const Json& report) {
+  std::set<std::string> lines;
+  std::string text;
+  for (const auto* part : {&report, report.contains("again") ? &report["again"] : nullptr}) {
+    if (part == nullptr) continue;
+    for (const auto& claim : (*part)["claims"])
+      if (is_refused(claim) && lines.insert(claim["notes"][0].get<std::string>()).second)
+        text += (text.empty() ? "" : "\n") + claim["notes"][0].get<std::string>();
+  }
+  return text;
+}
+
 Json with_rerun(Json report, const Json& again) {
   const auto &claims = report["claims"], &others = again["claims"];
   size_t same = 0;
@@ -135,7 +151,7 @@ Json with_rerun(Json report, const Json& again) {
             fmt::format("seed {} is in both sweeps; a rerun needs others: attnscale sweep SPEC --set "
                         "'seeds=[10, 11, 12]' --out DIR",
                         seed.dump()));
-    if (claims[i]["verdict"] == others[i]["verdict"]) ++same;
+    if (claims[i]["verdict"] == others[i]["verdict"] && !is_refused(claims[i])) ++same;
   }
   report["again"] = again;
   report["same"] = same;

@@ -49,3 +49,18 @@ TEST_CASE("claim: a spec's mistakes are told at their places") {
   CHECK_THAT(problems_of(R"([{"claim": "a", "measure": "loss", "below": "0"}])"),
              ContainsSubstring("claims[0].below: received the text \"0\", expected a number"));
 }
+
+TEST_CASE("claim: one that cannot be read stands in its place with the reason, and the others are read") {
+  const auto document = parse_json(R"({"claims": [{"claim": "a", "measure": "loss +", "below": 1}, 3,
+{"claim": "c", "measure": "loss", "below": 1}]})",
+                                   "s.json");
+  const auto claims = readable_claims(document);
+  REQUIRE(claims.size() == 3);
+  CHECK(claims[0].text == "a");
+  CHECK(claims[0].refused.starts_with("s.json:1:28: claims[0].measure: "));
+  CHECK(claims[1].text == "claims[1]");
+  CHECK(claims[1].refused.find("claims[1]: received the number 3, expected an object") != std::string::npos);
+  CHECK(claims[2].refused.empty());
+  CHECK(claims[2].place == "claims[2]");
+  CHECK_THROWS_AS(readable_claims(parse_json(R"({"claims": {}})", "s.json")), ConfigError);
+}

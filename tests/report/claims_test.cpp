@@ -180,7 +180,9 @@ TEST_CASE("claims: the interval holds the true difference as often as it says") 
 
 TEST_CASE("claims: mistakes that only the results show are told with the claim's place") {
   const auto refused = [](const std::string& claims, const std::string& message) {
-    CHECK_THROWS_WITH(verdict_on(pairs_with({0, 1}), claims), ContainsSubstring(message));
+    const auto claim = verdict_on(pairs_with({0, 1}), claims)["claims"][0];
+    CHECK(claim["verdict"] == "refused");
+    CHECK_THAT(claim["notes"][0].get<std::string>(), ContainsSubstring(message));
   };
   refused(R"([{"claim": "a", "measure": "lss", "below": 0}])", "claims[0]: measure: unknown column lss; did you mean");
   refused(R"([{"claim": "a", "measure": "loss", "of": "dtype == 'float64'", "below": 0}])",
@@ -192,6 +194,27 @@ TEST_CASE("claims: mistakes that only the results show are told with the claim's
   refused(R"([{"claim": "a", "measure": "loss - 2", "of": "dtype == 'bfloat16'", "against": "dtype == 'float32'",
                "as": "ratio", "below": 1}])",
           "a ratio of 0; expected numbers above 0");
+}
+
+TEST_CASE("claims: one that is refused takes no other with it, in its words, in the text and beside a rerun") {
+  const auto runs = pairs_with({-0.2, -0.3, -0.4});
+  const auto both = fmt::format(R"([{{"claim": "a", "measure": "lss", "below": 0}}, {})", bfloat16_is_lower.substr(1));
+  const auto report = verdict_on(runs, both);
+  REQUIRE(report["claims"].size() == 2);
+  CHECK(report["claims"][0]["verdict"] == "refused");
+  CHECK_FALSE(report["claims"][0].contains("estimate"));
+  // At the level of two claims: 6.205 x 0.1 / sqrt(3).
+  CHECK_THAT(report["claims"][1]["low"].get<double>(), WithinAbs(-0.3 - 0.3582, 1e-4));
+  CHECK_THAT(claims_text(report), ContainsSubstring("a\n  refused: claims[0]: measure: unknown column lss"));
+  CHECK_THAT(claims_markdown(report), ContainsSubstring("| a | below 0 | no number | refused |\n"));
+  CHECK_THAT(claims_markdown(report), ContainsSubstring("- a: claims[0]: measure: unknown column lss"));
+  CHECK_THAT(refusals(report), ContainsSubstring("claims[0]: measure"));
+  CHECK(refusals(verdict_on(runs, bfloat16_is_lower)).empty());
+  auto again = report;
+  again["claims"][1]["seeds"] = {7, 8, 9};
+  const auto beside = with_rerun(report, again);
+  CHECK(beside["same"] == 1);
+  CHECK(refusals(beside) == refusals(report));
 }
 
 TEST_CASE("claims: a rerun has other seeds, and its verdicts stand beside") {

@@ -128,7 +128,7 @@ class Slurm(ProgramTest):
         self.assertEqual(check.returncode, 0, check.stdout + check.stderr)
 
     def test_a_task_whose_time_is_about_to_end_saves_and_is_queued_again(self):
-        train = {**TINY["base"]["train"], "steps": 2000000000, "checkpoint_every": 0, "eval_every": 1000000000}
+        train = {**TINY["base"]["train"], "steps": 1000000000, "checkpoint_every": 0, "eval_every": 1000000000}
         self.spec = write_spec(self.folder, {"name": "long", "base": {**TINY["base"], "train": train}})
         # Two minutes, of which the notice leaves a few seconds; SLURM sends it up to a minute early.
         self.sweep("--sbatch=--partition=low", "--sbatch=--time=2", "--notice", "60")

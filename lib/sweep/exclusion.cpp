@@ -34,6 +34,8 @@ Exclusion::Exclusion(const std::vector<std::pair<std::string, Expression>>& cond
 }
 
 const Exclusion::Shape& Exclusion::shape_of(const ResolvedRun& run) {
+  constexpr size_t most_kept = 1024;  // runs of one shape mostly follow each other
+  if (shapes_.size() >= most_kept && !shapes_.contains(run.shape.get())) shapes_.clear();
   const auto [place, is_new] = shapes_.try_emplace(run.shape.get());
   auto& shape = place->second;
   if (!is_new) return shape;

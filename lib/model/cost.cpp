@@ -19,9 +19,9 @@ int64_t norm_size(const std::string& kind, int64_t width, bool with_bias) {
 
 /// Numbers for each one put in that a norm keeps for the backward pass: its output, and what RMSNorm (without a kernel)
 /// divides or dynamic tanh squashes.
-int64_t norm_kept(const std::string& kind) {
+int64_t norm_kept(const std::string& kind, bool kernels) {
   if (kind == "none") return 0;
-  return kind == "layer_norm" || (kind == "rms_norm" && has_kernels(at::kFloat)) ? 1 : 2;
+  return kind == "layer_norm" || (kind == "rms_norm" && kernels) ? 1 : 2;
 }
 
 /// Numbers of one layer, counted from the same shapes that the modules register.
@@ -36,19 +36,19 @@ struct LayerSizes {
 
 /// F numbers that the feed-forward network keeps beyond what its linear layers put out: none where it has a kernel,
 /// which makes them again.
-int64_t activated(const ModelOptions& options) {
-  if (has_kernels(at::kFloat) && width_multiple(options) == 1) return 0;
+int64_t activated(const ModelOptions& options, bool kernels) {
+  if (kernels && width_multiple(options) == 1) return 0;
   if (is_gated(options.feed_forward)) return 2;   // the activated gate and the product
   return options.feed_forward == "relu" ? 0 : 1;  // ReLU's output says what its input was
 }
 
 /// Norms and factors around so many sublayers.
-void add_residuals(const ModelOptions& options, int64_t sublayers, LayerSizes& sizes) {
+void add_residuals(const ModelOptions& options, int64_t sublayers, bool kernels, LayerSizes& sizes) {
   const int64_t M = options.model_dim;
   const auto& placement = options.norm_placement;
   const int64_t norms = placement == "both" ? 2 * sublayers : placement == "parallel" ? 1 : sublayers;
   sizes.vectors += norms * norm_size(options.norm, M, options.bias);
-  sizes.activations += norms * norm_kept(options.norm) * M;
+  sizes.activations += norms * norm_kept(options.norm, kernels) * M;
   if (placement == "both") sizes.activations += sublayers * M;  // the stream beside what the sublayers put out
   if (options.residual == "rezero") sizes.vectors += sublayers;
   if (options.residual == "layer_scale") sizes.vectors += sublayers * M;
@@ -57,13 +57,13 @@ void add_residuals(const ModelOptions& options, int64_t sublayers, LayerSizes& s
 }
 
 /// The network, or the router and the experts that a position uses.
-void add_feed_forward(const ModelOptions& options, LayerSizes& sizes) {
+void add_feed_forward(const ModelOptions& options, bool kernels, LayerSizes& sizes) {
   const int64_t M = options.model_dim, F = options.ffn_dim.value(), E = options.experts;
   const int64_t inner = is_gated(options.feed_forward) ? 2 * F : F, K = E > 1 ? options.experts_per_token : 1;
   const int64_t matrices = M * inner + F * M, vectors = options.bias ? inner + M : 0;
   sizes.matrices += K * matrices;
   sizes.vectors += K * vectors;
-  sizes.activations += K * (inner + M + activated(options) * F);
+  sizes.activations += K * (inner + M + activated(options, kernels) * F);
   if (E == 1) return;
   sizes.matrices += M * E;
   sizes.activations += 3 * E + K * 2 * M;  // logits, probabilities and a copy; what an expert reads, and its share
@@ -73,7 +73,7 @@ void add_feed_forward(const ModelOptions& options, LayerSizes& sizes) {
 /// One mixer: the projections to keys and values apart from all else, as they may be of other positions.
 /// @param queries, keys  added to
 void add_mixer(const ModelOptions& options, const VariantInfo& variant, const Json& variant_options,
-               const Geometry& geometry, bool rotary, LayerSizes& queries, LayerSizes& keys) {
+               const Geometry& geometry, bool rotary, bool kernels, LayerSizes& queries, LayerSizes& keys) {
   const int64_t M = options.model_dim, H = geometry.num_heads, G = geometry.num_kv_heads, D = geometry.head_dim;
   const int64_t bias = options.bias ? 1 : 0;
   const auto linear = [&](LayerSizes& sizes, int64_t in, int64_t out) {
@@ -92,18 +92,19 @@ void add_mixer(const ModelOptions& options, const VariantInfo& variant, const Js
   linear(queries, H * D, M);
   queries.activations += H * D;  // the mixed values
   queries.vectors += 2 * norm_size(options.qk_norm, D, false);
-  queries.activations += (rotary ? H * D : 0) + norm_kept(options.qk_norm) * H * D;
-  keys.activations += (rotary ? G * D : 0) + norm_kept(options.qk_norm) * G * D;
+  queries.activations += (rotary ? H * D : 0) + norm_kept(options.qk_norm, kernels) * H * D;
+  keys.activations += (rotary ? G * D : 0) + norm_kept(options.qk_norm, kernels) * G * D;
 }
 
 /// What `model.head` puts between the blocks and the head's matrix.
-LayerSizes head_sizes(const ModelOptions& options) {
+LayerSizes head_sizes(const ModelOptions& options, bool kernels) {
   LayerSizes sizes;
   if (options.head != "reconstruct") return sizes;
   const int64_t M = options.model_dim;
   sizes.matrices = 2 * M * M;
   sizes.vectors = 2 * (norm_size(options.norm, M, options.bias) + (options.bias ? M : 0));
-  sizes.activations = M + 2 * (norm_kept(options.norm) + 2) * M;  // the sum, and each layer's norm, product and GELU
+  sizes.activations =
+      M + 2 * (norm_kept(options.norm, kernels) + 2) * M;  // the sum, and each layer's norm, product and GELU
   return sizes;
 }
 
@@ -132,6 +133,7 @@ void add_sizes(const LayerSizes& sizes, int64_t positions, Totals& totals) {
 /// What a model for `context` tokens reads: `batch` windows of the first `window` of them.
 struct Reads {
   int64_t context, window, batch;
+  bool kernels = false;  ///< whether norms and feed-forward networks have kernels, which keep less
 };
 
 /// One mixer of a layer, with what its variant does.
@@ -143,7 +145,7 @@ void add_attention(const ModelOptions& options, const AttentionChoice& attention
   const auto sizes = attention_sizes(options, reads.window, reads.batch, place);
   LayerSizes queries, keys;
   add_mixer(options, variant, choice.options, geometry, options.position == "rotary" && place != StackPlace::cross,
-            queries, keys);
+            reads.kernels, queries, keys);
   add_sizes(queries, sizes.queries, totals);
   add_sizes(keys, sizes.keys, totals);
   const auto cost = variant.cost(choice.options, geometry, sizes);
@@ -162,8 +164,8 @@ void add_stack(const ModelOptions& options, const AttentionChoice& attention, co
   const bool crossed = options.head == "encoder_decoder" && place == StackPlace::main;
   const int64_t depth = place == StackPlace::encoder ? *options.encoder_depth : options.depth;
   LayerSizes rest;
-  add_feed_forward(options, rest);
-  add_residuals(options, crossed ? 3 : 2, rest);
+  add_feed_forward(options, reads.kernels, rest);
+  add_residuals(options, crossed ? 3 : 2, reads.kernels, rest);
   for (int64_t layer = 0; layer < depth; ++layer) {
     const auto kept = [&] {
       return reads.batch * (float_bytes * totals.activations + totals.masks) + totals.attention.activation_bytes;
@@ -183,7 +185,7 @@ Totals totals_of(const ModelOptions& options, const AttentionChoice& attention, 
   add_stack(options, attention, reads, StackPlace::main, totals);
   if (encodes) add_stack(options, attention, reads, StackPlace::encoder, totals);
   totals.block_flops = totals.linear_flops;
-  const auto between = head_sizes(options);
+  const auto between = head_sizes(options, reads.kernels);
   totals.blocks += between.matrices + between.vectors;
   totals.head_activations = between.activations * reads.window;
   totals.activations += totals.head_activations;
@@ -239,8 +241,8 @@ Json FlopLedger::to_json() const {
 }
 
 ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
-                     bool checkpointing) {
-  const Reads reads{context, context, batch};
+                     bool checkpointing, at::ScalarType products) {
+  const Reads reads{context, context, batch, has_kernels(products)};
   const auto totals = totals_of(options, attention, reads);
   const int64_t M = options.model_dim, V = options.vocab_size.value(), positions = batch * context;
   const auto outputs = num_outputs(options, context);
@@ -251,7 +253,7 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   // Weights, gradients and two moments are 16 bytes a parameter. The most is held at the start of the backward pass:
   // all activations (the embedding's and the final norm's output beside the layers'), logits, log-probabilities and the
   // gradients of both.
-  const int64_t embedding_norm = options.embedding_norm ? norm_kept(options.norm) * M : 0;
+  const int64_t embedding_norm = options.embedding_norm ? norm_kept(options.norm, reads.kernels) * M : 0;
   const int64_t numbers = 2 * M + embedding_norm;
   const int64_t masks = *options.embedding_dropout > 0 ? M : 0;
   const int64_t logits = batch * outputs * float_bytes * V;

@@ -39,8 +39,9 @@ struct ModelCost {
 /// Arithmetic only: no tensor is made, so that a plan of many runs is quick.
 /// @param options  resolved
 /// @param checkpointing  blocks are computed again in the backward pass: more FLOPs executed, less kept
+/// @param products       the dtype of matrix products: where it has kernels on this machine, less is kept
 ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attention, int64_t context, int64_t batch,
-                     bool checkpointing = false);
+                     bool checkpointing = false, at::ScalarType products = at::kFloat);
 
 /// FLOPs of one training token where windows are cut to `window` of the model's `context` tokens; head next_token.
 FlopLedger flops_in_window(const ModelOptions& options, const AttentionChoice& attention, int64_t context,

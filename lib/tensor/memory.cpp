@@ -3,10 +3,12 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #endif
 
 namespace attnscale {
@@ -14,9 +16,19 @@ namespace attnscale {
 #ifdef __GLIBC__
 namespace {
 
-/// Grows the heap by room that nothing uses yet, and asks for large pages there. Where the kernel has none to give, or
-/// the address space is limited, all stays as it was.
+/// Whether room that nothing uses yet costs nobody anything: no limit on it, and no count of what was promised.
+bool room_is_free() {
+  for (const auto kind : {RLIMIT_AS, RLIMIT_DATA})
+    if (rlimit limit{}; getrlimit(kind, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) return false;
+  int overcommit = 2;
+  std::ifstream("/proc/sys/vm/overcommit_memory") >> overcommit;
+  return overcommit != 2;
+}
+
+/// Grows the heap by room that nothing uses yet, and asks for large pages there. Where that has a price, or the kernel
+/// has no such pages to give, all stays as it was.
 void ask_for_large_pages() {
+  if (!room_is_free()) return;
   constexpr std::uintptr_t room = (1 << 30) - (1 << 20), page = 2 << 20;
   const auto before = reinterpret_cast<std::uintptr_t>(sbrk(0));
   void* volatile taken = std::malloc(room);  // or the compiler would leave both calls out

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <stdexcept>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -47,7 +48,8 @@ struct ConfigResolver::Shape {
   const SourceFacts facts;
   Sha256Begun id;  ///< up to the training's options
   std::string fingerprint;
-  std::map<std::pair<int64_t, bool>, ModelCost> costs = {};  ///< by rows of a pass, activation checkpointing
+  std::map<std::tuple<int64_t, bool, std::string>, ModelCost> costs =
+      {};  ///< by rows of a pass, activation checkpointing, dtype
 };
 
 struct ConfigResolver::Training {
@@ -110,7 +112,9 @@ const ConfigResolver::Training* ConfigResolver::training_of(const Json& section,
   options = resolved(options);
   const auto text = identity_of_training(write_options(options));
   const std::string seed = R"("seed":)";  // within a text its quotes would be escaped
-  const auto at = text.find(seed + "0") + seed.size();
+  const auto field = text.find(seed + "0");
+  if (field == std::string::npos) throw std::logic_error("a training without a seed: " + text);
+  const auto at = field + seed.size();
   keep_bounded(trainings_, most_kept);
   settled_training_ = nullptr;
   auto training = std::make_unique<Training>(Training{options, text.substr(0, at), text.substr(at + 1)});
@@ -130,7 +134,7 @@ bool ConfigResolver::settle(Shape& shape, const Training& training, std::vector<
   if (problems.size() != before) return false;
   check_validation(checked_, shape.facts, problems);
   check_cut(checked_, shape.facts, problems);
-  const std::pair rows{rows_per_pass(checked_.train), checked_.train.activation_checkpointing};
+  const std::tuple rows{rows_per_pass(checked_.train), checked_.train.activation_checkpointing, checked_.train.dtype};
   auto cost = shape.costs.find(rows);
   if (cost == shape.costs.end()) cost = shape.costs.emplace(rows, cost_of(checked_)).first;
   check_memory(checked_, cost->second, problems);

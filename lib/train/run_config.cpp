@@ -9,6 +9,7 @@
 #include "model/attention_choice.h"
 #include "train/config_checks.h"
 #include "train/optimizer.h"
+#include "train/run_kernels.h"
 
 namespace attnscale {
 
@@ -24,7 +25,7 @@ double training_bytes(const TrainOptions& train, const ModelCost& cost) {
 
 ModelCost cost_of(const RunConfig& config) {
   return model_cost(config.model, config.attention, config.data.context, rows_per_pass(config.train),
-                    config.train.activation_checkpointing);
+                    config.train.activation_checkpointing, products_of(config.train.dtype));
 }
 
 RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems) {

@@ -7,13 +7,10 @@
 #include "tensor/precision.h"
 
 namespace attnscale {
-namespace {
 
 at::ScalarType products_of(const std::string& train_dtype) {
   return train_dtype == "bfloat16" ? at::kBFloat16 : train_dtype == "float16" ? at::kHalf : weight_dtype(train_dtype);
 }
-
-}  // namespace
 
 RunKernels run_kernels(const std::string& train_dtype) {
   return {.name = kernels_in_use(), .products = has_kernels(products_of(train_dtype))};

@@ -4,9 +4,14 @@
 #include <optional>
 #include <string>
 
+#include <torch/types.h>
+
 #include "core/json.h"
 
 namespace attnscale {
+
+/// The dtype of a run's matrix products. @param train_dtype  `train.dtype`
+at::ScalarType products_of(const std::string& train_dtype);
 
 /// The kernels that a run is trained by, as its checkpoints say. A run ends with those that it began with, as others
 /// compute other bits.

@@ -9,6 +9,7 @@
 #include "model/small_model.h"
 #include "model/transformer.h"
 #include "tensor/flop_counter.h"
+#include "tensor/kernels/kernels.h"
 
 using namespace attnscale;
 
@@ -158,6 +159,20 @@ TEST_CASE("cost: a model with a layer that keeps no state claims none for the wh
   CHECK(state({window, window}) == 2 * 2 * 4 * 12 * 4);  // layers x (key, value) x window x width x float32
   CHECK_FALSE(state({window, no_state}));
   CHECK_FALSE(state({no_state, window}));
+}
+
+TEST_CASE("cost: only products that have kernels keep less for the backward pass") {
+  const KernelsAsBefore as_before;
+  const auto options = resolved({.depth = 3, .norm = "rms_norm", .feed_forward = "swiglu"}, 65);
+  const auto bytes = [&](at::ScalarType products) {
+    return model_cost(options, {}, 64, 8, false, products).training_bytes;
+  };
+  const auto with = bytes(at::kFloat), of_double = bytes(at::kDouble), of_half = bytes(at::kHalf);
+  set_kernels(false);
+  const auto without = bytes(at::kFloat);
+  CHECK(of_double == without);
+  CHECK(of_half == without);
+  CHECK(with <= without);
 }
 
 TEST_CASE("cost: estimated training memory is within a quarter of the allocator's high water") {

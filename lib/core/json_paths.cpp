@@ -5,18 +5,23 @@
 
 namespace attnscale {
 
-const Json& at_path(const Json& object, const std::string& path) {
-  static const Json nothing;
+const Json* find_path(const Json& object, const std::string& path) {
   const Json* value = &object;
   for (size_t start = 0; start <= path.size();) {
     const size_t dot = std::min(path.find('.', start), path.size());
-    if (!value->is_object()) return nothing;
+    if (!value->is_object()) return nullptr;
     const auto found = value->find(path.substr(start, dot - start));
-    if (found == value->end()) return nothing;
+    if (found == value->end()) return nullptr;
     value = &*found;
     start = dot + 1;
   }
-  return *value;
+  return value;
+}
+
+const Json& at_path(const Json& object, const std::string& path) {
+  static const Json nothing;
+  const auto* found = find_path(object, path);
+  return found ? *found : nothing;
 }
 
 std::optional<double> number_at(const Json& object, const std::string& path) {

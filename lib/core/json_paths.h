@@ -9,6 +9,9 @@
 
 namespace attnscale {
 
+/// Where the value at a dotted path stands; nullptr where there is none.
+const Json* find_path(const Json& object, const std::string& path);
+
 /// The value at a dotted path, or null.
 const Json& at_path(const Json& object, const std::string& path);
 std::optional<double> number_at(const Json& object, const std::string& path);  ///< nothing unless a finite number

@@ -73,16 +73,8 @@ class Derivation {
 
   /// Null where the config does not say it.
   const Json* given(const std::string& path) const {
-    const Json* at = &config_;
-    for (size_t begin = 0; begin <= path.size();) {
-      const auto end = std::min(path.find('.', begin), path.size());
-      if (!at->is_object()) return nullptr;
-      const auto found = at->find(path.substr(begin, end - begin));
-      if (found == at->end()) return nullptr;
-      at = &*found;
-      begin = end + 1;
-    }
-    return at->is_object() ? nullptr : at;
+    const auto* value = find_path(config_, path);
+    return value && value->is_object() ? nullptr : value;
   }
 
   /// What is given, else the default, which may be null; no address where there is no such option.

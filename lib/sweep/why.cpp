@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "core/files.h"
+#include "train/run_config.h"
 #include "train/run_result.h"
 
 namespace attnscale {
@@ -27,8 +28,7 @@ std::map<std::string, Json> leaves_of(const Json& value, const std::string& path
   std::map<std::string, Json> leaves;
   collect_leaves(value, path, leaves);
   leaves.erase("schema");
-  for (const auto* where : {"train.device", "train.deterministic", "train.cuda_graph"})
-    leaves.erase(where);  // is not what the run is
+  for (const auto* where : where_it_trains) leaves.erase(join_path("train", where));  // is not what the run is
   return leaves;
 }
 

@@ -81,6 +81,25 @@ DataChoice read_data(const Json& section, std::vector<Problem>& problems) {
 
 std::string gigabytes(double bytes) { return fmt::format("{:.1f} GB", bytes / 1e9); }
 
+/// A step that asks the host for nothing. What an attention variant or a position asks for, the third step of the run
+/// finds (CapturedStep).
+void check_cuda_graph(const RunConfig& config, std::vector<Problem>& problems) {
+  if (!config.train.cuda_graph) return;
+  for (const auto& [path, message] : captured_step_problems(config.train))
+    problems.push_back({join_path("train", path), message});
+  if (at::hasCUDA() && !has_device_graphs(at::kCUDA))
+    problems.push_back({"train.cuda_graph",
+                        "this program was built without the headers of CUDA's runtime, and records no CUDA graphs; "
+                        "leave it out, or build with -DATTNSCALE_CUDA_INCLUDE=<folder of cuda_runtime.h>"});
+  if (config.model.experts > 1)
+    problems.push_back({"model.experts",
+                        fmt::format("{} experts get as many positions as choose them, which the host asks for in each "
+                                    "step; leave train.cuda_graph out",
+                                    config.model.experts)});
+  if (config.model.stochastic_depth > 0)
+    problems.push_back({"model.stochastic_depth", "draws on the host in each step; leave train.cuda_graph out"});
+}
+
 }  // namespace
 
 void check_sections(const Json& json, std::vector<Problem>& problems) {
@@ -139,23 +158,7 @@ void check_training(const RunConfig& config, std::vector<Problem>& problems) {
     problems.push_back({"train.device",
                         "received \"cuda\", but no CUDA device can be used here: none is there, or this "
                         "LibTorch was built without CUDA; take \"cpu\""});
-}
-
-void check_cuda_graph(const RunConfig& config, std::vector<Problem>& problems) {
-  if (!config.train.cuda_graph) return;
-  for (const auto& [path, message] : captured_step_problems(config.train))
-    problems.push_back({join_path("train", path), message});
-  if (at::hasCUDA() && !has_device_graphs(at::kCUDA))
-    problems.push_back({"train.cuda_graph",
-                        "this program was built without the headers of CUDA's runtime, and records no CUDA graphs; "
-                        "leave it out, or build with -DATTNSCALE_CUDA_INCLUDE=<folder of cuda_runtime.h>"});
-  if (config.model.experts > 1)
-    problems.push_back({"model.experts",
-                        fmt::format("{} experts get as many positions as choose them, which the host asks for in each "
-                                    "step; leave train.cuda_graph out",
-                                    config.model.experts)});
-  if (config.model.stochastic_depth > 0)
-    problems.push_back({"model.stochastic_depth", "draws on the host in each step; leave train.cuda_graph out"});
+  check_cuda_graph(config, problems);
 }
 
 void check_validation(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems) {

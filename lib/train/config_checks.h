@@ -38,10 +38,6 @@ SourceFacts settle_shape(RunConfig& config, std::vector<Problem>& problems,
 /// Training by itself and with an unsettled shape.
 void check_training(const RunConfig& config, std::vector<Problem>& problems);
 
-/// `cuda_graph` takes a step that asks the host for nothing. What an attention variant or a position asks for, the
-/// third step of the run finds (CapturedStep).
-void check_cuda_graph(const RunConfig& config, std::vector<Problem>& problems);
-
 /// A validation set that goes around would weigh some tokens twice.
 void check_validation(const RunConfig& config, const SourceFacts& facts, std::vector<Problem>& problems);
 

@@ -130,7 +130,6 @@ bool ConfigResolver::settle(Shape& shape, const Training& training, std::vector<
   settled_.train = checked_.train = training.options;
   const size_t before = problems.size();
   check_training(checked_, problems);
-  check_cuda_graph(checked_, problems);
   if (problems.size() != before) return false;
   check_validation(checked_, shape.facts, problems);
   check_cut(checked_, shape.facts, problems);

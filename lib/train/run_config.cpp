@@ -43,7 +43,6 @@ RunConfig RunConfig::from_json(const Json& json, std::vector<Problem>& problems)
   read_options(section_of(json, "train"), "train", config.train, problems);
   config.train = resolved(config.train);
   check_training(config, problems);
-  check_cuda_graph(config, problems);
   if (!clean()) return config;
   const auto facts = settle_shape(config, problems);
   if (!clean()) return config;
@@ -90,12 +89,12 @@ std::string identity_of_data(Json data, const Json& fingerprint) {
 }
 
 std::string identity_of_training(Json train) {
-  for (const auto* where : {"device", "deterministic", "cuda_graph"}) train.erase(where);
+  for (const auto* where : where_it_trains) train.erase(where);
   return canonical(train);
 }
 
 std::string run_id(Json identity, const Json& fingerprint) {
-  for (const auto* where : {"device", "deterministic", "cuda_graph"}) identity["train"].erase(where);
+  for (const auto* where : where_it_trains) identity["train"].erase(where);
   if (fingerprint.contains("sha256")) identity["data"].erase("path");
   return sha256(canonical(identity) + canonical(fingerprint)).substr(0, 16);
 }

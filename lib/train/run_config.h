@@ -43,6 +43,9 @@ struct RunConfig {
 /// Opened once per process for equal options.
 std::shared_ptr<const Source> open_source(const DataChoice& data);
 
+/// Options of `train` that say where a run trains and how it is launched there, not what it is: no part of its id.
+inline constexpr const char* where_it_trains[] = {"device", "deterministic", "cuda_graph"};
+
 /// `RunConfig::id` of a configuration as JSON and its source's fingerprint.
 std::string run_id(Json config, const Json& fingerprint);
 

@@ -16,11 +16,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-const float* row_of(const Tensor& matrix, int64_t i, int64_t width, int slot) {
-  if (matrix.scalar_type() == at::kFloat) return matrix.const_data_ptr<float>() + i * width;
-  return read_floats(matrix.const_data_ptr<at::BFloat16>() + i * width, slot, width);
-}
-
 /// A term that is left out where it has no weight: 0 times infinity would be no number.
 double weighed(double weight, double term) { return weight == 0 ? 0 : weight * term; }
 

@@ -91,10 +91,6 @@ void activate_backward(Activation kind, const at::BFloat16* in, float* gradient,
   vector_functions()->activate_backward16(kind, bits(in), gradient, value, count);
 }
 
-const float* numbers_or_null(const Tensor& tensor) {
-  return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr;
-}
-
 class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
  public:
   /// @param keep  whether there will be a backward pass
@@ -181,7 +177,7 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
         std::array<float*, 2> tiles{};
         for (int64_t part = 0; part < inside.parts(); ++part) {
           tiles[part] = scratch(first_tile + static_cast<int>(part), row_block * panel_columns);
-          const float* shift = up_bias.defined() ? numbers_or_null(up_shift) + part * inside.width : nullptr;
+          const float* shift = up_shift.defined() ? up_shift.const_data_ptr<float>() + part * inside.width : nullptr;
           piece_product(rows.const_data_ptr<T>() + first * rows.size(1), rows.size(1), piece, inputs,
                         up_panels[part].template const_data_ptr<T>(), shift, tiles[part]);
           if (kept)

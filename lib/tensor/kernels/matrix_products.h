@@ -30,6 +30,12 @@ inline const float* read_floats(const at::BFloat16* place, int slot, int64_t cou
   return wide;
 }
 
+/// Row i of a matrix of either dtype as float32; one use of a slot at a time.
+inline const float* row_of(const Tensor& matrix, int64_t i, int64_t width, int slot) {
+  if (matrix.scalar_type() == at::kFloat) return matrix.const_data_ptr<float>() + i * width;
+  return read_floats(matrix.const_data_ptr<at::BFloat16>() + i * width, slot, width);
+}
+
 /// x as rows of T that are as long as products take them. @return [M, inner_of(K)], contiguous
 template <class T>
 Tensor rows_of(const Tensor& x) {

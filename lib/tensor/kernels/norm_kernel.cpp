@@ -17,12 +17,6 @@ using torch::autograd::variable_list;
 
 const float* or_null(const Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr; }
 
-/// Row i of a matrix of either dtype as float32; one use of a slot at a time.
-const float* row_of(const Tensor& matrix, int64_t i, int64_t width, int slot) {
-  if (matrix.scalar_type() == at::kFloat) return matrix.const_data_ptr<float>() + i * width;
-  return read_floats(matrix.const_data_ptr<at::BFloat16>() + i * width, slot, width);
-}
-
 /// Calls write(out) with memory for a row of float32 that ends up as row i of a matrix of either dtype.
 template <class Write>
 void write_row(const Tensor& matrix, int64_t i, int64_t width, int slot, const Write& write) {

@@ -142,7 +142,7 @@ class Workers(ProgramTest):
         self.compare_with_one(path, "out")
 
     def test_a_sweep_whose_only_worker_died_still_does_the_run_that_another_left(self):
-        path = write_spec(self.folder, spec(2, steps=3000, checkpoint_every=20, eval_every=3000))
+        path = write_spec(self.folder, spec(2, steps=8000, checkpoint_every=20, eval_every=8000))
         other = self.start(path, "out", "--lease", "2")
         self.wait_for(lambda: len(self.saved_runs("out")) == 1, "the first began nothing")
         (first,) = self.saved_runs("out")

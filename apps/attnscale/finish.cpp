@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "core/files.h"
+#include "core/signals.h"
 #include "report/claims.h"
 #include "report/report.h"
 #include "scaling/fit.h"
@@ -22,9 +23,10 @@ void write_scaling(const std::filesystem::path& folder) {
 
 void certify(const std::filesystem::path& folder) {
   at::set_num_threads(1);  // small tensors: waiting for threads costs more than the work
-  const auto certificate = certificate_for(variants_of(read_result_rows(folder).rows), [](const std::string& variant) {
+  const auto say = [](const std::string& variant) {
     std::cerr << fmt::format("proving {} (once for this build on this machine)\n", variant);
-  });
+  };
+  const auto certificate = certificate_for(variants_of(read_result_rows(folder).rows), say, stop_requested);
   write_file_atomically(folder / "certificate.json", certificate.dump(1) + "\n");
 }
 

@@ -5,6 +5,7 @@
 namespace attnscale {
 
 /// Writes certificate.json: the proofs of the variants whose runs are in a results folder.
+/// @throws Error (interrupted) on a request to stop; then it writes nothing
 void certify(const std::filesystem::path& folder);
 
 /// From a sweep's folder alone: certificate.json, scaling.json, report.html and figures, and a summary on standard output.

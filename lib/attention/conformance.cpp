@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "attention/conformance_case.h"
+#include "core/error.h"
 
 namespace attnscale {
 namespace {
@@ -117,10 +118,9 @@ void verify_mode(const VariantInfo& variant, const std::vector<Json>& choices, b
   }
 }
 
-}  // namespace
-
-VariantReport verify_variant(const VariantInfo& variant, const ConformanceOptions& options) {
-  Recorder record(variant.deviations);
+/// @throws Stopped
+VariantReport proof_of(const VariantInfo& variant, const ConformanceOptions& options) {
+  Recorder record(variant.deviations, options.stop);
   std::vector<Json> choices = {Json::object()};
   choices.insert(choices.end(), variant.samples.begin(), variant.samples.end());
   const size_t num_given = choices.size();
@@ -154,6 +154,16 @@ VariantReport verify_variant(const VariantInfo& variant, const ConformanceOption
   VariantReport report{.variant = variant.name, .passed = true, .checks = record.checks()};
   for (const auto& check : report.checks) report.passed = report.passed && check.passed;
   return report;
+}
+
+}  // namespace
+
+VariantReport verify_variant(const VariantInfo& variant, const ConformanceOptions& options) {
+  try {
+    return proof_of(variant, options);
+  } catch (const Stopped&) {
+    throw Error(fmt::format("interrupted while proving {}: run the same command to go on", variant.name), ExitCode::interrupted);
+  }
 }
 
 Json to_json(const std::vector<VariantReport>& reports) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -73,10 +74,12 @@ struct ConformanceOptions {
   std::vector<int64_t> lengths = {1, 2, 63, 64, 65};  ///< T; the largest is also the context
   std::vector<int64_t> long_lengths = {257, 512};     ///< T of the checks of FLOPs and float32 at length, in turns
   uint64_t seed = 0;
+  std::function<bool()> stop = {};  ///< asked after every measurement; may be empty
 };
 
 /// Runs every check that the variant's traits ask for, with its defaults, its smallest legal options
 /// and its samples. Never throws for a fault of the variant. Cost: seconds on one core.
+/// @throws Error (interrupted) once `stop` says so
 VariantReport verify_variant(const VariantInfo& variant, const ConformanceOptions& options = {});
 
 /// `{passed, variants: [{name, passed, checks: [{name, passed, measured, tolerance, detail}]}]}`;

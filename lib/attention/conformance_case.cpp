@@ -13,6 +13,7 @@
 namespace attnscale::conformance {
 
 void Recorder::note(const std::string& name, double measured, double tolerance, const std::string& where) {
+  if (stop_ && stop_()) throw Stopped();
   auto found = std::find_if(checks_.begin(), checks_.end(), [&](const Check& c) { return c.name == name; });
   const bool is_new = found == checks_.end();
   if (is_new) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,10 +14,17 @@
 
 namespace attnscale::conformance {
 
+/// Thrown out of the checks on a request to stop. No std::exception, which would be a fault of the variant.
+struct Stopped {};
+
 /// Keeps the worst measurement of each check.
 class Recorder {
  public:
-  explicit Recorder(std::map<std::string, Deviation> deviations = {}) : deviations_(std::move(deviations)) {}
+  /// @param stop  asked at every note; may be empty
+  explicit Recorder(std::map<std::string, Deviation> deviations = {}, std::function<bool()> stop = {})
+      : deviations_(std::move(deviations)), stop_(std::move(stop)) {}
+
+  /// @throws Stopped
   void note(const std::string& name, double measured, double tolerance, const std::string& where);
   const std::vector<Check>& checks() const { return checks_; }
 
@@ -25,6 +33,7 @@ class Recorder {
 
  private:
   std::map<std::string, Deviation> deviations_;
+  std::function<bool()> stop_;
   std::vector<Check> checks_;
 };
 

@@ -57,7 +57,8 @@ Json certificate_of(const Json& conformance) {
   return certificate;
 }
 
-Json certificate_for(const std::set<std::string>& variants, const std::function<void(const std::string&)>& on_start) {
+Json certificate_for(const std::set<std::string>& variants, const std::function<void(const std::string&)>& on_start,
+                     const std::function<bool()>& stop) {
   const auto folder = cache_folder();
   bool passed = true;
   Json proofs = Json::array();
@@ -65,7 +66,7 @@ Json certificate_for(const std::set<std::string>& variants, const std::function<
     auto proof = kept(folder, name);
     if (!proof) {
       if (on_start) on_start(name);
-      proof = to_json({verify_variant(variant_named(name))}).at("variants").at(0);
+      proof = to_json({verify_variant(variant_named(name), {.stop = stop})}).at("variants").at(0);
       keep(folder, name, *proof);
     }
     passed = passed && proof->at("passed").get<bool>();

@@ -17,7 +17,10 @@ Json certificate_of(const Json& conformance);
 /// cache (XDG_CACHE_HOME or ~/.cache, attnscale/certificates), under the SHA-256 of the program and the processor's
 /// name, so that a changed program proves anew. Without a writable cache it is made each time.
 /// @param on_start  told the name of a variant whose proof has to be made, which takes seconds; may be empty
-Json certificate_for(const std::set<std::string>& variants, const std::function<void(const std::string&)>& on_start);
+/// @param stop  asked after every measurement of a proof; may be empty
+/// @throws Error (interrupted) once `stop` says so; proofs that were whole by then are kept
+Json certificate_for(const std::set<std::string>& variants, const std::function<void(const std::string&)>& on_start,
+                     const std::function<bool()>& stop);
 
 /// Variants that rows of results use, hybrids' included; names that this build does not know are left out.
 std::set<std::string> variants_of(const std::vector<Json>& rows);

@@ -1,7 +1,7 @@
 """kill -9 at random moments of a four-run sweep, then the same command again: oracle O of docs/reference/faults.md.
 
 Killed is the sweep, one of its workers, or all of them at once. ATTNSCALE_KILLS says how often (default 6; the claim of
-the documentation is made with 500).
+the documentation is made with 500). A sweep that is asked to stop while it proves variants does so too.
 """
 
 import collections
@@ -153,6 +153,33 @@ class Kills(ProgramTest):
             os.kill(process, number)
 
         self.disturb(send, min(KILLS, 3))
+
+
+class StopsOfProofs(ProgramTest):
+    def test_a_signal_while_a_variant_is_proven_ends_with_75_and_leaves_no_half_a_certificate(self):
+        spec = write_spec(self.folder, {**TINY, "grid": {"attention": [{"variant": "gated_delta"}]}, "seeds": 1})
+        cache = os.path.join(self.folder, "cache")
+        proofs = os.path.join(cache, "attnscale", "certificates")
+        certificate = os.path.join(self.folder, "out", "certificate.json")
+        environment = {**os.environ, "XDG_CACHE_HOME": cache}
+        for number in signal.SIGINT, signal.SIGTERM:
+            sweep = subprocess.Popen([PROGRAM, "sweep", spec, "--out", "out"], cwd=self.folder, env=environment, text=True,
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            said = ""
+            while "proving gated_delta" not in said:
+                line = sweep.stderr.readline()
+                self.assertTrue(line, f"the sweep ended before it proved: {said}")
+                said += line
+            sweep.send_signal(number)
+            rest = sweep.communicate(timeout=PATIENCE)[1]
+            self.assertEqual(sweep.returncode, 75, said + rest)
+            self.assertIn("interrupted while proving gated_delta", rest)
+            self.assertFalse(os.path.exists(certificate))
+            self.assertEqual([name for _, _, files in os.walk(proofs) for name in files], [])
+        last = self.run_here("sweep", spec, "--out", "out", env=environment, timeout=PATIENCE)
+        self.assertEqual(last.returncode, 0, last.stderr)
+        with open(certificate) as file:
+            self.assertTrue(json.load(file)["passed"])
 
 
 if __name__ == "__main__":

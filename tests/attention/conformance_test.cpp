@@ -11,6 +11,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "attention/scratch_variant.h"
+#include "core/error.h"
 
 using namespace attnscale;
 
@@ -161,6 +162,21 @@ TEST_CASE("conformance: what a variant breaks by its nature is declared with a b
       CHECK(check["tolerance"] == 0.2);
     }
   CHECK(declared == 1);
+}
+
+TEST_CASE("conformance: a request to stop ends the proof at the next measurement, and is no fault of the variant") {
+  for (const int heeded : {0, 1, 20}) {
+    int asked = 0;
+    auto options = few_lengths;
+    options.stop = [&] { return asked++ >= heeded; };
+    try {
+      verify_variant(scratch(), options);
+      FAIL("went on");
+    } catch (const Error& error) {
+      CHECK(error.code() == ExitCode::interrupted);
+    }
+    CHECK(asked == heeded + 1);
+  }
 }
 
 TEST_CASE("conformance: a deviation may leave out rows, but not many that are off a little") {

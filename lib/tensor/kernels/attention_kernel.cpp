@@ -7,6 +7,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/full_precision.h"
+#include "tensor/kernels/attention_sizes.h"
 #include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/head_rows.h"
 #include "tensor/kernels/kernel_shapes.h"
@@ -20,42 +21,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t tile = panel_columns;  // queries, and keys
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// Which scratch is whose; 0 is the tile engine's.
-enum Slot { logits = 1, gradients, weights, turned, sums, highest, totals, head_memory, group_memory };
-
-struct Sizes {
-  int64_t batch, heads, groups, queries, keys, width, value_width;
-  Band band;
-  const TileLayout* layout = nullptr;  // instead of the band
-  float factor() const { return static_cast<float>(1 / std::sqrt(static_cast<double>(width))); }
-  int64_t offset() const { return keys - queries; }
-  int64_t shared() const { return heads / groups; }
-
-  /// Keys that a query sees, cut to [first, first + count): as [low, high) counted from `first`.
-  std::pair<int64_t, int64_t> keys_of(int64_t query, int64_t first, int64_t count) const {
-    const int64_t place = query + offset() - first;
-    return {std::clamp<int64_t>(place - band.behind, 0, count), std::clamp<int64_t>(place + band.ahead + 1, 0, count)};
-  }
-  /// Queries that see a key, likewise.
-  std::pair<int64_t, int64_t> queries_of(int64_t key, int64_t first, int64_t count) const {
-    const int64_t place = key - offset() - first;
-    return {std::clamp<int64_t>(place - band.ahead, 0, count), std::clamp<int64_t>(place + band.behind + 1, 0, count)};
-  }
-  /// Meetings of a tile of queries with tiles of keys: [first, last).
-  std::pair<int64_t, int64_t> tiles_of(int64_t first_query, int64_t count) const {
-    if (layout) {
-      const auto* own = layout->first.data() + first_query / tile;
-      return {own[0], own[1]};
-    }
-    const int64_t low = std::clamp<int64_t>(first_query + offset() - band.behind, 0, keys);
-    const int64_t high = std::clamp<int64_t>(first_query + count + offset() + band.ahead, 0, keys);
-    return {low / tile, high > low ? panels_of(high) : low / tile};
-  }
-  int64_t key_tile(int64_t meeting) const { return layout ? layout->key_tiles[static_cast<size_t>(meeting)] : meeting; }
-};
+enum Slot { logits = 1, gradients, weights, slopes, turned, sums, highest, totals, head_memory, group_memory };
 
 /// One head's rows in a tensor [B, H, T, D].
 template <class T>
@@ -74,15 +43,22 @@ Rows<T> rows_to_fill(Tensor& x, int64_t b, int64_t h) {
   return {x.mutable_data_ptr<T>() + b * x.stride(0) + h * x.stride(1), x.stride(2)};
 }
 
-/// Rows as right factors, tile by tile: each tile's positions are the inner length.
+/// out (+)= left [rows, inner] times the rows from `first` on of a right factor [length, columns].
 template <class T>
-int64_t tile_size(int64_t width) {
-  return tile * panels_of(width) * panel_columns;
+void product_of_rows(const T* left, int64_t stride, const T* panels, int64_t length, int64_t first, int64_t inner,
+                     float* out, int64_t rows, int64_t columns, bool add) {
+  for (int64_t column = 0; column < columns; column += panel_columns)
+    tile_product(left, stride, panels + column * inner_of<T>(length) + first * panel_columns, out + column, columns,
+                 rows, inner, std::min(panel_columns, columns - column), add);
 }
+
+/// out [rows, columns], `span` apart, = left [rows, inner] times the columns from `first` on of a right factor.
 template <class T>
-void tiles_from_rows(Rows<const T> rows, int64_t count, int64_t width, T* out) {
-  for (int64_t first = 0; first < count; first += tile, out += tile_size<T>(width))
-    panels_from_rows(rows.at(first), rows.stride, std::min(tile, count - first), width, out);
+void product_of_columns(Rows<const T> left, int64_t row, const T* panels, int64_t inner, int64_t first, float* out,
+                        int64_t rows, int64_t columns) {
+  for (int64_t column = 0; column < columns; column += tile)
+    tile_product(left.at(row), left.stride, panels + (first + column) * inner_of<T>(inner), out + column, span, rows,
+                 inner, std::min(tile, columns - column), false);
 }
 
 /// Memory for `count` numbers of T in a slot.
@@ -91,15 +67,11 @@ T* scratch_of(Slot slot, int64_t count) {
   return reinterpret_cast<T*>(scratch(slot, (count * static_cast<int64_t>(sizeof(T)) + 3) / 4));
 }
 
-/// Rows of 64 floats as a left factor.
+/// Where `finish` puts rows of floats, `span` apart, as a left factor.
 template <class T>
-const T* as_left(const float* in, int64_t rows, Slot slot) {
-  if constexpr (sizeof(T) == 4) return in;
-  else {
-    T* out = scratch_of<T>(slot, tile * tile);
-    convert(in, out, rows * tile);
-    return out;
-  }
+T* left_of(float* rows, Slot slot) {
+  if constexpr (sizeof(T) == 4) return rows;
+  else return scratch_of<T>(slot, tile * span);
 }
 
 /// Zeros around [low, high) of a row of which `count` numbers are used.
@@ -109,53 +81,58 @@ void clear_outside(float* row, int64_t low, int64_t high, int64_t count) {
 }
 
 template <class T>
-void forward_tile(const Sizes& sizes, Rows<const T> query, const T* key_panels, const T* value_tiles, int64_t first,
-                  int64_t count, Rows<T> out, float* log_totals) {
+void forward_tile(const AttentionSizes& sizes, Rows<const T> query, const T* key_panels, const T* value_panels,
+                  int64_t first, int64_t count, Rows<T> out, float* log_totals) {
   const int64_t d = sizes.width, e = sizes.value_width;
-  float *logit = scratch(logits, tile * tile), *sum = scratch(sums, tile * e), *most = scratch(highest, tile),
+  const auto& loops = *vector_functions();
+  float *logit = scratch(logits, tile * span), *sum = scratch(sums, tile * e), *most = scratch(highest, tile),
         *total = scratch(totals, tile);
+  T* left = left_of<T>(logit, weights);
   std::fill_n(most, count, -infinity);
   std::fill_n(total, count, 0.F);
-  std::fill_n(sum, count * e, 0.F);
   const auto [begin, end] = sizes.tiles_of(first, count);
-  for (int64_t meeting = begin; meeting < end; ++meeting) {
-    const int64_t j = sizes.key_tile(meeting), first_key = j * tile, keys = std::min(tile, sizes.keys - first_key),
+  if (begin == end) std::fill_n(sum, count * e, 0.F);
+  const int64_t together = sizes.layout ? 1 : span / tile;
+  for (int64_t meeting = begin; meeting < end; meeting += together) {
+    const int64_t first_key = sizes.key_tile(meeting) * tile,
+                  keys = std::min(std::min(together, end - meeting) * tile, sizes.keys - first_key),
                   inner = inner_of<T>(keys);
-    tile_product(query.at(first), query.stride, key_panels + first_key * inner_of<T>(d), logit, tile, count, d, keys,
-                 false);
+    product_of_columns(query, first, key_panels, d, first_key, logit, count, keys);
     for (int64_t i = 0; i < count; ++i) {
       const uint64_t seen = sizes.layout ? sizes.layout->by_query[static_cast<size_t>(meeting * tile + i)] : 0;
       const auto [low, high] = sizes.layout ? std::pair<int64_t, int64_t>(0, seen != 0 ? keys : 0)
                                             : sizes.keys_of(first + i, first_key, keys);
-      float* row = logit + i * tile;
+      float* row = logit + i * span;
       clear_outside(row, low, high, inner);
-      if (low >= high) continue;
-      if (sizes.layout) vector_functions()->select(row, seen, -infinity, keys);
-      const float shrink = vector_functions()->softmax_row(row + low, high - low, sizes.factor(), most + i, total + i);
-      if (shrink != 1 && meeting > begin) vector_functions()->scale(sum + i * e, shrink, e);
+      if (low < high) {
+        if (sizes.layout) loops.select(row, seen, -infinity, keys);
+        const float shrink = loops.softmax_row(row + low, high - low, sizes.factor(), most + i, total + i);
+        if (shrink != 1 && meeting > begin) loops.scale(sum + i * e, shrink, e);
+      }
+      finish(row, left + i * span, inner);
     }
-    product(as_left<T>(logit, count, weights), tile, value_tiles + j * tile_size<T>(e), sum, e, count, keys, e, true);
+    product_of_rows(left, span, value_panels, sizes.keys, first_key, keys, sum, count, e, meeting > begin);
   }
   for (int64_t i = 0; i < count; ++i) {
     const bool sees = total[i] != 0;
-    vector_functions()->scale(sum + i * e, sees ? 1 / total[i] : 0.F, e);
+    loops.scale(sum + i * e, sees ? 1 / total[i] : 0.F, e);
     convert(sum + i * e, out.at(first + i), e);
     log_totals[first + i] = sees ? most[i] + std::log(total[i]) : infinity;  // exp(logit - inf) = 0
   }
 }
 
 template <class T>
-void forward_group(const Sizes& sizes, const Tensor& query, const Tensor& key, const Tensor& value, int64_t b,
+void forward_group(const AttentionSizes& sizes, const Tensor& query, const Tensor& key, const Tensor& value, int64_t b,
                    int64_t g, Tensor& out, Tensor& log_totals) {
   const int64_t d = sizes.width, e = sizes.value_width;
   T* key_panels = scratch_of<T>(head_memory, panel_size<T>(d, sizes.keys));
-  T* value_tiles = scratch_of<T>(group_memory, panels_of(sizes.keys) * tile_size<T>(e));
-  const auto keys = rows_of_head<T>(key, b, g);
+  T* value_panels = scratch_of<T>(group_memory, panel_size<T>(sizes.keys, e));
+  const auto keys = rows_of_head<T>(key, b, g), values = rows_of_head<T>(value, b, g);
   panels_from_columns(keys.data, keys.stride, d, sizes.keys, key_panels);
-  tiles_from_rows(rows_of_head<T>(value, b, g), sizes.keys, e, value_tiles);
+  panels_from_rows(values.data, values.stride, sizes.keys, e, value_panels);
   for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h)
     for (int64_t first = 0; first < sizes.queries; first += tile)
-      forward_tile(sizes, rows_of_head<T>(query, b, h), key_panels, value_tiles, first,
+      forward_tile(sizes, rows_of_head<T>(query, b, h), key_panels, value_panels, first,
                    std::min(tile, sizes.queries - first), rows_to_fill<T>(out, b, h),
                    log_totals.mutable_data_ptr<float>() + (b * sizes.heads + h) * sizes.queries);
 }
@@ -174,41 +151,41 @@ template <class T>
 struct Head {
   Rows<const T> query, gradient;
   const float* log_totals;
-  T *query_panels, *gradient_panels;  // of 64 queries: [D, 64], [E, 64]
-  T *query_tiles, *gradient_tiles;    // [64, D], [64, E]
-  float* means;                       // of the weights' gradients: [T]
-  float* of_query;                    // [T, D]
+  T *query_columns, *gradient_columns;  // [D, T], [E, T]
+  T *query_rows, *gradient_rows;        // [T, D], [T, E]
+  float* means;                         // of the weights' gradients: [T]
+  float* of_query;                      // [T, D]
 };
 
 /// And of a group: keys and values as they lie, keys as right factors, and the gradients of both.
 template <class T>
 struct Group {
   Rows<const T> key, value;
-  T* key_tiles;
+  T* key_rows;               // [S, D]
   float *of_key, *of_value;  // [S, D], [S, E]
 };
 
 template <class T>
-Head<T> head_of(const Sizes& sizes, const Tensor& query, const Tensor& gradient, const Tensor& out,
+Head<T> head_of(const AttentionSizes& sizes, const Tensor& query, const Tensor& gradient, const Tensor& out,
                 const Tensor& log_totals, int64_t b, int64_t h) {
-  const int64_t d = sizes.width, e = sizes.value_width, queries = sizes.queries, tiles = panels_of(queries);
-  const int64_t half =
-      (panel_size<T>(d, queries) + panel_size<T>(e, queries) + tiles * tile_size<T>(d) + tiles * tile_size<T>(e)) *
-      static_cast<int64_t>(sizeof(T));
-  auto* memory = scratch_of<char>(head_memory, half + 4 * (queries + queries * d) + spare);
+  const int64_t d = sizes.width, e = sizes.value_width, queries = sizes.queries;
+  const std::array<int64_t, 4> of = {panel_size<T>(d, queries), panel_size<T>(e, queries), panel_size<T>(queries, d),
+                                     panel_size<T>(queries, e)};
+  auto* memory = scratch_of<char>(head_memory, (of[0] + of[1] + of[2] + of[3]) * static_cast<int64_t>(sizeof(T)) +
+                                                   4 * (queries + queries * d) + spare);
   Head<T> head{rows_of_head<T>(query, b, h),
                rows_of_head<T>(gradient, b, h),
                log_totals.const_data_ptr<float>() + (b * sizes.heads + h) * queries,
-               take<T>(memory, panel_size<T>(d, queries)),
-               take<T>(memory, panel_size<T>(e, queries)),
-               take<T>(memory, tiles * tile_size<T>(d)),
-               take<T>(memory, tiles * tile_size<T>(e)),
+               take<T>(memory, of[0]),
+               take<T>(memory, of[1]),
+               take<T>(memory, of[2]),
+               take<T>(memory, of[3]),
                take<float>(memory, queries),
                take<float>(memory, queries * d)};
-  panels_from_columns(head.query.data, head.query.stride, d, queries, head.query_panels);
-  panels_from_columns(head.gradient.data, head.gradient.stride, e, queries, head.gradient_panels);
-  tiles_from_rows(head.query, queries, d, head.query_tiles);
-  tiles_from_rows(head.gradient, queries, e, head.gradient_tiles);
+  panels_from_columns(head.query.data, head.query.stride, d, queries, head.query_columns);
+  panels_from_columns(head.gradient.data, head.gradient.stride, e, queries, head.gradient_columns);
+  panels_from_rows(head.query.data, head.query.stride, queries, d, head.query_rows);
+  panels_from_rows(head.gradient.data, head.gradient.stride, queries, e, head.gradient_rows);
   const auto output = rows_of_head<T>(out, b, h);
   float *left = scratch(sums, 2 * e), *right = left + e;
   for (int64_t t = 0; t < queries; ++t) {
@@ -220,39 +197,61 @@ Head<T> head_of(const Sizes& sizes, const Tensor& query, const Tensor& gradient,
   return head;
 }
 
-/// Adds the share of one tile of queries and one of keys to all three gradients. Works on the transposed logits, so
-/// that the products with queries and the output's gradient take their left factor as it is.
+/// Adds the share of a span of queries, from `first` on, and a tile of keys, to all three gradients. Works on the
+/// transposed logits, so that the products with queries and the output's gradient take their left factor as it is.
 template <class T>
-void backward_tile(const Sizes& sizes, const Head<T>& head, const Group<T>& group, int64_t first, int64_t meeting) {
-  const int64_t d = sizes.width, e = sizes.value_width, i = first / tile, j = sizes.key_tile(meeting),
-                first_key = j * tile;
-  const int64_t queries = std::min(tile, sizes.queries - first), keys = std::min(tile, sizes.keys - first_key);
-  float *weight = scratch(logits, tile * tile), *slope = scratch(gradients, tile * tile);
-  tile_product(group.key.at(first_key), group.key.stride, head.query_panels + first * inner_of<T>(d), weight, tile,
-               keys, d, queries, false);
-  tile_product(group.value.at(first_key), group.value.stride, head.gradient_panels + first * inner_of<T>(e), slope,
-               tile, keys, e, queries, false);
+void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group, int64_t first,
+                   int64_t queries, int64_t first_key, int64_t meeting) {
+  const int64_t d = sizes.width, e = sizes.value_width, keys = std::min(tile, sizes.keys - first_key),
+                inner = inner_of<T>(queries);
+  const auto& loops = *vector_functions();
+  float *weight = scratch(logits, tile * span), *slope = scratch(gradients, tile * span);
+  T *left = left_of<T>(weight, weights), *left_slope = left_of<T>(slope, slopes);
+  product_of_columns(group.key, first_key, head.query_columns, d, first, weight, keys, queries);
+  product_of_columns(group.value, first_key, head.gradient_columns, e, first, slope, keys, queries);
   for (int64_t s = 0; s < keys; ++s) {
     const uint64_t seen = sizes.layout ? sizes.layout->by_key[static_cast<size_t>(meeting * tile + s)] : 0;
     const auto [low, high] = sizes.layout ? std::pair<int64_t, int64_t>(0, seen != 0 ? queries : 0)
                                           : sizes.queries_of(first_key + s, first, queries);
-    float *row = weight + s * tile, *of_row = slope + s * tile;
-    clear_outside(row, low, high, inner_of<T>(queries));
-    clear_outside(of_row, low, high, inner_of<T>(queries));
-    if (low >= high) continue;
-    vector_functions()->weights_again(row + low, head.log_totals + first + low, sizes.factor(), high - low);
-    vector_functions()->logit_gradient(row + low, head.means + first + low, sizes.factor(), of_row + low, high - low);
-    if (sizes.layout)
-      for (float* of : {row, of_row}) vector_functions()->select(of, seen, 0, queries);
+    float *row = weight + s * span, *of_row = slope + s * span;
+    clear_outside(row, low, high, inner);
+    clear_outside(of_row, low, high, inner);
+    if (low < high) {
+      loops.weights_again(row + low, head.log_totals + first + low, sizes.factor(), high - low);
+      loops.logit_gradient(row + low, head.means + first + low, sizes.factor(), of_row + low, high - low);
+      if (sizes.layout)
+        for (float* of : {row, of_row}) loops.select(of, seen, 0, queries);
+    }
+    finish(row, left + s * span, inner);
+    finish(of_row, left_slope + s * span, inner);
   }
-  product(as_left<T>(weight, keys, weights), tile, head.gradient_tiles + i * tile_size<T>(e),
-          group.of_value + first_key * e, e, keys, queries, e, true);
-  const T* left = as_left<T>(slope, keys, weights);
-  product(left, tile, head.query_tiles + i * tile_size<T>(d), group.of_key + first_key * d, d, keys, queries, d, true);
-  T* straight = scratch_of<T>(turned, tile * tile);
-  transpose_rows(left, tile, keys, queries, straight);
-  product(straight, inner_of<T>(keys), group.key_tiles + j * tile_size<T>(d), head.of_query + first * d, d, queries,
-          keys, d, true);
+  product_of_rows(left, span, head.gradient_rows, sizes.queries, first, queries, group.of_value + first_key * e, keys,
+                  e, true);
+  product_of_rows(left_slope, span, head.query_rows, sizes.queries, first, queries, group.of_key + first_key * d, keys,
+                  d, true);
+  T* straight = scratch_of<T>(turned, tile * span);
+  transpose_rows(left_slope, span, keys, queries, straight, inner_of<T>(keys));
+  product_of_rows(straight, inner_of<T>(keys), group.key_rows, sizes.keys, first_key, keys, head.of_query + first * d,
+                  queries, d, true);
+}
+
+/// All that meet.
+template <class T>
+void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group) {
+  if (sizes.layout) {
+    for (int64_t first = 0; first < sizes.queries; first += tile) {
+      const int64_t count = std::min(tile, sizes.queries - first);
+      const auto [begin, end] = sizes.tiles_of(first, count);
+      for (int64_t meeting = begin; meeting < end; ++meeting)
+        backward_span(sizes, head, group, first, count, sizes.key_tile(meeting) * tile, meeting);
+    }
+    return;
+  }
+  for (int64_t key = 0; key < sizes.keys; key += tile) {
+    const auto [begin, end] = sizes.span_of(key, std::min(tile, sizes.keys - key));
+    for (int64_t first = begin; first < end; first += span)
+      backward_span(sizes, head, group, first, std::min(span, end - first), key, 0);
+  }
 }
 
 template <class T>
@@ -262,23 +261,19 @@ void convert_rows(const float* in, Rows<T> out, int64_t rows, int64_t width) {
 
 /// @param saved  query, key, value, output, log_totals @param wanted  gradients of the first three, to be filled
 template <class T>
-void backward_group(const Sizes& sizes, const variable_list& saved, const Tensor& gradient, int64_t b, int64_t g,
-                    std::array<Tensor, 3>& wanted) {
-  const int64_t d = sizes.width, e = sizes.value_width, tiles = panels_of(sizes.keys);
-  auto* memory = scratch_of<char>(
-      group_memory, tiles * tile_size<T>(d) * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare);
-  const Group<T> group{rows_of_head<T>(saved[1], b, g), rows_of_head<T>(saved[2], b, g),
-                       take<T>(memory, tiles * tile_size<T>(d)), take<float>(memory, sizes.keys * d),
-                       take<float>(memory, sizes.keys * e)};
-  tiles_from_rows(group.key, sizes.keys, d, group.key_tiles);
+void backward_group(const AttentionSizes& sizes, const variable_list& saved, const Tensor& gradient, int64_t b,
+                    int64_t g, std::array<Tensor, 3>& wanted) {
+  const int64_t d = sizes.width, e = sizes.value_width, of_rows = panel_size<T>(sizes.keys, d);
+  auto* memory =
+      scratch_of<char>(group_memory, of_rows * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare);
+  const Group<T> group{rows_of_head<T>(saved[1], b, g), rows_of_head<T>(saved[2], b, g), take<T>(memory, of_rows),
+                       take<float>(memory, sizes.keys * d), take<float>(memory, sizes.keys * e)};
+  panels_from_rows(group.key.data, group.key.stride, sizes.keys, d, group.key_rows);
   std::fill_n(group.of_key, sizes.keys * d, 0.F);
   std::fill_n(group.of_value, sizes.keys * e, 0.F);
   for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h) {
     const auto head = head_of<T>(sizes, saved[0], gradient, saved[3], saved[4], b, h);
-    for (int64_t first = 0; first < sizes.queries; first += tile) {
-      const auto [begin, end] = sizes.tiles_of(first, std::min(tile, sizes.queries - first));
-      for (int64_t meeting = begin; meeting < end; ++meeting) backward_tile(sizes, head, group, first, meeting);
-    }
+    backward_head(sizes, head, group);
     convert_rows(head.of_query, rows_to_fill<T>(wanted[0], b, h), sizes.queries, d);
   }
   convert_rows(group.of_key, rows_to_fill<T>(wanted[1], b, g), sizes.keys, d);
@@ -287,7 +282,7 @@ void backward_group(const Sizes& sizes, const variable_list& saved, const Tensor
 
 /// Calls work(b, g) for each batch row and key-value head.
 template <class Work>
-void for_each_group(const Sizes& sizes, const Work& work) {
+void for_each_group(const AttentionSizes& sizes, const Work& work) {
   by_row_blocks(sizes.batch * sizes.groups, 1,
                 [&](int64_t index, int64_t) { work(index / sizes.groups, index % sizes.groups); });
 }
@@ -303,8 +298,8 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
                         int64_t behind, int64_t ahead, const std::shared_ptr<const TileLayout>& layout,
                         double counted_pairs, at::ScalarType dtype) {
     RECORD_FUNCTION("attnscale::attention", std::vector<c10::IValue>());
-    const Sizes sizes{query.size(0), query.size(1), key.size(1),     query.size(2), key.size(2),
-                      query.size(3), value.size(3), {behind, ahead}, layout.get()};
+    const AttentionSizes sizes{query.size(0), query.size(1), key.size(1),     query.size(2), key.size(2),
+                               query.size(3), value.size(3), {behind, ahead}, layout.get()};
     const auto q = with_dense_rows(query.to(dtype)), k = with_dense_rows(key.to(dtype)),
                v = with_dense_rows(value.to(dtype));
     auto out = by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.value_width, q.options());
@@ -333,15 +328,15 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
     const auto saved = context->get_saved_variables();
     const auto &query = saved[0], &key = saved[1], &value = saved[2];
     const auto held = context->saved_data["layout"].toCapsule();
-    const Sizes sizes{query.size(0),
-                      query.size(1),
-                      key.size(1),
-                      query.size(2),
-                      key.size(2),
-                      query.size(3),
-                      value.size(3),
-                      {context->saved_data["behind"].toInt(), context->saved_data["ahead"].toInt()},
-                      static_cast<const LayoutHolder&>(*held).layout.get()};
+    const AttentionSizes sizes{query.size(0),
+                               query.size(1),
+                               key.size(1),
+                               query.size(2),
+                               key.size(2),
+                               query.size(3),
+                               value.size(3),
+                               {context->saved_data["behind"].toInt(), context->saved_data["ahead"].toInt()},
+                               static_cast<const LayoutHolder&>(*held).layout.get()};
     const auto gradient = with_dense_rows(gradients[0].to(query.scalar_type()));
     std::array<Tensor, 3> of = {
         by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.width, query.options()),

@@ -139,7 +139,7 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
         backward_rows<T>(inside, gradient, up, down, saved[3], of_x, of_hidden, of_up_bias, active);
       if ((wanted & 2) != 0) {
         of_up = at::empty({inside.columns(), up.size(1)}, numbers);
-        const Tensor turned = turned_rows<T>(rows, up.size(1));
+        const auto turned = turned_rows<T>(rows, up.size(1));
         for (int64_t part = 0; part < inside.parts(); ++part)
           transposed_sum_over_rows<T>(turned, of_hidden[part].template const_data_ptr<T>(), inside.width,
                                       of_up[part * inside.width].template mutable_data_ptr<float>());

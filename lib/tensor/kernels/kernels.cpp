@@ -84,8 +84,8 @@ bool multiplies_by_amx() {
 
 }  // namespace
 
-const VectorFunctions* vector_functions() { return chosen().vectors; }
-const RowFunctions* row_functions() { return chosen().rows; }
+const VectorFunctions* find_vector_functions() { return chosen().vectors; }
+const RowFunctions* find_row_functions() { return chosen().rows; }
 
 bool kernels_on() { return wanted() && vector_functions() != nullptr; }
 void set_kernels(bool on) { wanted() = on; }

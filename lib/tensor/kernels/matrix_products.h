@@ -62,34 +62,43 @@ Tensor panels_of_rows(const Tensor& matrix, int64_t columns) {
   return panels;
 }
 
-/// Rows as a left factor of sums over them. @param a  [M, >= columns], rows of T @return [columns, inner_of(M)]
+/// Rows as a left factor of sums over them: [columns, inner], the columns' rows `stride` apart.
 template <class T>
-Tensor turned_rows(const Tensor& a, int64_t columns) {
-  Tensor turned = at::empty({columns, inner_of<T>(a.size(0))}, a.options());
-  transpose_rows(a.const_data_ptr<T>(), a.size(1), a.size(0), columns, turned.mutable_data_ptr<T>());
+struct TurnedRows {
+  Tensor memory;
+  int64_t columns, inner, stride;
+  const T* row(int64_t i) const { return memory.const_data_ptr<T>() + i * stride; }
+};
+
+/// @param a  [M, >= columns], rows of T. A line of the cache more between rows than they take: rows that are a power of
+/// two apart would all compete for the same few places of the nearest cache.
+template <class T>
+TurnedRows<T> turned_rows(const Tensor& a, int64_t columns) {
+  constexpr int64_t line = 64 / sizeof(T);
+  const int64_t inner = inner_of<T>(a.size(0)), stride = inner % (16 * line) == 0 ? inner + line : inner;
+  TurnedRows<T> turned{at::empty({columns, stride}, a.options()), columns, inner, stride};
+  transpose_rows(a.const_data_ptr<T>(), a.size(1), a.size(0), columns, turned.memory.template mutable_data_ptr<T>(),
+                 stride);
   return turned;
 }
 
-/// A sum over rows in float32. @param turned  [N, inner_of(M)] @param panels  of [M, K] @param out  [N, K]
+/// A sum over rows in float32. @param turned  of [M, N] @param panels  of [M, K] @param out  [N, K]
 template <class T>
-void sum_over_rows(const Tensor& turned, const T* panels, int64_t columns, float* out) {
-  const int64_t inner = turned.size(1);
-  by_row_blocks(turned.size(0), row_block, [&](int64_t first, int64_t count) {
-    product(turned.const_data_ptr<T>() + first * inner, inner, panels, out + first * columns, columns, count, inner,
-            columns);
+void sum_over_rows(const TurnedRows<T>& turned, const T* panels, int64_t columns, float* out) {
+  by_row_blocks(turned.columns, row_block, [&](int64_t first, int64_t count) {
+    product(turned.row(first), turned.stride, panels, out + first * columns, columns, count, turned.inner, columns);
   });
 }
 
 /// The same, its transpose put out. @param out  [K, N]
 template <class T>
-void transposed_sum_over_rows(const Tensor& turned, const T* panels, int64_t columns, float* out) {
-  const int64_t inner = turned.size(1), rows = turned.size(0);
+void transposed_sum_over_rows(const TurnedRows<T>& turned, const T* panels, int64_t columns, float* out) {
+  const int64_t inner = turned.inner, rows = turned.columns;
   by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
     float* tile = scratch(1, row_block * panel_columns);
     for (int64_t column = 0; column < columns; column += panel_columns) {
       const int64_t width = std::min(panel_columns, columns - column);
-      product(turned.const_data_ptr<T>() + first * inner, inner, panels + column * inner, tile, panel_columns, count,
-              inner, width);
+      product(turned.row(first), turned.stride, panels + column * inner, tile, panel_columns, count, inner, width);
       vector_functions()->transpose(tile, panel_columns, out + column * rows + first, rows, count, width);
     }
   });

@@ -48,19 +48,20 @@ class NormKernel : public torch::autograd::Function<NormKernel> {
     const Tensor norm = at::empty(x.sizes(), x.options().dtype(out_type));
     const Tensor moments = at::empty({rows, 2}, x.options());
     const auto& loops = *row_functions();
+    const auto *from = x.const_data_ptr<float>(), *gains = gain.const_data_ptr<float>(), *shifts = or_null(shift);
+    auto *sums = added ? stream.mutable_data_ptr<float>() : nullptr, *all_moments = moments.mutable_data_ptr<float>();
     by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
       for (int64_t i = first; i < first + count; ++i) {
-        const float* row = x.const_data_ptr<float>() + i * width;
-        float* of_row = moments.mutable_data_ptr<float>() + 2 * i;
-        if (added) {
-          float* sum = stream.mutable_data_ptr<float>() + i * width;
+        const float* row = from + i * width;
+        float* of_row = all_moments + 2 * i;
+        if (sums) {
+          float* sum = sums + i * width;
           loops.plus(row, row_of(other, i, width, 1), sum, width);
           row = sum;
         }
         loops.moments(row, width, static_cast<float>(epsilon), centred, of_row, of_row + 1);
-        write_row(norm, i, width, 2, [&](float* out) {
-          loops.normalise(row, of_row[0], of_row[1], gain.const_data_ptr<float>(), or_null(shift), out, width);
-        });
+        write_row(norm, i, width, 2,
+                  [&](float* out) { loops.normalise(row, of_row[0], of_row[1], gains, shifts, out, width); });
       }
     });
     context->set_materialize_grads(false);
@@ -98,18 +99,21 @@ class NormKernel : public torch::autograd::Function<NormKernel> {
     const Tensor of_weight = at::zeros({blocks, width}, of_x.options());
     const Tensor of_bias = data["with_bias"].toBool() ? at::zeros({blocks, width}, of_x.options()) : Tensor();
     const auto& loops = *row_functions();
+    const auto *from = row_source.const_data_ptr<float>(), *all_moments = moments.const_data_ptr<float>(),
+               *gains = gain.const_data_ptr<float>(), *beside = or_null(of_stream);
+    auto *to = of_x.mutable_data_ptr<float>(), *of_gains = of_weight.mutable_data_ptr<float>();
+    auto* narrow =
+        with_added && of_added.scalar_type() != at::kFloat ? of_added.mutable_data_ptr<at::BFloat16>() : nullptr;
     by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
-      float* weights = of_weight.mutable_data_ptr<float>() + first / row_block * width;
+      float* weights = of_gains + first / row_block * width;
       float* biases = of_bias.defined() ? of_bias.mutable_data_ptr<float>() + first / row_block * width : nullptr;
       for (int64_t i = first; i < first + count; ++i) {
-        const float* of_row = moments.const_data_ptr<float>() + 2 * i;
-        float* out = of_x.mutable_data_ptr<float>() + i * width;
-        loops.normalise_backward(row_source.const_data_ptr<float>() + i * width, of_row[0], of_row[1], centred,
-                                 gain.const_data_ptr<float>(), row_of(of_norm, i, width, 1), out, weights, biases,
-                                 width);
-        if (of_stream.defined()) vector_functions()->add(of_stream.const_data_ptr<float>() + i * width, out, width);
-        if (with_added && of_added.scalar_type() != at::kFloat)
-          convert(out, of_added.mutable_data_ptr<at::BFloat16>() + i * width, width);
+        const float* of_row = all_moments + 2 * i;
+        float* out = to + i * width;
+        loops.normalise_backward(from + i * width, of_row[0], of_row[1], centred, gains, row_of(of_norm, i, width, 1),
+                                 out, weights, biases, width);
+        if (beside) vector_functions()->add(beside + i * width, out, width);
+        if (narrow) convert(out, narrow + i * width, width);
       }
     });
     return {of_x, of_added, sum_of_blocks(of_weight), sum_of_blocks(of_bias), Tensor(), Tensor(), Tensor()};

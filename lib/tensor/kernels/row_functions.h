@@ -59,6 +59,10 @@ struct RowFunctions {
 };
 
 /// As `vector_functions`; null where that is.
-const RowFunctions* row_functions();
+const RowFunctions* find_row_functions();
+inline const RowFunctions* row_functions() {
+  static const RowFunctions* const found = find_row_functions();
+  return found;
+}
 
 }  // namespace attnscale

@@ -71,10 +71,9 @@ void panels_from_columns(const From* in, int64_t stride, int64_t inner, int64_t 
 }
 
 template <class T>
-void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out) {
-  const int64_t inner = inner_of<T>(rows);
+void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out, int64_t out_stride) {
   if constexpr (sizeof(T) == 4) {
-    loops().transpose(in, stride, out, inner, rows, columns);
+    loops().transpose(in, stride, out, out_stride, rows, columns);
   } else {
     // Pairs of rows first, sixteen at a time so that they stay in the nearest cache; then pairs are transposed.
     constexpr int64_t batch = 32;
@@ -85,7 +84,7 @@ void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, 
         const T* even = in + (first + i) * stride;
         pair(even, i + 1 < count ? even + stride : nullptr, pairs + i * columns, columns);
       }
-      loops().transpose(as_pairs(pairs), columns, as_pairs(out + first), inner / 2, (count + 1) / 2, columns);
+      loops().transpose(as_pairs(pairs), columns, as_pairs(out + first), out_stride / 2, (count + 1) / 2, columns);
     }
   }
 }
@@ -153,7 +152,7 @@ template void panels_from_rows(const at::BFloat16*, int64_t, int64_t, int64_t, a
 template void panels_from_columns(const float*, int64_t, int64_t, int64_t, float*);
 template void panels_from_columns(const float*, int64_t, int64_t, int64_t, at::BFloat16*);
 template void panels_from_columns(const at::BFloat16*, int64_t, int64_t, int64_t, at::BFloat16*);
-template void transpose_rows(const float*, int64_t, int64_t, int64_t, float*);
-template void transpose_rows(const at::BFloat16*, int64_t, int64_t, int64_t, at::BFloat16*);
+template void transpose_rows(const float*, int64_t, int64_t, int64_t, float*, int64_t);
+template void transpose_rows(const at::BFloat16*, int64_t, int64_t, int64_t, at::BFloat16*, int64_t);
 
 }  // namespace attnscale

@@ -51,9 +51,9 @@ void panels_from_rows(const From* in, int64_t stride, int64_t inner, int64_t col
 template <class From, class T>
 void panels_from_columns(const From* in, int64_t stride, int64_t inner, int64_t columns, T* out);
 
-/// out [columns, inner_of(rows)] = in [rows, columns]^T, the last column zero where rows are odd. Any stride.
+/// out [columns, inner_of(rows)] = in [rows, columns]^T, the last column zero where rows are odd. Any strides.
 template <class T>
-void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out);
+void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, T* out, int64_t out_stride);
 
 /// FLOPs of products of tiles on this thread that `tile_flops` does not know of yet.
 extern constinit thread_local double new_tile_flops;

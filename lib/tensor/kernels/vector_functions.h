@@ -84,6 +84,10 @@ struct VectorFunctions {
 };
 
 /// Those of this machine; null where it has neither AVX2 nor AVX-512, or ATEN_CPU_CAPABILITY forbids them.
-const VectorFunctions* vector_functions();
+const VectorFunctions* find_vector_functions();
+inline const VectorFunctions* vector_functions() {
+  static const VectorFunctions* const found = find_vector_functions();
+  return found;
+}
 
 }  // namespace attnscale

@@ -83,8 +83,7 @@ class ChunkFeatures {
     product(left_factor<T>(gradient, rows_, stride_, left_), stride_, projection_.backward.template const_data_ptr<T>(),
             of_raw_, width_stride_, rows_, features_, width_);
     for (int64_t t = 0; t < count; ++t) {
-      float sum = 0;
-      for (int64_t f = 0; f < features_; ++f) sum += gradient[t * stride_ + f];
+      const float sum = loops().sum(gradient + t * stride_, features_);
       float* of_row = of_raw_ + t * width_stride_;
       loops().add_scaled(raw_ + t * width_stride_, -sum, of_row, width_);
       loops().scale(of_row, scale_, width_);

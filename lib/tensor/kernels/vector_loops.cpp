@@ -110,6 +110,12 @@ float dot(const float* a, const float* b, int64_t count) {
   return sum_of(sum);
 }
 
+float sum(const float* x, int64_t count) {
+  Vector total(0.F);
+  by_vectors(count, [&](int64_t i, int64_t n) { total = total + Vector::loadu(x + i, n); });
+  return sum_of(total);
+}
+
 /// erf(x) from exp(-x^2), within 1.5e-7: Abramowitz and Stegun 1964, formula 7.1.26.
 inline Vector erf_from(const Vector& x, const Vector& bell) {
   const Vector one(1.F), sign(-0.F);
@@ -270,6 +276,7 @@ constexpr VectorFunctions all_functions = {
     .add = add,
     .scale = scale,
     .dot = dot,
+    .sum = sum,
     .multiply = multiply,
     .add_scaled = add_scaled,
     .largest = largest,

@@ -89,13 +89,19 @@ class LocatingReader : public nlohmann::json_sax<Json> {
     size_t key_start = 0;
   };
 
+  /// The place behind what was found, or the text's end.
+  size_t behind(size_t found, size_t length) const {
+    return found == std::string_view::npos ? text_.size() : found + length;
+  }
+
   size_t token_start() const {
+    constexpr std::string_view line_ends("\n\r\0", 3);  // what the library takes for a comment's end
     size_t at = last_end_;
     while (at < text_.size()) {
       const char c = text_[at];
       if (c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':') ++at;
-      else if (text_.substr(at, 2) == "//") at = std::min(text_.find('\n', at), text_.size());
-      else if (text_.substr(at, 2) == "/*") at = std::min(text_.find("*/", at) + 2, text_.size());
+      else if (text_.substr(at, 2) == "//") at = behind(text_.find_first_of(line_ends, at), 1);
+      else if (text_.substr(at, 2) == "/*") at = behind(text_.find("*/", at + 2), 2);
       else break;
     }
     return at;

@@ -302,7 +302,7 @@ std::string RunTable::resolve(const std::string& name) const {
 }
 
 std::string RunTable::short_name(const std::string& path) const {
-  for (auto dot = path.rfind('.'); dot != std::string::npos; dot = dot == 0 ? dot : path.rfind('.', dot - 1)) {
+  for (auto dot = path.rfind('.'); dot != std::string::npos; dot = dot == 0 ? std::string::npos : path.rfind('.', dot - 1)) {
     const auto name = path.substr(dot + 1);
     try {
       if (resolve(name) == path) return name;

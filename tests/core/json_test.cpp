@@ -50,6 +50,11 @@ TEST_CASE("json: numbers at the end of containers do not shift later places") {
 TEST_CASE("json: comments are allowed and do not move places") {
   const auto document = parse_json("{ // sizes\n /* two\n lines */ \"a\": 1}", "f");
   CHECK(document.place("a") == "f:3:11");
+  CHECK(parse_json("{/*/ */\"a\": 1}", "f").place("a") == "f:1:8");
+  // Whatever ends a comment for the library that reads it ends it for the places, too.
+  CHECK(parse_json("{// a\r\"b\": [ // c\r7]}", "f").place("b[0]") == "f:1:19");
+  CHECK(parse_json(std::string_view("{// a\0\"b\": [ // c\0007]}", 21), "f").place("b[0]") == "f:1:19");
+  CHECK_THAT(error_of("{ // a\r \"b\": 1 // /* \r ,, "), StartsWith("spec.json:1:"));
 }
 
 TEST_CASE("json: duplicate keys are refused at the second one") {

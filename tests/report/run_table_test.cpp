@@ -43,6 +43,7 @@ TEST_CASE("run table: short names stand for the one path that ends so") {
   CHECK(table.short_name("model.depth") == "depth");
   CHECK(table.short_name("train.steps") == "train.steps");
   CHECK(table.short_name("train.norm") == "train.norm");
+  CHECK(table.short_name(".absent") == ".absent");  // below a key of no letters
 }
 
 TEST_CASE("run table: of two rows with one id the last counts, and a torn last line is left out") {

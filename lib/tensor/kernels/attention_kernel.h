@@ -36,9 +36,10 @@ struct TileLayout {
 std::optional<at::ScalarType> attention_dtype(const Tensor& query, const Tensor& key, const Tensor& value);
 
 /// y_t = sum_s softmax_s(q_t . k_s / sqrt(D)) v_s over the keys of the band; zeros for a query that sees none. By tiles
-/// of 64 queries and 64 keys, leaving out those that no query sees, with a running softmax; the backward pass makes the
-/// weights again from the log of their sum. Never holds T x S numbers: Dao et al. 2022, arXiv:2205.14135, algorithms 1
-/// and 4 (there for a GPU). Plain twin: softmax_attention (lib/attention/masks.h) on at::scaled_dot_product_attention.
+/// of 64 queries (backward: keys) and spans of up to 256 of the other side, leaving out tiles that do not meet, with a
+/// running softmax; the backward pass makes the weights again from the log of their sum. Never holds T x S numbers:
+/// Dao et al. 2022, arXiv:2205.14135, algorithms 1 and 4 (there for a GPU). Plain twin: softmax_attention
+/// (lib/attention/masks.h) on at::scaled_dot_product_attention.
 /// @param query  [B, H, T, D] @param key  [B, G, S, D] @param value  [B, G, S, E]; of any strides
 /// @param counted_pairs  query-key pairs of a head that FlopCounter is told of, as the twin would
 /// @return [B, H, T, E], of `dtype`, laid out [B, T, H, E]

@@ -40,7 +40,8 @@ Bootstrap resampled_laws(const ComputeLaw& of) {
 }
 
 /// 95 % interval of a quantity of the law: by profile t, or by the bootstrap where the profile does not arrive, which
-/// happens at laws whose floor is at its bound 0. An end beyond `open` is open: it becomes that.
+/// happens at laws whose floor is at its bound 0. An end beyond `open` is open: it becomes that. Where neither finds
+/// both ends, one that the profile finds stands, with the other one open.
 std::optional<Interval> law_interval(const ComputeLaw& law, const LawProfile::Quantity& quantity, double open) {
   const LawProfile profile(law.x, law.losses, law.group, std::nullopt, law.law);
   if (profile.freedom() < 1) return std::nullopt;
@@ -50,7 +51,9 @@ std::optional<Interval> law_interval(const ComputeLaw& law, const LawProfile::Qu
     const double value = quantity(each);
     values.push_back(std::isfinite(value) ? std::min(value, open) : open);
   }
-  return values.empty() ? std::nullopt : replicate_interval(std::move(values), law.resampled.failed, 0.95);
+  if (!values.empty())
+    if (const auto found = replicate_interval(std::move(values), law.resampled.failed, 0.95)) return found;
+  return profile.interval(quantity, 0.0, open, /*lost_is_open=*/true);
 }
 
 double mean_loss_of_better(const PairComparison& pair) {

@@ -236,16 +236,16 @@ LawProfile::LawProfile(const std::vector<std::vector<double>>& x, const std::vec
 }
 
 std::optional<Interval> LawProfile::interval(const Quantity& quantity, std::optional<double> lowest,
-                                             std::optional<double> highest) const {
+                                             std::optional<double> highest, bool lost_is_open) const {
   auto objective = objective_;  // evaluating it writes scratch
   return profile_interval(
       objective, best_, freedom_, [&](const LawCoordinates& at) { return quantity(objective_.from_coordinates(at)); },
-      lowest, highest);
+      lowest, highest, lost_is_open);
 }
 
 std::optional<Interval> profile_interval(LogObjective& objective, const Minimum& best, double freedom,
                                          const CoordinateQuantity& quantity, std::optional<double> lowest,
-                                         std::optional<double> highest) {
+                                         std::optional<double> highest, bool lost_is_open) {
   if (freedom < 1 || !(best.objective > 0)) return std::nullopt;
   const double t = student_t_quantile(0.975, freedom);
   const double limit = best.objective * (1 + t * t / freedom);
@@ -262,7 +262,8 @@ std::optional<Interval> profile_interval(LogObjective& objective, const Minimum&
   const double far = 1e6 * step;
   const auto low = crossing(walk, best, of.value, limit, -step, lowest.value_or(of.value - far));
   const auto high = crossing(walk, best, of.value, limit, step, highest.value_or(of.value + far));
-  if ((!low.at && (!lowest || low.lost)) || (!high.at && (!highest || high.lost))) return std::nullopt;
+  if ((!low.at && !lowest) || (!high.at && !highest)) return std::nullopt;
+  if ((low.lost || high.lost) && (!lost_is_open || (low.lost && high.lost))) return std::nullopt;
   return Interval{low.at ? *low.at : *lowest, high.at ? *high.at : *highest};
 }
 

@@ -17,10 +17,12 @@ using CoordinateQuantity = std::function<double(const LawCoordinates&)>;
 /// How far `quantity` may move before a sum of squares rises by what F(1, freedom) rejects at 95 %; see LawProfile.
 /// @param best  the optimum of `objective`, whose value is positive
 /// @param lowest, highest  an end that has not been reached there is open: it becomes this value
+/// @param lost_is_open  so does one end that was not found because the walk towards it did not arrive: wider, never
+///                      narrower, than what would have been found
 /// @return nothing where an end is open and has no limit, or where the data determine no interval
 std::optional<Interval> profile_interval(LogObjective& objective, const Minimum& best, double freedom,
                                          const CoordinateQuantity& quantity, std::optional<double> lowest,
-                                         std::optional<double> highest);
+                                         std::optional<double> highest, bool lost_is_open = false);
 
 /// The least-squares law of the groups' mean ln L, weighted by their points, and how far any quantity of it may move
 /// before the data object.
@@ -49,11 +51,11 @@ class LawProfile {
 
   /// The values of `quantity` that F does not reject at 95 %.
   /// @param quantity  smooth near the optimum; give positive ones by their logarithm
-  /// @param lowest, highest  an end that has not been reached there is open: it becomes this value
+  /// @param lowest, highest, lost_is_open  as those of profile_interval
   /// @return nothing where an end is open and has no limit, or where the data determine no interval
   /// Cost: about 20 walks of a few evaluations.
   std::optional<Interval> interval(const Quantity& quantity, std::optional<double> lowest = std::nullopt,
-                                   std::optional<double> highest = std::nullopt) const;
+                                   std::optional<double> highest = std::nullopt, bool lost_is_open = false) const;
 
  private:
   PowerSumObjective objective_;

@@ -55,6 +55,28 @@ TEST_CASE("profile: without a floor it is the t-interval of a straight line's sl
   CHECK_THAT(height->high, WithinAbs(-2.5 + 4.302652729911275 * std::sqrt(0.1 * 1.5), 1e-8));
 }
 
+TEST_CASE("profile: an end that no walk arrives at is open where that is asked for, and not both") {
+  const auto profile = of_four_groups(0);
+  const double half = 4.302652729911275 * std::sqrt(0.25 / 6);  // as in the next case: 0.5 - half to 0.5 + half
+  const auto slope_within = [](double low, double high) {
+    return [=](const PowerSum& law) {
+      const double slope = law.terms[0].exponent;
+      return slope > low && slope < high ? slope : std::nan("");
+    };
+  };
+  const auto lost_above = slope_within(-10, 0.5 + half / 2), lost_below = slope_within(0.5 - half / 2, 10);
+  CHECK_FALSE(profile.interval(lost_above, -5, 5));
+  CHECK_FALSE(profile.interval(lost_above, -5, std::nullopt, true));
+  const auto above = profile.interval(lost_above, -5, 5, true), below = profile.interval(lost_below, -5, 5, true);
+  REQUIRE(above);
+  REQUIRE(below);
+  CHECK_THAT(above->low, WithinAbs(0.5 - half, 1e-8));
+  CHECK(above->high == 5);
+  CHECK(below->low == -5);
+  CHECK_THAT(below->high, WithinAbs(0.5 + half, 1e-8));
+  CHECK_FALSE(profile.interval(slope_within(0.5 - half / 2, 0.5 + half / 2), -5, 5, true));
+}
+
 TEST_CASE("profile: groups count by their points, as a weighted straight line by hand") {
   // Means 0, -1, -1, -2 at ln x = 0, 1, 2, 3 with weights 1, 3, 3, 1: mean ln x 1.5, Sxx = 2 * 2.25 + 6 * .25 = 6,
   // Sxy = -3, slope -.5, residuals .25, -.25, .25, -.25: weighted squares 8 / 16 = .5, two degrees of freedom. Even

@@ -162,7 +162,8 @@ VariantReport verify_variant(const VariantInfo& variant, const ConformanceOption
   try {
     return proof_of(variant, options);
   } catch (const Stopped&) {
-    throw Error(fmt::format("interrupted while proving {}: run the same command to go on", variant.name), ExitCode::interrupted);
+    throw Error(fmt::format("interrupted while proving {}: run the same command to go on", variant.name),
+                ExitCode::interrupted);
   }
 }
 

@@ -302,7 +302,8 @@ std::string RunTable::resolve(const std::string& name) const {
 }
 
 std::string RunTable::short_name(const std::string& path) const {
-  for (auto dot = path.rfind('.'); dot != std::string::npos; dot = dot == 0 ? std::string::npos : path.rfind('.', dot - 1)) {
+  const std::string_view whole = path;
+  for (auto dot = whole.rfind('.'); dot != whole.npos; dot = whole.substr(0, dot).rfind('.')) {
     const auto name = path.substr(dot + 1);
     try {
       if (resolve(name) == path) return name;

@@ -2,6 +2,7 @@
 // that fill no tile. Tolerances: float32 sums of some hundred terms, 1e-5 of the largest number; bfloat16 keeps 8 bits,
 // of which a few roundings in a row take up to 4 %.
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 
@@ -273,6 +274,13 @@ TEST_CASE("kernels: bfloat16 rounds as LibTorch does, ties and NaN too, but for 
   const auto tidy = [](const Tensor& numbers) { return numbers.masked_fill(numbers.abs() < 1.2e-38, 0).nan_to_num(7); };
   CHECK(at::equal(tidy(ours), tidy(rounded)));
   CHECK(ours[1005].isnan().item<bool>());
+  // Past the caches: from the start of a line of theirs and from elsewhere, lines filled and not.
+  for (const auto& [first, count] : {std::pair(0, 960), std::pair(0, 1000), std::pair(3, 960)}) {
+    alignas(64) std::array<Bits16, 1008> away{};
+    vector_functions()->round_away(x.const_data_ptr<float>(), away.data() + first, count);
+    CHECK(std::equal(away.begin() + first, away.begin() + first + count, bits.begin()));
+    CHECK(away[static_cast<size_t>(first + count)] == 0);
+  }
   // Two rows as pairs, of a length that fills no vector.
   const int64_t columns = 37;
   std::vector<Bits16> pairs(2 * columns + 1, 77);
@@ -283,7 +291,35 @@ TEST_CASE("kernels: bfloat16 rounds as LibTorch does, ties and NaN too, but for 
     CHECK(at::equal(woven.select(1, 0), rounded.narrow(0, 0, columns)));
     CHECK(at::equal(woven.select(1, 1), rounded.narrow(0, 100, columns) * with_odd));
     CHECK(pairs.back() == 77);
+    std::vector<Bits16> of_rounded(2 * columns + 1, 77);
+    vector_functions()->pair(bits.data(), with_odd ? bits.data() + 100 : nullptr, of_rounded.data(), columns);
+    CHECK(of_rounded == pairs);
   }
+}
+
+TEST_CASE("kernels: squares of a matrix and what they leave over are transposed") {
+  NEEDS_KERNELS(at::kFloat);
+  for (const auto& [rows, columns] : {std::pair(16, 16), std::pair(37, 53), std::pair(64, 33)}) {
+    const auto in = at::randn({rows, columns + 3}), out = at::full({columns, rows + 2}, 7.F);
+    vector_functions()->transpose(in.const_data_ptr<float>(), columns + 3, out.mutable_data_ptr<float>(), rows + 2,
+                                  rows, columns);
+    CHECK(at::equal(out.narrow(1, 0, rows), in.narrow(1, 0, columns).t()));
+    CHECK(at::equal(out.narrow(1, rows, 2), at::full({columns, 2}, 7.F)));
+  }
+}
+
+TEST_CASE("kernels: exponentials are right to twenty units of the last place, zero below the normal numbers") {
+  NEEDS_KERNELS(at::kFloat);
+  const auto x = at::cat({at::linspace(-87.3, 88.7, 100001), at::tensor({0.F, -88.F, -1e30F, NAN, 1e-30F})});
+  const auto ours = x.clone();
+  vector_functions()->exponentials(ours.mutable_data_ptr<float>(), 0, ours.numel());
+  const auto exact = x.to(at::kDouble).exp();
+  const auto apart = (ours.narrow(0, 0, 100002) / exact.narrow(0, 0, 100002) - 1).abs().max().item<double>();
+  CHECK(apart < 20 * std::exp2(-23));
+  CHECK(ours[100001].item<float>() == 1);
+  CHECK(at::equal(ours.narrow(0, 100002, 2), at::zeros({2})));
+  CHECK(ours[100004].isnan().item<bool>());
+  CHECK(ours[100005].item<float>() == 1);
 }
 
 TEST_CASE("kernels: who takes part follows dtype, autocast and the switch") {

@@ -61,6 +61,11 @@ void product_of_columns(Rows<const T> left, int64_t row, const T* panels, int64_
                  inner, std::min(tile, columns - column), false);
 }
 
+float dot(const float* a, const float* b, int64_t count) { return vector_functions()->dot(a, b, count); }
+float dot(const at::BFloat16* a, const at::BFloat16* b, int64_t count) {
+  return vector_functions()->dot16(bits(a), bits(b), count);
+}
+
 /// Memory for `count` numbers of T in a slot.
 template <class T>
 T* scratch_of(Slot slot, int64_t count) {
@@ -187,12 +192,7 @@ Head<T> head_of(const AttentionSizes& sizes, const Tensor& query, const Tensor& 
   panels_from_rows(head.query.data, head.query.stride, queries, d, head.query_rows);
   panels_from_rows(head.gradient.data, head.gradient.stride, queries, e, head.gradient_rows);
   const auto output = rows_of_head<T>(out, b, h);
-  float *left = scratch(sums, 2 * e), *right = left + e;
-  for (int64_t t = 0; t < queries; ++t) {
-    convert(output.at(t), left, e);
-    convert(head.gradient.at(t), right, e);
-    head.means[t] = vector_functions()->dot(left, right, e);
-  }
+  for (int64_t t = 0; t < queries; ++t) head.means[t] = dot(output.at(t), head.gradient.at(t), e);
   std::fill_n(head.of_query, queries * d, 0.F);
   return head;
 }
@@ -217,8 +217,8 @@ void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group
     clear_outside(row, low, high, inner);
     clear_outside(of_row, low, high, inner);
     if (low < high) {
-      loops.weights_again(row + low, head.log_totals + first + low, sizes.factor(), high - low);
-      loops.logit_gradient(row + low, head.means + first + low, sizes.factor(), of_row + low, high - low);
+      loops.weights_and_slopes(row + low, head.log_totals + first + low, head.means + first + low, sizes.factor(),
+                               of_row + low, high - low);
       if (sizes.layout)
         for (float* of : {row, of_row}) loops.select(of, seen, 0, queries);
     }

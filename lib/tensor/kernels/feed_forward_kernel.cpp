@@ -91,6 +91,12 @@ void activate_backward(Activation kind, const at::BFloat16* in, float* gradient,
   vector_functions()->activate_backward16(kind, bits(in), gradient, value, count);
 }
 
+/// Puts numbers away that only the backward pass reads.
+void put_away(const float* in, float* out, int64_t count) { convert(in, out, count); }
+void put_away(const float* in, at::BFloat16* out, int64_t count) {
+  vector_functions()->round_away(in, bits(out), count);
+}
+
 class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
  public:
   /// @param keep  whether there will be a backward pass
@@ -181,7 +187,7 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
           piece_product(rows.const_data_ptr<T>() + first * rows.size(1), rows.size(1), piece, inputs,
                         up_panels[part].template const_data_ptr<T>(), shift, tiles[part]);
           if (kept)
-            convert(tiles[part], kept + part * count * inside.width + piece.kept_at(inside.width), piece.numbers());
+            put_away(tiles[part], kept + part * count * inside.width + piece.kept_at(inside.width), piece.numbers());
         }
         float* put_out = scratch(active_tile, row_block * panel_columns);
         vector_functions()->activate(inside.activation, tiles[0], put_out, piece.numbers());

@@ -56,7 +56,8 @@ class NormKernel : public torch::autograd::Function<NormKernel> {
         float* of_row = all_moments + 2 * i;
         if (sums) {
           float* sum = sums + i * width;
-          loops.plus(row, row_of(other, i, width, 1), sum, width);
+          if (other.scalar_type() == at::kFloat) loops.plus(row, other.const_data_ptr<float>() + i * width, sum, width);
+          else loops.plus16(row, bits(other.const_data_ptr<at::BFloat16>() + i * width), sum, width);
           row = sum;
         }
         loops.moments(row, width, static_cast<float>(epsilon), centred, of_row, of_row + 1);
@@ -110,9 +111,14 @@ class NormKernel : public torch::autograd::Function<NormKernel> {
       for (int64_t i = first; i < first + count; ++i) {
         const float* of_row = all_moments + 2 * i;
         float* out = to + i * width;
-        loops.normalise_backward(from + i * width, of_row[0], of_row[1], centred, gains, row_of(of_norm, i, width, 1),
-                                 out, weights, biases, width);
-        if (beside) vector_functions()->add(beside + i * width, out, width);
+        const NormRow row{from + i * width, of_row[0], of_row[1], centred, gains};
+        const float* sideways = beside ? beside + i * width : nullptr;
+        if (of_norm.scalar_type() == at::kFloat)
+          loops.normalise_backward(row, of_norm.const_data_ptr<float>() + i * width, sideways, out, weights, biases,
+                                   width);
+        else
+          loops.normalise_backward16(row, bits(of_norm.const_data_ptr<at::BFloat16>() + i * width), sideways, out,
+                                     weights, biases, width);
         if (narrow) convert(out, narrow + i * width, width);
       }
     });

@@ -8,8 +8,8 @@
 namespace attnscale {
 namespace {
 
-/// exp(x), NaN where x is not finite, which exp_u20 would hide.
-inline Vector exp_of(const Vector& x) { return x.exp_u20() + (x - x); }
+/// exp(x), NaN where x is not finite, which `exponential` may hide.
+inline Vector exp_of(const Vector& x) { return exponential(x) + (x - x); }
 
 template <FeatureMap map>
 inline Vector mapped(const Vector& x, const Vector& offset) {

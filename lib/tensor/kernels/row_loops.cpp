@@ -11,9 +11,13 @@
 namespace attnscale {
 namespace {
 
-void plus(const float* a, const float* b, float* out, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+template <class T>
+inline void sum_of_two(const float* a, const T* b, float* out, int64_t count) {
+  by_vectors(count, [&](int64_t i, int64_t n) { store(loaded(a + i, n) + loaded(b + i, n), out + i, n); });
 }
+
+void plus(const float* a, const float* b, float* out, int64_t count) { sum_of_two(a, b, out, count); }
+void plus16(const float* a, const Bits16* b, float* out, int64_t count) { sum_of_two(a, b, out, count); }
 
 void moments(const float* row, int64_t count, float epsilon, bool centred, float* mean, float* inverse) {
   *mean = 0;
@@ -41,25 +45,36 @@ void normalise(const float* row, float mean, float inverse, const float* weight,
   });
 }
 
-void normalise_backward(const float* row, float mean, float inverse, bool centred, const float* weight,
-                        const float* gradient, float* of_row, float* of_weight, float* of_bias, int64_t count) {
-  const Vector centre(mean), scale(inverse);
+template <class T>
+inline void norm_backward(const NormRow& norm, const T* gradient, const float* beside, float* of_row, float* of_weight,
+                          float* of_bias, int64_t count) {
+  const Vector centre(norm.mean), scale(norm.inverse);
   Vector sum(0.F), along(0.F);  // of the gradient of the unit row, and of that times the unit row
   by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto unit = with_zeros((loaded(row + i, n) - centre) * scale, n);
-    const auto given = loaded(gradient + i, n), own = given * loaded(weight + i, n);
+    const auto unit = with_zeros((loaded(norm.row + i, n) - centre) * scale, n);
+    const auto given = loaded(gradient + i, n), own = given * loaded(norm.weight + i, n);
     sum = sum + own;
     along = at::vec::fmadd(own, unit, along);
     store(at::vec::fmadd(given, unit, loaded(of_weight + i, n)), of_weight + i, n);
     if (of_bias) store(loaded(of_bias + i, n) + given, of_bias + i, n);
   });
-  const Vector mean_sum(centred ? sum_of(sum) / static_cast<float>(count) : 0.F);
+  const Vector mean_sum(norm.centred ? sum_of(sum) / static_cast<float>(count) : 0.F);
   const Vector mean_along(sum_of(along) / static_cast<float>(count));
   by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto unit = (loaded(row + i, n) - centre) * scale;
-    const auto own = loaded(gradient + i, n) * loaded(weight + i, n);
-    store((own - mean_sum - unit * mean_along) * scale, of_row + i, n);
+    const auto unit = (loaded(norm.row + i, n) - centre) * scale;
+    const auto own = loaded(gradient + i, n) * loaded(norm.weight + i, n);
+    const auto result = (own - mean_sum - unit * mean_along) * scale;
+    store(beside ? result + loaded(beside + i, n) : result, of_row + i, n);
   });
+}
+
+void normalise_backward(const NormRow& norm, const float* gradient, const float* beside, float* of_row,
+                        float* of_weight, float* of_bias, int64_t count) {
+  norm_backward(norm, gradient, beside, of_row, of_weight, of_bias, count);
+}
+void normalise_backward16(const NormRow& norm, const Bits16* gradient, const float* beside, float* of_row,
+                          float* of_weight, float* of_bias, int64_t count) {
+  norm_backward(norm, gradient, beside, of_row, of_weight, of_bias, count);
 }
 
 float log_sum_exp(const float* row, int64_t count, float* sum) {
@@ -72,18 +87,18 @@ float log_sum_exp(const float* row, int64_t count, float* sum) {
   });
   *sum = sum_of(all);
   const float top = highest_of(most);
-  if (!(top - top == 0)) return std::numeric_limits<float>::quiet_NaN();  // exp_u20 would hide it
+  if (!(top - top == 0)) return std::numeric_limits<float>::quiet_NaN();  // `exponential` may hide it
   Vector total(0.F);
   const Vector shift(top);
   by_vectors(count,
-             [&](int64_t i, int64_t n) { total = total + with_zeros((loaded(row + i, n) - shift).exp_u20(), n); });
+             [&](int64_t i, int64_t n) { total = total + with_zeros(exponential(loaded(row + i, n) - shift), n); });
   return top + std::log(sum_of(total));
 }
 
 void softmax_gradient(const float* row, float log_total, float factor, float shift, float* out, int64_t count) {
   const Vector total(log_total), scale(factor), less(shift);
   by_vectors(count, [&](int64_t i, int64_t n) {
-    store(at::vec::fmsub((loaded(row + i, n) - total).exp_u20(), scale, less), out + i, n);
+    store(at::vec::fmsub(exponential(loaded(row + i, n) - total), scale, less), out + i, n);
   });
 }
 
@@ -207,9 +222,11 @@ void weighted_sum16(const Bits16* matrix, int64_t stride, int64_t rows, const fl
 extern const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY);
 const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY) = {
     .plus = plus,
+    .plus16 = plus16,
     .moments = moments,
     .normalise = normalise,
     .normalise_backward = normalise_backward,
+    .normalise_backward16 = normalise_backward16,
     .log_sum_exp = log_sum_exp,
     .softmax_gradient = softmax_gradient,
     .sum_of_squares = sum_of_squares,

@@ -26,6 +26,8 @@ struct VectorFunctions {
   const char* instruction_set;  ///< `avx512`, `avx2`
 
   void (*round)(const float* in, Bits16* out, int64_t count);
+  /// The same past the caches, for what is not read again soon
+  void (*round_away)(const float* in, Bits16* out, int64_t count);
   void (*widen)(const Bits16* in, float* out, int64_t count);
 
   /// out[c][r] = in[r][c]
@@ -38,6 +40,7 @@ struct VectorFunctions {
   void (*add)(const float* in, float* sum, int64_t count);                       ///< sum += in
   void (*scale)(float* x, float factor, int64_t count);                          ///< x *= factor
   float (*dot)(const float* a, const float* b, int64_t count);                   ///< in a fixed order
+  float (*dot16)(const Bits16* a, const Bits16* b, int64_t count);               ///< likewise
   float (*sum)(const float* x, int64_t count);                                   ///< likewise
   void (*multiply)(const float* in, float* x, int64_t count);                    ///< x *= in
   void (*add_scaled)(const float* in, float factor, float* sum, int64_t count);  ///< sum += factor in
@@ -55,11 +58,10 @@ struct VectorFunctions {
   /// logit so far, and total the sum over all so far. @return what earlier sums are multiplied by
   float (*softmax_row)(float* row, int64_t count, float factor, float* highest, float* total);
 
-  /// row = exp(factor row - log_total)
-  void (*weights_again)(float* row, const float* log_total, float factor, int64_t count);
-
-  /// gradient = weight (gradient - mean) factor: of the logits, from that of the weights
-  void (*logit_gradient)(const float* weight, const float* mean, float factor, float* gradient, int64_t count);
+  /// row = exp(factor row - log_total), the weights again; and of the logits, from the gradient of the weights:
+  /// gradient = row (gradient - mean) factor
+  void (*weights_and_slopes)(float* row, const float* log_total, const float* mean, float factor, float* gradient,
+                             int64_t count);
 
   /// In place; and gradient *= the map's derivative, from its value.
   void (*map_features)(FeatureMap map, float offset, float* x, int64_t count);

@@ -30,14 +30,54 @@ void widen(const Bits16* in, float* __restrict out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) numbers[i] = static_cast<uint32_t>(in[i]) << 16;
 }
 
+#ifdef CPU_CAPABILITY_AVX512
+/// 16 x 16 numbers that never leave the registers (those of at::vec::transpose_mxn go through memory): rows are loaded
+/// by halves, row i and row i + 8 side by side, whose squares of 8 x 8 are turned by pairs, fours and eights.
+inline void transpose_square(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+  const auto first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+  const auto second = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    __m512 rows[8], pairs[8];
+    __m512d fours[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i)
+      rows[i] = _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(in + i * in_stride + 8 * half)),
+                                   _mm256_loadu_ps(in + (i + 8) * in_stride + 8 * half), 1);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+      pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+      for (int j = 0; j < 2; ++j) {
+        const auto low = _mm512_castps_pd(pairs[i + j]), high = _mm512_castps_pd(pairs[i + j + 2]);
+        fours[i + 2 * j] = _mm512_unpacklo_pd(low, high);
+        fours[i + 2 * j + 1] = _mm512_unpackhi_pd(low, high);
+      }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      float* to = out + (8 * half + j) * out_stride;
+      _mm512_storeu_ps(to, _mm512_castpd_ps(_mm512_permutex2var_pd(fours[j], first, fours[j + 4])));
+      _mm512_storeu_ps(to + 4 * out_stride, _mm512_castpd_ps(_mm512_permutex2var_pd(fours[j], second, fours[j + 4])));
+    }
+  }
+}
+#else
+inline void transpose_square(const float* in, int64_t in_stride, float* out, int64_t out_stride) {
+  at::vec::transpose_mxn<float, static_cast<int>(width), static_cast<int>(width)>(in, in_stride, out, out_stride);
+}
+#endif
+
 void transpose(const float* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows, int64_t columns) {
   constexpr int side = static_cast<int>(width);
   int64_t r = 0;
   for (; r + side <= rows; r += side) {
     int64_t c = 0;
     for (; c + side <= columns; c += side)
-      at::vec::transpose_mxn<float, side, side>(in + r * in_stride + c, in_stride, out + c * out_stride + r,
-                                                out_stride);
+      transpose_square(in + r * in_stride + c, in_stride, out + c * out_stride + r, out_stride);
     for (; c < columns; ++c)
       for (int64_t i = r; i < r + side; ++i) out[c * out_stride + i] = in[i * in_stride + c];
   }
@@ -45,12 +85,34 @@ void transpose(const float* in, int64_t in_stride, float* out, int64_t out_strid
     for (int64_t c = 0; c < columns; ++c) out[c * out_stride + r] = in[r * in_stride + c];
 }
 
+#ifdef CPU_CAPABILITY_AVX512
+/// Which 16-bit numbers make sixteen pairs: their first ones stand in a row from `first` on, their second ones `apart`
+/// from those.
+inline __m512i of_pairs(int16_t first, int16_t apart) {
+  alignas(64) int16_t places[32];
+  for (int16_t i = 0; i < 16; ++i) {
+    places[2 * i] = static_cast<int16_t>(first + i);
+    places[2 * i + 1] = static_cast<int16_t>(first + i + apart);
+  }
+  return _mm512_load_si512(places);
+}
+#endif
+
 void pair(const Bits16* even, const Bits16* odd, Bits16* out, int64_t columns) {
   auto* __restrict pairs = reinterpret_cast<Bits32*>(out);
-  if (odd)
-    for (int64_t c = 0; c < columns; ++c) pairs[c] = even[c] | static_cast<uint32_t>(odd[c]) << 16;
-  else
+  if (!odd) {
     for (int64_t c = 0; c < columns; ++c) pairs[c] = even[c];
+    return;
+  }
+  int64_t c = 0;
+#ifdef CPU_CAPABILITY_AVX512
+  for (; c + 32 <= columns; c += 32) {
+    const auto low = _mm512_loadu_si512(even + c), high = _mm512_loadu_si512(odd + c);
+    _mm512_storeu_si512(pairs + c, _mm512_permutex2var_epi16(low, of_pairs(0, 32), high));
+    _mm512_storeu_si512(pairs + c + 16, _mm512_permutex2var_epi16(low, of_pairs(16, 32), high));
+  }
+#endif
+  for (; c < columns; ++c) pairs[c] = even[c] | static_cast<uint32_t>(odd[c]) << 16;
 }
 
 void round_pair(const float* even, const float* odd, Bits16* out, int64_t columns) {
@@ -73,15 +135,25 @@ __attribute__((target("avx512bf16"))) void round_natively(const float* in, Bits1
   round(in + i, out + i, count - i);
 }
 
+/// The lines of memory that it fills are not read before they are written.
+__attribute__((target("avx512bf16"))) void round_away(const float* in, Bits16* out, int64_t count) {
+  if (reinterpret_cast<uintptr_t>(out) % 64 != 0 || count % 32 != 0) return round_natively(in, out, count);
+  for (int64_t i = 0; i < count; i += 32) {
+    const auto both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(in + i + 16), _mm512_loadu_ps(in + i));
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(out + i), reinterpret_cast<__m512i>(both));
+  }
+  _mm_sfence();  // other threads see them in order
+}
+
 __attribute__((target("avx512bf16"))) void round_pair_natively(const float* even, const float* odd, Bits16* out,
                                                                int64_t columns) {
   if (!odd) return round_pair(even, odd, out, columns);
-  const auto wide = [](const float* x) __attribute__((target("avx512bf16"))) {
-    return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(x))));
-  };
+  const auto halves = of_pairs(0, 16);
   int64_t c = 0;
-  for (; c + 16 <= columns; c += 16)
-    _mm512_storeu_si512(out + 2 * c, _mm512_or_si512(wide(even + c), _mm512_slli_epi32(wide(odd + c), 16)));
+  for (; c + 16 <= columns; c += 16) {
+    const auto both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd + c), _mm512_loadu_ps(even + c));  // even ones first
+    _mm512_storeu_si512(out + 2 * c, _mm512_permutexvar_epi16(halves, reinterpret_cast<__m512i>(both)));
+  }
   round_pair(even + c, odd + c, out + 2 * c, columns - c);
 }
 #endif
@@ -102,13 +174,14 @@ void add_scaled(const float* in, float factor, float* sum, int64_t count) {
   for (int64_t i = 0; i < count; ++i) sum[i] += factor * in[i];
 }
 
-float dot(const float* a, const float* b, int64_t count) {
+template <class T>
+inline float dot_of(const T* a, const T* b, int64_t count) {
   Vector sum(0.F);
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    sum = at::vec::fmadd(Vector::loadu(a + i, n), Vector::loadu(b + i, n), sum);
-  });
+  by_vectors(count, [&](int64_t i, int64_t n) { sum = at::vec::fmadd(loaded(a + i, n), loaded(b + i, n), sum); });
   return sum_of(sum);
 }
+float dot(const float* a, const float* b, int64_t count) { return dot_of(a, b, count); }
+float dot16(const Bits16* a, const Bits16* b, int64_t count) { return dot_of(a, b, count); }
 
 float sum(const float* x, int64_t count) {
   Vector total(0.F);
@@ -132,15 +205,16 @@ inline Vector erf_from(const Vector& x, const Vector& bell) {
 constexpr float root_half = 0.70710678118654752440F, density = 0.39894228040143267794F;
 constexpr float tanh_scale = 0.79788456080286535588F, cubic = 0.044715F;
 
-inline Vector sigmoid(const Vector& x) { return Vector(1.F) / (Vector(1.F) + (Vector(0.F) - x).exp_u20()); }
+inline Vector sigmoid(const Vector& x) { return Vector(1.F) / (Vector(1.F) + exponential(Vector(0.F) - x)); }
 
 /// A kind's value at x, and its derivative there.
 template <Activation kind>
 inline Vector value_at(const Vector& x, Vector& slope) {
   const Vector one(1.F), half(0.5F), zero(0.F), two(2.F);
   if constexpr (kind == Activation::gelu) {
-    const auto bell = (x * x * Vector(-0.5F)).exp_u20();
-    const auto below = one + erf_from(x * Vector(root_half), bell);
+    const auto scaled = x * Vector(root_half);
+    const auto bell = power_of_two(scaled * scaled * Vector(-log2_e));
+    const auto below = one + erf_from(scaled, bell);
     slope = half * below + x * Vector(density) * bell;
     return x * half * below;
   } else if constexpr (kind == Activation::gelu_tanh) {  // (1 + tanh u) / 2 = sigmoid(2 u)
@@ -231,7 +305,7 @@ float softmax_row(float* row, int64_t count, float factor, float* highest, float
   Vector sum(0.F);
   const Vector scale_by(factor), shift(top);
   by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto weight = at::vec::fmsub(Vector::loadu(row + i, n), scale_by, shift).exp_u20();
+    const auto weight = exponential(at::vec::fmsub(Vector::loadu(row + i, n), scale_by, shift));
     weight.store(row + i, static_cast<int>(n));
     sum = sum + (n == width ? weight : Vector::set(Vector(0.F), weight, n));
   });
@@ -241,20 +315,13 @@ float softmax_row(float* row, int64_t count, float factor, float* highest, float
   return shrink;
 }
 
-void weights_again(float* row, const float* log_total, float factor, int64_t count) {
+void weights_and_slopes(float* row, const float* log_total, const float* mean, float factor, float* gradient,
+                        int64_t count) {
   const Vector scale_by(factor);
   by_vectors(count, [&](int64_t i, int64_t n) {
-    at::vec::fmsub(Vector::loadu(row + i, n), scale_by, Vector::loadu(log_total + i, n))
-        .exp_u20()
-        .store(row + i, static_cast<int>(n));
-  });
-}
-
-void logit_gradient(const float* weight, const float* mean, float factor, float* gradient, int64_t count) {
-  const Vector scale_by(factor);
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto centred = Vector::loadu(gradient + i, n) - Vector::loadu(mean + i, n);
-    (Vector::loadu(weight + i, n) * centred * scale_by).store(gradient + i, static_cast<int>(n));
+    const auto weight = exponential(at::vec::fmsub(loaded(row + i, n), scale_by, loaded(log_total + i, n)));
+    store(weight, row + i, n);
+    store(weight * (loaded(gradient + i, n) - loaded(mean + i, n)) * scale_by, gradient + i, n);
   });
 }
 
@@ -269,6 +336,7 @@ namespace {
 constexpr VectorFunctions all_functions = {
     .instruction_set = ATTNSCALE_INSTRUCTION_SET,
     .round = round,
+    .round_away = round,
     .widen = widen,
     .transpose = transpose,
     .pair = pair,
@@ -276,6 +344,7 @@ constexpr VectorFunctions all_functions = {
     .add = add,
     .scale = scale,
     .dot = dot,
+    .dot16 = dot16,
     .sum = sum,
     .multiply = multiply,
     .add_scaled = add_scaled,
@@ -285,8 +354,7 @@ constexpr VectorFunctions all_functions = {
     .activate_backward16 = activate_backward16,
     .select = select,
     .softmax_row = softmax_row,
-    .weights_again = weights_again,
-    .logit_gradient = logit_gradient,
+    .weights_and_slopes = weights_and_slopes,
     .map_features = map_features,
     .map_features_backward = map_features_backward,
     .exponentials = exponentials,
@@ -308,6 +376,7 @@ constexpr VectorFunctions vector_functions_AVX512_BF16 = [] {
   auto functions = all_functions;
   functions.instruction_set = "avx512_bf16";
   functions.round = round_natively;
+  functions.round_away = round_away;
   functions.round_pair = round_pair_natively;
   return functions;
 }();

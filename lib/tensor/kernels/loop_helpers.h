@@ -73,11 +73,11 @@ inline Vector power_of_two(const Vector& x) {
 #endif
 }
 
-/// exp(x), within 20 units of the last place; 0 where that is below the least normal number, and about the largest
-/// number above that one's logarithm.
+/// exp(x), within 21 units of the last place; 0 where that is below the least normal number, infinite where it is above
+/// the largest.
 inline Vector exponential(const Vector& x) {
 #ifdef CPU_CAPABILITY_AVX512
-  const Vector least(-87.33654F), most(88.72283F), scale(log2_e), bounded(_mm512_min_ps(most, x));  // NaN stays NaN
+  const Vector least(-87.33654F), most(89.F), scale(log2_e), bounded(_mm512_min_ps(most, x));  // NaN stays NaN
   const auto whole = nearest_whole(bounded * scale);
   return scaled_power(at::vec::fmsub(bounded, scale, Vector(whole)), whole, _mm512_cmp_ps_mask(x, least, _CMP_NLT_UQ));
 #else

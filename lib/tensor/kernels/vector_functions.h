@@ -26,7 +26,7 @@ struct VectorFunctions {
   const char* instruction_set;  ///< `avx512`, `avx2`
 
   void (*round)(const float* in, Bits16* out, int64_t count);
-  /// The same past the caches, for what is not read again soon
+  /// The same, for what is not read again soon: past the caches, where the processor can
   void (*round_away)(const float* in, Bits16* out, int64_t count);
   void (*widen)(const Bits16* in, float* out, int64_t count);
 

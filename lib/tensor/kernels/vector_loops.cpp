@@ -135,7 +135,7 @@ __attribute__((target("avx512bf16"))) void round_natively(const float* in, Bits1
   round(in + i, out + i, count - i);
 }
 
-/// The lines of memory that it fills are not read before they are written.
+/// The lines of memory that it fills are not read before they are written, where it fills whole ones.
 __attribute__((target("avx512bf16"))) void round_away(const float* in, Bits16* out, int64_t count) {
   if (reinterpret_cast<uintptr_t>(out) % 64 != 0 || count % 32 != 0) return round_natively(in, out, count);
   for (int64_t i = 0; i < count; i += 32) {
@@ -297,7 +297,7 @@ float softmax_row(float* row, int64_t count, float factor, float* highest, float
     for (int64_t i = 0; i < count; ++i) row[i] = 0;
     return 1;
   }
-  if (!(top < -lowest)) {  // NaN or infinite: so is the softmax, which exp_u20 would hide
+  if (!(top < -lowest)) {  // NaN or infinite: so is the softmax, which `exponential` may hide
     for (int64_t i = 0; i < count; ++i) row[i] = not_a_number;
     *highest = *total = not_a_number;
     return 1;

@@ -286,15 +286,11 @@ TEST_CASE("kernels: bfloat16 rounds as LibTorch does, ties and NaN too, but for 
   const int64_t columns = 37;
   std::vector<Bits16> pairs(2 * columns + 1, 77);
   for (const bool with_odd : {true, false}) {
-    const auto* even = x.const_data_ptr<float>();
-    vector_functions()->round_pair(even, with_odd ? even + 100 : nullptr, pairs.data(), columns);
+    vector_functions()->pair(bits.data(), with_odd ? bits.data() + 100 : nullptr, pairs.data(), columns);
     const auto woven = at::from_blob(pairs.data(), {columns, 2}, at::kBFloat16).to(at::kFloat);
     CHECK(at::equal(woven.select(1, 0), rounded.narrow(0, 0, columns)));
     CHECK(at::equal(woven.select(1, 1), rounded.narrow(0, 100, columns) * with_odd));
     CHECK(pairs.back() == 77);
-    std::vector<Bits16> of_rounded(2 * columns + 1, 77);
-    vector_functions()->pair(bits.data(), with_odd ? bits.data() + 100 : nullptr, of_rounded.data(), columns);
-    CHECK(of_rounded == pairs);
   }
 }
 

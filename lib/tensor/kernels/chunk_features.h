@@ -52,8 +52,9 @@ class ChunkFeatures {
   void read(const HeadRows& from, int64_t first, int64_t count) {
     if (!projects()) {
       from.read(first, count, values_, rows_, stride_);
-      for (int64_t t = 0; t < count; ++t)
-        loops().map_features(call_.map, static_cast<float>(call_.offset), values_ + t * stride_, features_);
+      by_rows(count, [&](int64_t t, int64_t numbers) {
+        loops().map_features(call_.map, static_cast<float>(call_.offset), row(t), numbers);
+      });
       return;
     }
     from.read(first, count, raw_, rows_, width_stride_);
@@ -71,9 +72,10 @@ class ChunkFeatures {
   /// Turns the gradient of the features into that of the rows, and writes it.
   void write_gradient(float* gradient, const HeadRows& to, int64_t first, int64_t count) {
     if (!projects()) {
-      for (int64_t t = 0; t < count; ++t)
+      by_rows(count, [&](int64_t t, int64_t numbers) {
         loops().map_features_backward(call_.map, static_cast<float>(call_.offset), row(t), gradient + t * stride_,
-                                      features_);
+                                      numbers);
+      });
       return to.write(first, count, gradient, stride_);
     }
     for (int64_t t = 0; t < rows_; ++t) {
@@ -93,6 +95,13 @@ class ChunkFeatures {
 
  private:
   float* row(int64_t t) const { return values_ + t * stride_; }
+
+  /// Calls work(row, numbers) for rows of features; once for all of them where nothing lies between.
+  template <class Work>
+  void by_rows(int64_t count, const Work& work) const {
+    if (features_ == stride_) return work(0, count * stride_);
+    for (int64_t t = 0; t < count; ++t) work(t, features_);
+  }
   float half_square(int64_t t) const {
     const float* x = raw_ + t * width_stride_;
     return loops().dot(x, x, width_) / 2;

@@ -18,12 +18,13 @@ using torch::autograd::variable_list;
 /// Which scratch is whose; 0 is the tile engine's, and 1 that of `transposed_sum_over_rows`.
 enum Slot { first_tile = 2, second_tile, active_tile, read_tile, row_memory, out_tile };
 
-/// What is inside: one part of F columns, or the gate's and the value's. A part is kept in pieces, one for each block
+/// What is inside: one part of F columns, or the gate's and the value's. A part is kept in pieces, one for each strip
 /// of rows and each panel of columns, with their numbers in rows of the panel's width.
 struct Inside {
   Activation activation;
   bool gated;
   int64_t width;  ///< F
+  int64_t strip;  ///< rows of a piece
   int64_t parts() const { return gated ? 2 : 1; }
   int64_t columns() const { return parts() * width; }
 };
@@ -39,10 +40,12 @@ struct Piece {
   void lay_out(const float* tile, int64_t rows, T* panels) const {
     panels_from_rows(tile, columns, count, columns, panels + column * inner_of<T>(rows) + first * panel_columns);
   }
-  /// Into rows of T that are `stride` apart, from `place` on.
-  template <class T>
-  void put_rows(const float* tile, int64_t stride, T* place) const {
-    for (int64_t i = 0; i < count; ++i) convert(tile + i * columns, place + i * stride, columns);
+  /// Into rows that are `stride` apart, from `place` on.
+  void put_rows(const float* tile, int64_t stride, float* place) const {
+    for (int64_t i = 0; i < count; ++i) std::copy_n(tile + i * columns, columns, place + i * stride);
+  }
+  void put_rows(const float* tile, int64_t stride, at::BFloat16* place) const {
+    vector_functions()->round_rows(tile, columns, nullptr, bits(place), stride, count, columns);
   }
 };
 
@@ -106,8 +109,8 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
                         bool keep) {
     RECORD_FUNCTION("attnscale::feed_forward", std::vector<c10::IValue>());
     return with_type(dtype, [&]<class T>() {
-      const Inside inside{static_cast<Activation>(activation), gated, down.size(1)};
       const Tensor rows = rows_of<T>(x);
+      const Inside inside{static_cast<Activation>(activation), gated, down.size(1), strip_of(rows.size(0))};
       Tensor hidden;  // what the activation reads, in pieces
       if (keep) hidden = at::empty({inside.parts(), rows.size(0), inside.width}, rows.options());
       const Tensor out =
@@ -119,6 +122,7 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
       context->saved_data["wanted"] = wanted_of({x, up, or_undefined(up_bias), down, or_undefined(down_bias)});
       context->saved_data["activation"] = activation;
       context->saved_data["gated"] = gated;
+      context->saved_data["strip"] = inside.strip;
       count_flops("attnscale::feed_forward", product_flops(rows, up) + product_flops(rows, down));
       return out.view(shape_with_last(x, down.size(0)));
     });
@@ -131,7 +135,8 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
     auto& data = context->saved_data;
     return with_type(data["dtype"].toScalarType(), [&]<class T>() -> variable_list {
       const Tensor &rows = saved[0], &up = saved[1], &down = saved[2];
-      const Inside inside{static_cast<Activation>(data["activation"].toInt()), data["gated"].toBool(), down.size(1)};
+      const Inside inside{static_cast<Activation>(data["activation"].toInt()), data["gated"].toBool(), down.size(1),
+                          data["strip"].toInt()};
       const Tensor gradient = rows_of<T>(gradients[0]);
       const int64_t wanted = data["wanted"].toInt(), count = rows.size(0), blocks = (count + row_block - 1) / row_block;
       const auto numbers = rows.options().dtype(at::kFloat);
@@ -177,26 +182,26 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
                  down_shift = down_bias.defined() ? down_bias.contiguous() : down_bias;
     Tensor out = at::empty({count, outputs}, rows.options());
     T* kept = hidden.defined() ? hidden.mutable_data_ptr<T>() : nullptr;
-    by_row_blocks(count, row_block, [&](int64_t first, int64_t block) {
-      T* between = scratch_rows<T>(row_block * stride);
+    by_row_blocks(count, inside.strip, [&](int64_t first, int64_t block) {
+      T* between = scratch_rows<T>(inside.strip * stride);
       by_panels(first, block, inside.width, [&](const Piece& piece) {
         std::array<float*, 2> tiles{};
         for (int64_t part = 0; part < inside.parts(); ++part) {
-          tiles[part] = scratch(first_tile + static_cast<int>(part), row_block * panel_columns);
+          tiles[part] = scratch(first_tile + static_cast<int>(part), inside.strip * panel_columns);
           const float* shift = up_shift.defined() ? up_shift.const_data_ptr<float>() + part * inside.width : nullptr;
           piece_product(rows.const_data_ptr<T>() + first * rows.size(1), rows.size(1), piece, inputs,
                         up_panels[part].template const_data_ptr<T>(), shift, tiles[part]);
           if (kept)
             put_away(tiles[part], kept + part * count * inside.width + piece.kept_at(inside.width), piece.numbers());
         }
-        float* put_out = scratch(active_tile, row_block * panel_columns);
+        float* put_out = scratch(active_tile, inside.strip * panel_columns);
         vector_functions()->activate(inside.activation, tiles[0], put_out, piece.numbers());
         if (inside.gated) vector_functions()->multiply(tiles[1], put_out, piece.numbers());
         piece.put_rows(put_out, stride, between + piece.column);
       });
       fill_up(between, block, inside.width, stride);
       T* after = out.mutable_data_ptr<T>() + first * outputs;
-      float* tile = as_floats(after, out_tile, row_block * outputs);
+      float* tile = as_floats(after, out_tile, inside.strip * outputs);
       block_product(between, stride, block, inside.width, down_panels, down_shift, tile, outputs);
       finish(tile, after, block * outputs);
     });
@@ -215,17 +220,17 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
     T* panels = of_hidden.defined() ? of_hidden.mutable_data_ptr<T>() : nullptr;
     T* active_panels = active.defined() ? active.mutable_data_ptr<T>() : nullptr;
     const bool only_active = !of_x.defined() && !panels && !of_bias.defined();
-    by_row_blocks(count, row_block, [&](int64_t first, int64_t block) {
-      T* between = scratch_rows<T>(row_block * stride);
+    by_row_blocks(count, inside.strip, [&](int64_t first, int64_t block) {
+      T* between = scratch_rows<T>(inside.strip * stride);
       by_panels(first, block, inside.width, [&](const Piece& piece) {
         const T* kept = hidden.const_data_ptr<T>() + piece.kept_at(inside.width);
-        float *slope = scratch(first_tile, row_block * panel_columns),
-              *value = scratch(active_tile, row_block * panel_columns);
+        float *slope = scratch(first_tile, inside.strip * panel_columns),
+              *value = scratch(active_tile, inside.strip * panel_columns);
         if (only_active) std::fill_n(slope, piece.numbers(), 0.F);
         else
           piece_product(gradient.const_data_ptr<T>() + first * gradient.size(1), gradient.size(1), piece, outputs,
                         down_panels.const_data_ptr<T>(), nullptr, slope);
-        const std::array<float*, 2> tiles{slope, scratch(second_tile, row_block * panel_columns)};
+        const std::array<float*, 2> tiles{slope, scratch(second_tile, inside.strip * panel_columns)};
         if (inside.gated) std::copy_n(slope, piece.numbers(), tiles[1]);
         activate_backward(inside.activation, kept, slope, value, piece.numbers());
         if (inside.gated) {
@@ -240,14 +245,15 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
           if (of_x.defined()) piece.put_rows(tiles[part], stride, between + column);
           if (panels) piece.lay_out(tiles[part], count, panels + part * panel_size<T>(count, inside.width));
           if (of_bias.defined())
-            add_rows(tiles[part], piece.columns, block,
-                     of_bias.mutable_data_ptr<float>() + first / row_block * columns + column, piece.columns);
+            for (int64_t row = 0; row < block; row += row_block)  // sums are cut as one thread would
+              add_rows(tiles[part] + row * piece.columns, piece.columns, std::min(row_block, block - row),
+                       of_bias.mutable_data_ptr<float>() + (first + row) / row_block * columns + column, piece.columns);
         }
       });
       if (!of_x.defined()) return;
       fill_up(between, block, columns, stride);
       const auto put_out = [&](auto* to) {
-        float* tile = as_floats(to, out_tile, row_block * up.size(1));
+        float* tile = as_floats(to, out_tile, inside.strip * up.size(1));
         product(between, stride, up_panels.const_data_ptr<T>(), tile, up.size(1), block, columns, up.size(1));
         finish(tile, to, block * up.size(1));
       };

@@ -34,19 +34,22 @@ class HeadRows {
 
   /// Rows [first, first + count) into `out` [rows, out_stride], zeros around them.
   void read(int64_t first, int64_t count, float* out, int64_t rows, int64_t out_stride) const {
-    for (int64_t i = 0; i < count; ++i, out += out_stride) {
-      if (narrow_) convert(at<at::BFloat16>(first + i), out, width_);
-      else convert(at<float>(first + i), out, width_);
-      std::fill(out + width_, out + out_stride, 0.F);
+    if (narrow_) {
+      vector_functions()->widen_rows(bits(at<at::BFloat16>(first)), stride_, out, out_stride, count, width_);
+    } else {
+      for (int64_t i = 0; i < count; ++i) {
+        float* row = out + i * out_stride;
+        std::fill(std::copy_n(at<float>(first + i), width_, row), row + out_stride, 0.F);
+      }
     }
-    std::fill_n(out, (rows - count) * out_stride, 0.F);
+    std::fill_n(out + count * out_stride, (rows - count) * out_stride, 0.F);
   }
 
   void write(int64_t first, int64_t count, const float* in, int64_t in_stride) const {
-    for (int64_t i = 0; i < count; ++i, in += in_stride) {
-      if (narrow_) convert(in, at<at::BFloat16>(first + i), width_);
-      else convert(in, at<float>(first + i), width_);
-    }
+    if (narrow_)
+      return vector_functions()->round_rows(in, in_stride, nullptr, bits(at<at::BFloat16>(first)), stride_, count,
+                                            width_);
+    for (int64_t i = 0; i < count; ++i) std::copy_n(in + i * in_stride, width_, at<float>(first + i));
   }
 
  private:

@@ -1,13 +1,12 @@
 #include "tensor/kernels/kernels.h"
 
 #include <atomic>
-#include <cctype>
 #include <cstdlib>
 #include <string_view>
 
 #include <ATen/Version.h>
-#include <ATen/cpu/Utils.h>
 
+#include "tensor/kernels/amx_product.h"
 #include "tensor/kernels/row_functions.h"
 
 namespace attnscale {
@@ -53,30 +52,6 @@ std::atomic<bool>& wanted() {
 bool multiplies_bfloat16() {
 #ifdef ATTNSCALE_X86
   return vector_functions() == &vector_functions_AVX512_BF16;
-#else
-  return false;
-#endif
-}
-
-#ifdef ATTNSCALE_X86
-/// Whether the most that oneDNN may use is no less than AMX; what it does not know, it passes over.
-bool may_be_amx(std::string isa) {
-  for (auto& c : isa) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return isa.find("amx") != std::string::npos || !(isa.starts_with("avx") || isa.starts_with("sse"));
-}
-#endif
-
-/// As oneDNN decides, which makes the products: by the processor, the system's leave, and its variable.
-bool multiplies_by_amx() {
-#ifdef ATTNSCALE_X86
-  static const bool does = [] {
-    if (__builtin_cpu_supports("amx-tile") == 0 || __builtin_cpu_supports("amx-bf16") == 0 || !at::cpu::init_amx())
-      return false;
-    for (const auto* name : {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"})
-      if (const char* most = std::getenv(name)) return may_be_amx(most);
-    return true;
-  }();
-  return does;
 #else
   return false;
 #endif

@@ -85,6 +85,18 @@ inline Vector exponential(const Vector& x) {
 #endif
 }
 
+/// 1 / x for normal numbers x >= 1, infinite ones too: an estimate of 14 bits and a Newton step, within an unit of the
+/// last place or two. Some processors divide sixteen numbers in as many cycles.
+inline Vector reciprocal(const Vector& x) {
+#ifdef CPU_CAPABILITY_AVX512
+  const __m512 estimate = _mm512_rcp14_ps(x), error = _mm512_fnmadd_ps(x, estimate, _mm512_set1_ps(1.F));
+  // infinity times zero is no number, and no correction either
+  return Vector(_mm512_mask_fmadd_ps(estimate, _mm512_cmp_ps_mask(error, error, _CMP_ORD_Q), error, estimate));
+#else
+  return Vector(1.F) / x;
+#endif
+}
+
 inline float sum_of(const Vector& vector) {
 #ifdef CPU_CAPABILITY_AVX512
   return _mm512_reduce_add_ps(vector);

@@ -12,9 +12,6 @@ using torch::Tensor;
 template <class T>
 constexpr at::ScalarType type_of = c10::CppTypeToScalarType<T>::value;
 
-/// Rows that are worked on at once: with a few hundred columns they stay in the second cache.
-constexpr int64_t row_block = 64;
-
 /// Where float32 numbers that end up in `place` are worked on: there, or for bfloat16 in scratch, from which `finish`
 /// rounds them.
 inline float* as_floats(float* place, int, int64_t) { return place; }
@@ -85,7 +82,7 @@ TurnedRows<T> turned_rows(const Tensor& a, int64_t columns) {
 /// A sum over rows in float32. @param turned  of [M, N] @param panels  of [M, K] @param out  [N, K]
 template <class T>
 void sum_over_rows(const TurnedRows<T>& turned, const T* panels, int64_t columns, float* out) {
-  by_row_blocks(turned.columns, row_block, [&](int64_t first, int64_t count) {
+  by_row_blocks(turned.columns, strip_of(turned.columns), [&](int64_t first, int64_t count) {
     product(turned.row(first), turned.stride, panels, out + first * columns, columns, count, turned.inner, columns);
   });
 }
@@ -93,9 +90,9 @@ void sum_over_rows(const TurnedRows<T>& turned, const T* panels, int64_t columns
 /// The same, its transpose put out. @param out  [K, N]
 template <class T>
 void transposed_sum_over_rows(const TurnedRows<T>& turned, const T* panels, int64_t columns, float* out) {
-  const int64_t inner = turned.inner, rows = turned.columns;
-  by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
-    float* tile = scratch(1, row_block * panel_columns);
+  const int64_t inner = turned.inner, rows = turned.columns, strip = strip_of(rows);
+  by_row_blocks(rows, strip, [&](int64_t first, int64_t count) {
+    float* tile = scratch(1, strip * panel_columns);
     for (int64_t column = 0; column < columns; column += panel_columns) {
       const int64_t width = std::min(panel_columns, columns - column);
       product(turned.row(first), turned.stride, panels + column * inner, tile, panel_columns, count, inner, width);

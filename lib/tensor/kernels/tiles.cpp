@@ -9,12 +9,12 @@ namespace {
 
 const VectorFunctions& loops() { return *vector_functions(); }
 
-/// A row of pairs, of float32 or bfloat16 rows.
-void pair(const float* even, const float* odd, at::BFloat16* out, int64_t columns) {
-  loops().round_pair(even, odd, bits(out), columns);
+/// Pairs of rows of float32 or bfloat16.
+void pair_panel(const float* in, int64_t stride, int64_t rows, int64_t columns, at::BFloat16* out) {
+  loops().round_pair_panel(in, stride, rows, columns, bits(out));
 }
-void pair(const at::BFloat16* even, const at::BFloat16* odd, at::BFloat16* out, int64_t columns) {
-  loops().pair(bits(even), odd ? bits(odd) : nullptr, bits(out), columns);
+void pair_panel(const at::BFloat16* in, int64_t stride, int64_t rows, int64_t columns, at::BFloat16* out) {
+  loops().pair_panel(bits(in), stride, rows, columns, bits(out));
 }
 
 /// Two bfloat16 numbers move as one number of 32 bits.
@@ -33,11 +33,8 @@ void panels_from_rows(const From* in, int64_t stride, int64_t inner, int64_t col
         std::fill(out + count, out + panel_columns, 0.F);
       }
     } else {
-      for (int64_t i = 0; i < inner; i += 2, out += 2 * panel_columns) {
-        const auto* even = in + i * stride + first;
-        pair(even, i + 1 < inner ? even + stride : nullptr, out, count);
-        std::fill(out + 2 * count, out + 2 * panel_columns, at::BFloat16(0));
-      }
+      pair_panel(in + first, stride, inner, count, out);
+      out += inner_of<T>(inner) * panel_columns;
     }
   }
 }
@@ -82,7 +79,7 @@ void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, 
       const int64_t count = std::min(batch, rows - first);
       for (int64_t i = 0; i < count; i += 2) {
         const T* even = in + (first + i) * stride;
-        pair(even, i + 1 < count ? even + stride : nullptr, pairs + i * columns, columns);
+        loops().pair(bits(even), i + 1 < count ? bits(even + stride) : nullptr, bits(pairs + i * columns), columns);
       }
       loops().transpose(as_pairs(pairs), columns, as_pairs(out + first), out_stride / 2, (count + 1) / 2, columns);
     }

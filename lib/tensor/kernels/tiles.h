@@ -4,10 +4,12 @@
 #include <ATen/native/CPUBlas.h>
 #include <torch/types.h>
 
+#include "tensor/kernels/amx_product.h"
 #include "tensor/kernels/vector_functions.h"
 
 // The one engine of the kernels: products of tiles, T x T -> float32, by at::native::cpublas::brgemm, which makes code
-// for the processor that it finds (AVX2, AVX-512, AMX). T is float or at::BFloat16.
+// for the processor that it finds (AVX2, AVX-512, AMX), or, where they fill AMX's tiles, by amx_product. T is float or
+// at::BFloat16.
 //
 // A left factor lies in rows. A right factor [inner, columns] is cut into panels of 64 columns, which lie one after the
 // other: float [inner][64]; bfloat16 [inner / 2][64][2], two rows side by side, as the processor's products take them.
@@ -63,21 +65,32 @@ template <class T>
 void tile_product(const T* a, int64_t a_stride, const T* panel, float* out, int64_t out_stride, int64_t rows,
                   int64_t inner, int64_t columns, bool add) {
   new_tile_flops += 2 * static_cast<double>(rows * inner * columns);
+  if constexpr (sizeof(T) == 2) {
+    static const bool by_amx = multiplies_by_amx();
+    if (by_amx && amx_fits(rows, inner, columns))
+      return amx_product(a, a_stride, panel, out, out_stride, rows, inner, columns, add);
+    release_amx();
+  }
   at::native::cpublas::brgemm(rows, columns, inner_of<T>(inner), a_stride, panel_columns, out_stride, add, a, panel,
                               out, /*is_vnni=*/sizeof(T) == 2);
 }
 
-/// The same for any number of columns, panel by panel, and any inner length, piece by piece, so that a piece of each
-/// factor stays in the second cache.
+/// Rows of a tile: its sums, with 64 columns, stay in the nearest cache.
+constexpr int64_t row_block = 64;
+
+/// The same for any number of rows and columns, tile by tile, and any inner length, piece by piece: a piece of a panel
+/// is read by all rows before the next, and that of a left factor of 256 rows stays in the second cache.
 template <class T>
 void product(const T* a, int64_t a_stride, const T* panels, float* out, int64_t out_stride, int64_t rows, int64_t inner,
              int64_t columns, bool add = false) {
-  constexpr int64_t piece = 1024;
+  constexpr int64_t piece = 2048;
   const int64_t length = inner_of<T>(inner);
   for (int64_t from = 0; from < length; from += piece)
-    for (int64_t first = 0; first < columns; first += panel_columns)
-      tile_product(a + from, a_stride, panels + first * length + from * panel_columns, out + first, out_stride, rows,
-                   std::min(piece, length - from), std::min(panel_columns, columns - first), add || from > 0);
+    for (int64_t column = 0; column < columns; column += panel_columns)
+      for (int64_t row = 0; row < rows; row += row_block)
+        tile_product(a + row * a_stride + from, a_stride, panels + column * length + from * panel_columns,
+                     out + row * out_stride + column, out_stride, std::min(row_block, rows - row),
+                     std::min(piece, length - from), std::min(panel_columns, columns - column), add || from > 0);
 }
 
 /// Memory of one thread for the length of a kernel's inner work; kept for the next. One use at a time for each slot.
@@ -96,6 +109,7 @@ class TileUse {
  public:
   TileUse() = default;
   ~TileUse() {
+    release_amx();
     at::native::cpublas::brgemm_release();
     count_tile_flops();
   }
@@ -110,6 +124,13 @@ void by_row_blocks(int64_t rows, int64_t block, const Work& work) {
     const TileUse use;
     for (int64_t i = begin; i < end; ++i) work(i * block, std::min(block, rows - i * block));
   });
+}
+
+/// Rows of a strip: several blocks, so that a panel that is read serves more rows, as long as every thread has a strip.
+inline int64_t strip_of(int64_t rows) {
+  constexpr int64_t most = 4;
+  const int64_t blocks = (rows + row_block - 1) / row_block;
+  return row_block * std::clamp<int64_t>(blocks / at::get_num_threads(), 1, most);
 }
 
 }  // namespace attnscale

@@ -28,14 +28,22 @@ struct VectorFunctions {
   void (*round)(const float* in, Bits16* out, int64_t count);
   /// The same, for what is not read again soon: past the caches, where the processor can
   void (*round_away)(const float* in, Bits16* out, int64_t count);
+  /// A tile: rows of `columns` numbers, plus a bias unless it is null
+  void (*round_rows)(const float* in, int64_t in_stride, const float* bias, Bits16* out, int64_t out_stride,
+                     int64_t rows, int64_t columns);
   void (*widen)(const Bits16* in, float* out, int64_t count);
+  /// Rows of `columns` numbers, with zeros behind them up to the next row's begin
+  void (*widen_rows)(const Bits16* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows,
+                     int64_t columns);
 
   /// out[c][r] = in[r][c]
   void (*transpose)(const float* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows, int64_t columns);
 
   /// out[c] = (even[c], odd[c]): two rows as the pairs that bfloat16 products take; odd null: zeros.
   void (*pair)(const Bits16* even, const Bits16* odd, Bits16* out, int64_t columns);
-  void (*round_pair)(const float* even, const float* odd, Bits16* out, int64_t columns);
+  /// All pairs of a panel: out [(rows + 1) / 2][64][2], of at most 64 columns, zeros behind them
+  void (*pair_panel)(const Bits16* in, int64_t stride, int64_t rows, int64_t columns, Bits16* out);
+  void (*round_pair_panel)(const float* in, int64_t stride, int64_t rows, int64_t columns, Bits16* out);
 
   void (*add)(const float* in, float* sum, int64_t count);                       ///< sum += in
   void (*scale)(float* x, float factor, int64_t count);                          ///< x *= factor

@@ -30,6 +30,27 @@ void widen(const Bits16* in, float* __restrict out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) numbers[i] = static_cast<uint32_t>(in[i]) << 16;
 }
 
+void widen_rows(const Bits16* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
+    by_vectors(columns, [&](int64_t i, int64_t n) { store(loaded(in + i, n), out + i, n); });
+    for (int64_t c = columns; c < out_stride; ++c) out[c] = 0;
+  }
+}
+
+void round_rows(const float* in, int64_t in_stride, const float* bias, Bits16* out, int64_t out_stride, int64_t rows,
+                int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
+    if (!bias) {
+      round(in, out, columns);
+      continue;
+    }
+    for (int64_t c = 0; c < columns; ++c) {
+      const float sum = in[c] + bias[c];
+      out[c] = static_cast<Bits16>(rounded(__builtin_bit_cast(uint32_t, sum)));
+    }
+  }
+}
+
 #ifdef CPU_CAPABILITY_AVX512
 /// 16 x 16 numbers that never leave the registers (those of at::vec::transpose_mxn go through memory): rows are loaded
 /// by halves, row i and row i + 8 side by side, whose squares of 8 x 8 are turned by pairs, fours and eights.
@@ -124,6 +145,22 @@ void round_pair(const float* even, const float* odd, Bits16* out, int64_t column
     for (int64_t c = 0; c < columns; ++c) pairs[c] = rounded(first[c]);
 }
 
+constexpr int64_t panel = 64;  // columns
+
+template <class T, auto pair_of>
+inline void panel_of(const T* in, int64_t stride, int64_t rows, int64_t columns, Bits16* out) {
+  for (int64_t r = 0; r < rows; r += 2, in += 2 * stride, out += 2 * panel) {
+    pair_of(in, r + 1 < rows ? in + stride : nullptr, out, columns);
+    for (int64_t c = 2 * columns; c < 2 * panel; ++c) out[c] = 0;
+  }
+}
+void pair_panel(const Bits16* in, int64_t stride, int64_t rows, int64_t columns, Bits16* out) {
+  panel_of<Bits16, pair>(in, stride, rows, columns, out);
+}
+void round_pair_panel(const float* in, int64_t stride, int64_t rows, int64_t columns, Bits16* out) {
+  panel_of<float, round_pair>(in, stride, rows, columns, out);
+}
+
 #ifdef CPU_CAPABILITY_AVX512
 // The same by instruction, where the processor has it; what float32 holds below its normal numbers becomes zero.
 __attribute__((target("avx512bf16"))) void round_natively(const float* in, Bits16* out, int64_t count) {
@@ -132,7 +169,7 @@ __attribute__((target("avx512bf16"))) void round_natively(const float* in, Bits1
     const auto both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(in + i + 16), _mm512_loadu_ps(in + i));
     _mm512_storeu_si512(out + i, reinterpret_cast<__m512i>(both));
   }
-  round(in + i, out + i, count - i);
+  if (i < count) round(in + i, out + i, count - i);
 }
 
 /// The lines of memory that it fills are not read before they are written, where it fills whole ones.
@@ -154,7 +191,30 @@ __attribute__((target("avx512bf16"))) void round_pair_natively(const float* even
     const auto both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(odd + c), _mm512_loadu_ps(even + c));  // even ones first
     _mm512_storeu_si512(out + 2 * c, _mm512_permutexvar_epi16(halves, reinterpret_cast<__m512i>(both)));
   }
-  round_pair(even + c, odd + c, out + 2 * c, columns - c);
+  if (c < columns) round_pair(even + c, odd + c, out + 2 * c, columns - c);
+}
+
+__attribute__((target("avx512bf16"))) void round_pair_panel_natively(const float* in, int64_t stride, int64_t rows,
+                                                                     int64_t columns, Bits16* out) {
+  panel_of<float, round_pair_natively>(in, stride, rows, columns, out);
+}
+
+__attribute__((target("avx512bf16"))) void round_rows_natively(const float* in, int64_t in_stride, const float* bias,
+                                                               Bits16* out, int64_t out_stride, int64_t rows,
+                                                               int64_t columns) {
+  const int64_t whole = columns / 32 * 32;
+  for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride)
+    for (int64_t c = 0; c < whole; c += 32) {
+      auto low = _mm512_loadu_ps(in + c), high = _mm512_loadu_ps(in + c + 16);
+      if (bias) {
+        low = _mm512_add_ps(low, _mm512_loadu_ps(bias + c));
+        high = _mm512_add_ps(high, _mm512_loadu_ps(bias + c + 16));
+      }
+      _mm512_storeu_si512(out + c, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+    }
+  if (whole < columns)
+    round_rows(in - rows * in_stride + whole, in_stride, bias ? bias + whole : nullptr, out - rows * out_stride + whole,
+               out_stride, rows, columns - whole);
 }
 #endif
 
@@ -193,7 +253,7 @@ float sum(const float* x, int64_t count) {
 inline Vector erf_from(const Vector& x, const Vector& bell) {
   const Vector one(1.F), sign(-0.F);
   const auto size = x.abs();
-  const auto t = one / at::vec::fmadd(Vector(0.3275911F), size, one);
+  const auto t = reciprocal(at::vec::fmadd(Vector(0.3275911F), size, one));
   auto sum = at::vec::fmadd(Vector(1.061405429F), t, Vector(-1.453152027F));
   sum = at::vec::fmadd(sum, t, Vector(1.421413741F));
   sum = at::vec::fmadd(sum, t, Vector(-0.284496736F));
@@ -205,7 +265,7 @@ inline Vector erf_from(const Vector& x, const Vector& bell) {
 constexpr float root_half = 0.70710678118654752440F, density = 0.39894228040143267794F;
 constexpr float tanh_scale = 0.79788456080286535588F, cubic = 0.044715F;
 
-inline Vector sigmoid(const Vector& x) { return Vector(1.F) / (Vector(1.F) + exponential(Vector(0.F) - x)); }
+inline Vector sigmoid(const Vector& x) { return reciprocal(Vector(1.F) + exponential(Vector(0.F) - x)); }
 
 /// A kind's value at x, and its derivative there.
 template <Activation kind>
@@ -337,10 +397,13 @@ constexpr VectorFunctions all_functions = {
     .instruction_set = ATTNSCALE_INSTRUCTION_SET,
     .round = round,
     .round_away = round,
+    .round_rows = round_rows,
     .widen = widen,
+    .widen_rows = widen_rows,
     .transpose = transpose,
     .pair = pair,
-    .round_pair = round_pair,
+    .pair_panel = pair_panel,
+    .round_pair_panel = round_pair_panel,
     .add = add,
     .scale = scale,
     .dot = dot,
@@ -377,7 +440,8 @@ constexpr VectorFunctions vector_functions_AVX512_BF16 = [] {
   functions.instruction_set = "avx512_bf16";
   functions.round = round_natively;
   functions.round_away = round_away;
-  functions.round_pair = round_pair_natively;
+  functions.round_rows = round_rows_natively;
+  functions.round_pair_panel = round_pair_panel_natively;
   return functions;
 }();
 #endif

@@ -1,0 +1,156 @@
+// The products of tiles, and what lays their factors out.
+
+#include <array>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <catch2/catch_test_macros.hpp>
+
+#include "tensor/kernel_checks.h"
+#include "tensor/kernels/amx_product.h"
+#include "tensor/kernels/feed_forward_kernel.h"
+#include "tensor/kernels/linear_kernel.h"
+#include "tensor/kernels/tiles.h"
+
+using namespace attnscale;
+using namespace attnscale::kernel_checks;
+
+namespace {
+
+/// A right factor's panels: [panels][inner / 2][64][2].
+Tensor panels_of(const Tensor& matrix) {
+  const int64_t inner = matrix.size(0), columns = matrix.size(1);
+  auto panels = at::empty({panel_size<at::BFloat16>(inner, columns)}, at::kBFloat16);
+  panels_from_rows(matrix.const_data_ptr<at::BFloat16>(), columns, inner, columns,
+                   panels.mutable_data_ptr<at::BFloat16>());
+  return panels;
+}
+
+struct Threads {
+  explicit Threads(int count) : before(at::get_num_threads()) { at::set_num_threads(count); }
+  ~Threads() { at::set_num_threads(before); }
+  int before;
+};
+
+}  // namespace
+
+TEST_CASE("tiles: products of all sizes equal the definition, one size after another, and leave the rest alone") {
+  NEEDS_KERNELS(at::kBFloat16);
+  const TileUse use;
+  at::manual_seed(3);
+  // Sizes that fill AMX's tiles, by one and by two of them, and sizes that do not, so that both ways take turns.
+  for (const int64_t inner : {32, 20, 64, 96, 416})
+    for (const int64_t rows : {16, 48, 7, 64, 32})
+      for (const int64_t columns : {16, 64, 48, 5, 32})
+        for (const bool add : {false, true}) {
+          CAPTURE(inner, rows, columns, add);
+          const auto a = at::randn({rows, inner + 3}).to(at::kBFloat16),
+                     b = at::randn({inner, columns}).to(at::kBFloat16);
+          const auto panels = panels_of(b), before = at::randn({rows, columns + 2});
+          auto out = before.clone();
+          tile_product(a.const_data_ptr<at::BFloat16>(), inner + 3, panels.const_data_ptr<at::BFloat16>(),
+                       out.mutable_data_ptr<float>(), columns + 2, rows, inner, columns, add);
+          auto expected = at::mm(a.narrow(1, 0, inner).to(at::kDouble), b.to(at::kDouble));
+          if (add) expected = expected + before.narrow(1, 0, columns);
+          CHECK(difference(out.narrow(1, 0, columns), expected) < 1e-5);
+          CHECK(at::equal(out.narrow(1, columns, 2), before.narrow(1, columns, 2)));
+        }
+}
+
+TEST_CASE("tiles: products by AMX have the bits of LibTorch's") {
+  NEEDS_KERNELS(at::kBFloat16);
+  if (!multiplies_by_amx()) SKIP("this processor has no AMX");
+  const TileUse use;
+  for (const int64_t inner : {32, 256, 2048})
+    for (const bool add : {false, true}) {
+      const auto a = at::randn({64, inner}).to(at::kBFloat16),
+                 panels = panels_of(at::randn({inner, 64}).to(at::kBFloat16));
+      const auto before = at::randn({64, 64});
+      auto ours = before.clone(), theirs = before.clone();
+      const auto *left = a.const_data_ptr<at::BFloat16>(), *right = panels.const_data_ptr<at::BFloat16>();
+      amx_product(left, inner, right, ours.mutable_data_ptr<float>(), 64, 64, inner, 64, add);
+      release_amx();
+      at::native::cpublas::brgemm(64, 64, inner, inner, 64, 64, add, left, right, theirs.mutable_data_ptr<float>(),
+                                  /*is_vnni=*/true);
+      CHECK(at::equal(ours, theirs));
+    }
+}
+
+TEST_CASE("tiles: rows are rounded and widened as LibTorch does, with a bias and without, and nothing beside them") {
+  NEEDS_KERNELS(at::kFloat);
+  at::manual_seed(4);
+  constexpr int64_t rows = 5, in_stride = 83, out_stride = 71;
+  const auto x = at::randn({rows, in_stride}) * 1e3, bias = at::randn({in_stride});
+  for (const int64_t columns : {1, 31, 32, 64, 67})
+    for (const bool biased : {false, true}) {
+      CAPTURE(columns, biased);
+      auto out = at::full({rows, out_stride}, 7, at::kBFloat16);
+      vector_functions()->round_rows(x.const_data_ptr<float>(), in_stride,
+                                     biased ? bias.const_data_ptr<float>() : nullptr,
+                                     bits(out.mutable_data_ptr<at::BFloat16>()), out_stride, rows, columns);
+      auto expected = at::full({rows, out_stride}, 7, at::kBFloat16);
+      expected.narrow(1, 0, columns).copy_((biased ? x + bias : x).narrow(1, 0, columns));
+      CHECK(at::equal(out, expected));
+      auto wide = at::full({rows, in_stride}, 7, at::kFloat);
+      vector_functions()->widen_rows(bits(out.const_data_ptr<at::BFloat16>()), out_stride,
+                                     wide.mutable_data_ptr<float>(), in_stride, rows, columns);
+      CHECK(at::equal(wide.narrow(1, 0, columns), expected.narrow(1, 0, columns).to(at::kFloat)));
+      CHECK(wide.narrow(1, columns, in_stride - columns).abs().max().item<float>() == 0);
+    }
+}
+
+TEST_CASE("tiles: panels hold rows in pairs, from float32 and bfloat16, zeros around them and nothing beyond") {
+  NEEDS_KERNELS(at::kFloat);
+  at::manual_seed(5);
+  constexpr int64_t stride = 69;
+  for (const int64_t rows : {1, 2, 7})
+    for (const int64_t columns : {1, 37, 64}) {
+      CAPTURE(rows, columns);
+      const auto wide = at::randn({rows, stride}), narrow = wide.to(at::kBFloat16);
+      const int64_t pairs = (rows + 1) / 2;
+      auto even_rows = at::zeros({2 * pairs, panel_columns}, at::kBFloat16);
+      even_rows.narrow(0, 0, rows).narrow(1, 0, columns).copy_(narrow.narrow(1, 0, columns));
+      const auto expected = even_rows.view({pairs, 2, panel_columns}).transpose(1, 2);
+      const auto panel_by = [&](const auto& make) {
+        auto out = at::full({pairs * panel_columns * 2 + 1}, 7, at::kBFloat16);
+        make(bits(out.mutable_data_ptr<at::BFloat16>()));
+        CHECK(out[-1].item<float>() == 7);
+        return out.narrow(0, 0, pairs * panel_columns * 2).view({pairs, panel_columns, 2}).clone();
+      };
+      CHECK(at::equal(panel_by([&](Bits16* out) {
+                        vector_functions()->round_pair_panel(wide.const_data_ptr<float>(), stride, rows, columns, out);
+                      }),
+                      expected));
+      CHECK(at::equal(panel_by([&](Bits16* out) {
+                        vector_functions()->pair_panel(bits(narrow.const_data_ptr<at::BFloat16>()), stride, rows,
+                                                       columns, out);
+                      }),
+                      expected));
+    }
+}
+
+TEST_CASE("tiles: products of several strips have the same bits by any number of threads") {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    NEEDS_KERNELS(at::kFloat);
+    if (!has_kernels(dtype)) continue;
+    const auto results = [&](int threads) {
+      const Threads these(threads);
+      at::manual_seed(6);
+      const auto x = trained({600, 96}), up = trained({2 * 320, 96}), up_bias = trained({2 * 320}),
+                 down = trained({96, 320}), down_bias = trained({96}), weight = trained({96, 96}), bias = trained({96});
+      const auto output = linear_kernel(
+          feed_forward_kernel(x, up, up_bias, down, down_bias, Activation::gelu, true, dtype), weight, bias, dtype);
+      output.backward(at::randn(output.sizes()).to(output.scalar_type()));
+      return std::vector<Tensor>{output,      x.grad(),         up.grad(),     up_bias.grad(),
+                                 down.grad(), down_bias.grad(), weight.grad(), bias.grad()};
+    };
+    const auto one = results(1);
+    for (const int threads : {2, 5, 16}) {
+      const auto many = results(threads);
+      for (size_t i = 0; i < one.size(); ++i) {
+        CAPTURE(dtype, threads, i);
+        CHECK(at::equal(one[i], many[i]));
+      }
+    }
+  }
+}

@@ -81,10 +81,10 @@ class Help(ProgramTest):
 
     def test_the_memory_of_a_step_by_context(self):
         small = ["--set", "model.depth=1", "--set", "model.model_dim=8", "--set", "model.num_heads=1", "--set", "train.batch_size=1"]
-        done = run("bench", "train", "--contexts", "256,512,1024", *small, "--json")
+        done = run("bench", "train", "--contexts", "2048,4096,8192", *small, "--json")
         self.assertEqual(done.returncode, 0, done.stderr)
         result = json.loads(done.stdout)
-        self.assertEqual([row["context"] for row in result["rows"]], [256, 512, 1024])
+        self.assertEqual([row["context"] for row in result["rows"]], [2048, 4096, 8192])
         needed = [row["step_bytes"] for row in result["rows"]]
         self.assertLess(needed[0], needed[1])
         self.assertTrue(0.8 < result["exponent"] < 1.1, result)

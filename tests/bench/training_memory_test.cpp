@@ -23,13 +23,17 @@ double bytes(const char* variant, int64_t context) {
 
 TEST_CASE(
     "training memory: a step of softmax, window and linear attention grows as the context, one of sigmoid faster") {
-  const auto grows = [](const char* variant) {
-    return *exponent({2048, 4096, 8192}, {bytes(variant, 2048), bytes(variant, 4096), bytes(variant, 8192)});
+  const auto grows = [](const char* variant, const std::vector<double>& contexts) {
+    std::vector<double> needs;
+    for (const double context : contexts) needs.push_back(bytes(variant, static_cast<int64_t>(context)));
+    return *exponent(contexts, needs);
   };
   for (const auto* variant : {"softmax", "sliding_window", "linear"}) {
     CAPTURE(variant);
-    CHECK(grows(variant) > 0.9);
-    CHECK(grows(variant) < 1.02);
+    // At shorter contexts the half mebibyte that the kernels work in shows beside so small a model's step.
+    const double of_length = grows(variant, {4096, 8192, 16384});
+    CHECK(of_length > 0.9);
+    CHECK(of_length < 1.02);
   }
-  CHECK(grows("sigmoid") > 1.5);  // keeps every weight
+  CHECK(grows("sigmoid", {2048, 4096, 8192}) > 1.5);  // keeps every weight
 }

@@ -67,9 +67,11 @@ void tile_product(const T* a, int64_t a_stride, const T* panel, float* out, int6
   new_tile_flops += 2 * static_cast<double>(rows * inner * columns);
   if constexpr (sizeof(T) == 2) {
     static const bool by_amx = multiplies_by_amx();
-    if (by_amx && amx_fits(rows, inner, columns))
-      return amx_product(a, a_stride, panel, out, out_stride, rows, inner, columns, add);
-    release_amx();
+    if (by_amx) {
+      if (amx_fits(rows, inner, columns))
+        return amx_product(a, a_stride, panel, out, out_stride, rows, inner, columns, add);
+      release_amx();
+    }
   }
   at::native::cpublas::brgemm(rows, columns, inner_of<T>(inner), a_stride, panel_columns, out_stride, add, a, panel,
                               out, /*is_vnni=*/sizeof(T) == 2);

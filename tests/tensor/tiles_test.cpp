@@ -1,7 +1,5 @@
 // The products of tiles, and what lays their factors out.
 
-#include <array>
-
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <catch2/catch_test_macros.hpp>
@@ -76,27 +74,48 @@ TEST_CASE("tiles: products by AMX have the bits of LibTorch's") {
     }
 }
 
-TEST_CASE("tiles: rows are rounded and widened as LibTorch does, with a bias and without, and nothing beside them") {
+TEST_CASE("tiles: float32 products and LibTorch's may stand between those by AMX") {
+  NEEDS_KERNELS(at::kBFloat16);
+  const TileUse use;
+  at::manual_seed(7);
+  const auto a = at::randn({64, 64}).to(at::kBFloat16), b = at::randn({64, 64}).to(at::kBFloat16);
+  const auto panels = panels_of(b), wide_a = a.to(at::kFloat), wide_b = b.to(at::kFloat);
+  const auto expected = at::mm(a.to(at::kDouble), b.to(at::kDouble));
+  // Rows of 7 do not fill a tile of AMX's: that product is LibTorch's, of the same size each time.
+  for (int turn = 0; turn < 3; ++turn)
+    for (const int64_t rows : {64, 7, -64, 64, -64}) {
+      CAPTURE(turn, rows);
+      const int64_t count = std::abs(rows);
+      auto out = at::zeros({count, 64});
+      if (rows > 0)
+        tile_product(a.const_data_ptr<at::BFloat16>(), 64, panels.const_data_ptr<at::BFloat16>(),
+                     out.mutable_data_ptr<float>(), 64, count, 64, 64, false);
+      else
+        tile_product(wide_a.const_data_ptr<float>(), 64, wide_b.const_data_ptr<float>(), out.mutable_data_ptr<float>(),
+                     64, count, 64, 64, false);
+      CHECK(difference(out, expected.narrow(0, 0, count)) < 1e-5);
+    }
+}
+
+TEST_CASE("tiles: rows are rounded and widened as LibTorch does, and nothing beside them") {
   NEEDS_KERNELS(at::kFloat);
   at::manual_seed(4);
   constexpr int64_t rows = 5, in_stride = 83, out_stride = 71;
-  const auto x = at::randn({rows, in_stride}) * 1e3, bias = at::randn({in_stride});
-  for (const int64_t columns : {1, 31, 32, 64, 67})
-    for (const bool biased : {false, true}) {
-      CAPTURE(columns, biased);
-      auto out = at::full({rows, out_stride}, 7, at::kBFloat16);
-      vector_functions()->round_rows(x.const_data_ptr<float>(), in_stride,
-                                     biased ? bias.const_data_ptr<float>() : nullptr,
-                                     bits(out.mutable_data_ptr<at::BFloat16>()), out_stride, rows, columns);
-      auto expected = at::full({rows, out_stride}, 7, at::kBFloat16);
-      expected.narrow(1, 0, columns).copy_((biased ? x + bias : x).narrow(1, 0, columns));
-      CHECK(at::equal(out, expected));
-      auto wide = at::full({rows, in_stride}, 7, at::kFloat);
-      vector_functions()->widen_rows(bits(out.const_data_ptr<at::BFloat16>()), out_stride,
-                                     wide.mutable_data_ptr<float>(), in_stride, rows, columns);
-      CHECK(at::equal(wide.narrow(1, 0, columns), expected.narrow(1, 0, columns).to(at::kFloat)));
-      CHECK(wide.narrow(1, columns, in_stride - columns).abs().max().item<float>() == 0);
-    }
+  const auto x = at::randn({rows, in_stride}) * 1e3;
+  for (const int64_t columns : {1, 31, 32, 64, 67}) {
+    CAPTURE(columns);
+    auto out = at::full({rows, out_stride}, 7, at::kBFloat16);
+    vector_functions()->round_rows(x.const_data_ptr<float>(), in_stride, bits(out.mutable_data_ptr<at::BFloat16>()),
+                                   out_stride, rows, columns);
+    auto expected = at::full({rows, out_stride}, 7, at::kBFloat16);
+    expected.narrow(1, 0, columns).copy_(x.narrow(1, 0, columns));
+    CHECK(at::equal(out, expected));
+    auto wide = at::full({rows, in_stride}, 7, at::kFloat);
+    vector_functions()->widen_rows(bits(out.const_data_ptr<at::BFloat16>()), out_stride, wide.mutable_data_ptr<float>(),
+                                   in_stride, rows, columns);
+    CHECK(at::equal(wide.narrow(1, 0, columns), expected.narrow(1, 0, columns).to(at::kFloat)));
+    CHECK(wide.narrow(1, columns, in_stride - columns).abs().max().item<float>() == 0);
+  }
 }
 
 TEST_CASE("tiles: panels hold rows in pairs, from float32 and bfloat16, zeros around them and nothing beyond") {
@@ -133,23 +152,27 @@ TEST_CASE("tiles: products of several strips have the same bits by any number of
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     NEEDS_KERNELS(at::kFloat);
     if (!has_kernels(dtype)) continue;
-    const auto results = [&](int threads) {
-      const Threads these(threads);
-      at::manual_seed(6);
-      const auto x = trained({600, 96}), up = trained({2 * 320, 96}), up_bias = trained({2 * 320}),
-                 down = trained({96, 320}), down_bias = trained({96}), weight = trained({96, 96}), bias = trained({96});
-      const auto output = linear_kernel(
-          feed_forward_kernel(x, up, up_bias, down, down_bias, Activation::gelu, true, dtype), weight, bias, dtype);
-      output.backward(at::randn(output.sizes()).to(output.scalar_type()));
-      return std::vector<Tensor>{output,      x.grad(),         up.grad(),     up_bias.grad(),
-                                 down.grad(), down_bias.grad(), weight.grad(), bias.grad()};
-    };
-    const auto one = results(1);
-    for (const int threads : {2, 5, 16}) {
-      const auto many = results(threads);
-      for (size_t i = 0; i < one.size(); ++i) {
-        CAPTURE(dtype, threads, i);
-        CHECK(at::equal(one[i], many[i]));
+    for (const int64_t rows : {600, 640}) {
+      const auto results = [&](int threads, int threads_backward) {
+        const Threads these(threads);
+        at::manual_seed(6);
+        const auto x = trained({rows, 96}), up = trained({2 * 320, 96}), up_bias = trained({2 * 320}),
+                   down = trained({96, 320}), down_bias = trained({96}), weight = trained({96, 96}),
+                   bias = trained({96});
+        const auto output = linear_kernel(
+            feed_forward_kernel(x, up, up_bias, down, down_bias, Activation::gelu, true, dtype), weight, bias, dtype);
+        const Threads then(threads_backward);
+        output.backward(at::randn(output.sizes()).to(output.scalar_type()));
+        return std::vector<Tensor>{output,      x.grad(),         up.grad(),     up_bias.grad(),
+                                   down.grad(), down_bias.grad(), weight.grad(), bias.grad()};
+      };
+      const auto one = results(1, 1);
+      for (const auto& [threads, backward] : {std::pair(2, 2), std::pair(5, 5), std::pair(16, 1), std::pair(1, 16)}) {
+        const auto many = results(threads, backward);
+        for (size_t i = 0; i < one.size(); ++i) {
+          CAPTURE(dtype, rows, threads, backward, i);
+          CHECK(at::equal(one[i], many[i]));
+        }
       }
     }
   }

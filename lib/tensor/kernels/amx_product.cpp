@@ -91,6 +91,7 @@ __attribute__((target("amx-tile,amx-bf16"))) void amx_product(const c10::BFloat1
     _tile_loadconfig(&configuration);
     configured = true;
   }
+  asm volatile("" ::: "memory");  // loads of tiles do not tell the compiler what they read
   const int64_t a_bytes = 2 * a_stride, out_bytes = 4 * out_stride, steps = inner / 32;
   for (int64_t column = 0; column < columns; column += 32)
     for (int64_t row = 0; row < rows; row += 32) {

@@ -45,7 +45,7 @@ struct Piece {
     for (int64_t i = 0; i < count; ++i) std::copy_n(tile + i * columns, columns, place + i * stride);
   }
   void put_rows(const float* tile, int64_t stride, at::BFloat16* place) const {
-    vector_functions()->round_rows(tile, columns, nullptr, bits(place), stride, count, columns);
+    vector_functions()->round_rows(tile, columns, bits(place), stride, count, columns);
   }
 };
 

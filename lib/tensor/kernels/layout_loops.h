@@ -34,18 +34,8 @@ void widen_rows(const Bits16* in, int64_t in_stride, float* out, int64_t out_str
   }
 }
 
-void round_rows(const float* in, int64_t in_stride, const float* bias, Bits16* out, int64_t out_stride, int64_t rows,
-                int64_t columns) {
-  for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
-    if (!bias) {
-      round(in, out, columns);
-      continue;
-    }
-    for (int64_t c = 0; c < columns; ++c) {
-      const float sum = in[c] + bias[c];
-      out[c] = static_cast<Bits16>(rounded(__builtin_bit_cast(uint32_t, sum)));
-    }
-  }
+void round_rows(const float* in, int64_t in_stride, Bits16* out, int64_t out_stride, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r) round(in + r * in_stride, out + r * out_stride, columns);
 }
 
 #ifdef CPU_CAPABILITY_AVX512
@@ -196,22 +186,9 @@ __attribute__((target("avx512bf16"))) void round_pair_panel_natively(const float
   panel_of<float, round_pair_natively>(in, stride, rows, columns, out);
 }
 
-__attribute__((target("avx512bf16"))) void round_rows_natively(const float* in, int64_t in_stride, const float* bias,
-                                                               Bits16* out, int64_t out_stride, int64_t rows,
-                                                               int64_t columns) {
-  const int64_t whole = columns / 32 * 32;
-  for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride)
-    for (int64_t c = 0; c < whole; c += 32) {
-      auto low = _mm512_loadu_ps(in + c), high = _mm512_loadu_ps(in + c + 16);
-      if (bias) {
-        low = _mm512_add_ps(low, _mm512_loadu_ps(bias + c));
-        high = _mm512_add_ps(high, _mm512_loadu_ps(bias + c + 16));
-      }
-      _mm512_storeu_si512(out + c, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-    }
-  if (whole < columns)
-    round_rows(in - rows * in_stride + whole, in_stride, bias ? bias + whole : nullptr, out - rows * out_stride + whole,
-               out_stride, rows, columns - whole);
+__attribute__((target("avx512bf16"))) void round_rows_natively(const float* in, int64_t in_stride, Bits16* out,
+                                                               int64_t out_stride, int64_t rows, int64_t columns) {
+  for (int64_t r = 0; r < rows; ++r) round_natively(in + r * in_stride, out + r * out_stride, columns);
 }
 #endif
 

@@ -65,13 +65,12 @@ template <class T>
 void tile_product(const T* a, int64_t a_stride, const T* panel, float* out, int64_t out_stride, int64_t rows,
                   int64_t inner, int64_t columns, bool add) {
   new_tile_flops += 2 * static_cast<double>(rows * inner * columns);
-  if constexpr (sizeof(T) == 2) {
-    static const bool by_amx = multiplies_by_amx();
-    if (by_amx) {
+  static const bool by_amx = multiplies_by_amx();
+  if (by_amx) {
+    if constexpr (sizeof(T) == 2)
       if (amx_fits(rows, inner, columns))
         return amx_product(a, a_stride, panel, out, out_stride, rows, inner, columns, add);
-      release_amx();
-    }
+    release_amx();
   }
   at::native::cpublas::brgemm(rows, columns, inner_of<T>(inner), a_stride, panel_columns, out_stride, add, a, panel,
                               out, /*is_vnni=*/sizeof(T) == 2);
@@ -128,11 +127,13 @@ void by_row_blocks(int64_t rows, int64_t block, const Work& work) {
   });
 }
 
-/// Rows of a strip: several blocks, so that a panel that is read serves more rows, as long as every thread has a strip.
+/// Rows of a strip: several blocks, so that a panel that is read serves more rows, as many as share them out evenly
+/// among the threads.
 inline int64_t strip_of(int64_t rows) {
   constexpr int64_t most = 4;
-  const int64_t blocks = (rows + row_block - 1) / row_block;
-  return row_block * std::clamp<int64_t>(blocks / at::get_num_threads(), 1, most);
+  const auto shares = [](int64_t count, int64_t size) { return std::max<int64_t>((count + size - 1) / size, 1); };
+  const int64_t of_thread = shares(shares(rows, row_block), at::get_num_threads());
+  return row_block * shares(of_thread, shares(of_thread, most));
 }
 
 }  // namespace attnscale

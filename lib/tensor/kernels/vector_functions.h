@@ -28,9 +28,9 @@ struct VectorFunctions {
   void (*round)(const float* in, Bits16* out, int64_t count);
   /// The same, for what is not read again soon: past the caches, where the processor can
   void (*round_away)(const float* in, Bits16* out, int64_t count);
-  /// A tile: rows of `columns` numbers, plus a bias unless it is null
-  void (*round_rows)(const float* in, int64_t in_stride, const float* bias, Bits16* out, int64_t out_stride,
-                     int64_t rows, int64_t columns);
+  /// A tile: rows of `columns` numbers
+  void (*round_rows)(const float* in, int64_t in_stride, Bits16* out, int64_t out_stride, int64_t rows,
+                     int64_t columns);
   void (*widen)(const Bits16* in, float* out, int64_t count);
   /// Rows of `columns` numbers, with zeros behind them up to the next row's begin
   void (*widen_rows)(const Bits16* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows,

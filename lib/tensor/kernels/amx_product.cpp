@@ -1,6 +1,5 @@
 #include "tensor/kernels/amx_product.h"
 
-#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <string>

@@ -255,8 +255,8 @@ void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group
 }
 
 template <class T>
-void convert_rows(const float* in, Rows<T> out, int64_t rows, int64_t width) {
-  for (int64_t i = 0; i < rows; ++i) convert(in + i * width, out.at(i), width);
+void put_rows(const float* in, Rows<T> out, int64_t rows, int64_t width) {
+  convert_rows(in, width, out.data, out.stride, rows, width);
 }
 
 /// @param saved  query, key, value, output, log_totals @param wanted  gradients of the first three, to be filled
@@ -274,10 +274,10 @@ void backward_group(const AttentionSizes& sizes, const variable_list& saved, con
   for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h) {
     const auto head = head_of<T>(sizes, saved[0], gradient, saved[3], saved[4], b, h);
     backward_head(sizes, head, group);
-    convert_rows(head.of_query, rows_to_fill<T>(wanted[0], b, h), sizes.queries, d);
+    put_rows(head.of_query, rows_to_fill<T>(wanted[0], b, h), sizes.queries, d);
   }
-  convert_rows(group.of_key, rows_to_fill<T>(wanted[1], b, g), sizes.keys, d);
-  convert_rows(group.of_value, rows_to_fill<T>(wanted[2], b, g), sizes.keys, e);
+  put_rows(group.of_key, rows_to_fill<T>(wanted[1], b, g), sizes.keys, d);
+  put_rows(group.of_value, rows_to_fill<T>(wanted[2], b, g), sizes.keys, e);
 }
 
 /// Calls work(b, g) for each batch row and key-value head.

@@ -40,12 +40,10 @@ struct Piece {
   void lay_out(const float* tile, int64_t rows, T* panels) const {
     panels_from_rows(tile, columns, count, columns, panels + column * inner_of<T>(rows) + first * panel_columns);
   }
-  /// Into rows that are `stride` apart, from `place` on.
-  void put_rows(const float* tile, int64_t stride, float* place) const {
-    for (int64_t i = 0; i < count; ++i) std::copy_n(tile + i * columns, columns, place + i * stride);
-  }
-  void put_rows(const float* tile, int64_t stride, at::BFloat16* place) const {
-    vector_functions()->round_rows(tile, columns, bits(place), stride, count, columns);
+  /// Into rows of T that are `stride` apart, from `place` on.
+  template <class T>
+  void put_rows(const float* tile, int64_t stride, T* place) const {
+    convert_rows(tile, columns, place, stride, count, columns);
   }
 };
 

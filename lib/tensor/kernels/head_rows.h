@@ -46,9 +46,8 @@ class HeadRows {
   }
 
   void write(int64_t first, int64_t count, const float* in, int64_t in_stride) const {
-    if (narrow_)
-      return vector_functions()->round_rows(in, in_stride, bits(at<at::BFloat16>(first)), stride_, count, width_);
-    for (int64_t i = 0; i < count; ++i) std::copy_n(in + i * in_stride, width_, at<float>(first + i));
+    if (narrow_) convert_rows(in, in_stride, at<at::BFloat16>(first), stride_, count, width_);
+    else convert_rows(in, in_stride, at<float>(first), stride_, count, width_);
   }
 
  private:

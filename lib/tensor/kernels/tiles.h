@@ -45,6 +45,16 @@ inline void convert(const at::BFloat16* in, float* out, int64_t count) {
   vector_functions()->widen(bits(in), out, count);
 }
 
+/// The same for rows that are so far apart.
+inline void convert_rows(const float* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows,
+                         int64_t columns) {
+  for (int64_t i = 0; i < rows; ++i) std::copy_n(in + i * in_stride, columns, out + i * out_stride);
+}
+inline void convert_rows(const float* in, int64_t in_stride, at::BFloat16* out, int64_t out_stride, int64_t rows,
+                         int64_t columns) {
+  vector_functions()->round_rows(in, in_stride, bits(out), out_stride, rows, columns);
+}
+
 /// Panels of a factor that lies in rows of numbers From: in [inner, columns], rows `stride` apart.
 template <class From, class T>
 void panels_from_rows(const From* in, int64_t stride, int64_t inner, int64_t columns, T* out);
@@ -131,9 +141,8 @@ void by_row_blocks(int64_t rows, int64_t block, const Work& work) {
 /// among the threads.
 inline int64_t strip_of(int64_t rows) {
   constexpr int64_t most = 4;
-  const auto shares = [](int64_t count, int64_t size) { return std::max<int64_t>((count + size - 1) / size, 1); };
-  const int64_t of_thread = shares(shares(rows, row_block), at::get_num_threads());
-  return row_block * shares(of_thread, shares(of_thread, most));
+  const int64_t of_thread = std::max<int64_t>(at::divup(at::divup(rows, row_block), at::get_num_threads()), 1);
+  return row_block * at::divup(of_thread, at::divup(of_thread, most));
 }
 
 }  // namespace attnscale

@@ -129,10 +129,11 @@ class Supervisor {
     while (!waiting_.empty()) {
       const PlannedRun& run = *waiting_.front();
       waiting_.pop_front();
-      if (settled_elsewhere(run)) continue;
       const auto folder = store_.run_folder(run.id);
       const auto expired = std::exchange(expired_[run.id], 0);
-      if (look_at_lease(folder).held && expired == 0) {
+      const bool held = look_at_lease(folder).held;  // before the result: a holder publishes it, then gives back
+      if (settled_elsewhere(run)) continue;
+      if (held && expired == 0) {
         wait_for(run);
         continue;
       }

@@ -1,10 +1,12 @@
 """Runs the program as a user would. Standard library only."""
 
+import glob
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PROGRAM = os.environ["ATTNSCALE_PROGRAM"]
@@ -48,6 +50,17 @@ class ProgramTest(unittest.TestCase):
 
     def run_here(self, *arguments, **options):
         return run(*arguments, cwd=self.folder, **options)
+
+    def each_run_once_until_ended(self, out, processes):
+        """Waits for sweeps on one folder. A training begins with a log file of its own and ends with a result file:
+        neither may come twice. (A lease may: who comes late finds the result.)"""
+        known = {}
+        while any(process.poll() is None for process in processes):
+            for result in glob.glob(os.path.join(self.folder, out, "runs", "*", "result.json")):
+                log = os.path.join(os.path.dirname(result), "log.jsonl")
+                files = (os.stat(result).st_ino, os.stat(log).st_ino)
+                self.assertEqual(known.setdefault(result, files), files, "a run was done again")
+            time.sleep(0.1)
 
 
 def rows(path):

@@ -60,14 +60,7 @@ class Workers(ProgramTest):
     def test_many_processes_on_one_folder_do_each_run_exactly_once(self):
         path = write_spec(self.folder, spec(RUNS))
         processes = [self.start(path, "out") for _ in range(PROCESSES)]
-        known = {}
-        while any(process.poll() is None for process in processes):
-            # A training begins with a log file of its own and ends with a result file: neither may come twice.
-            for result in glob.glob(os.path.join(self.folder, "out", "runs", "*", "result.json")):
-                log = os.path.join(os.path.dirname(result), "log.jsonl")
-                files = (os.stat(result).st_ino, os.stat(log).st_ino)
-                self.assertEqual(known.setdefault(result, files), files, "a run was done again")
-            time.sleep(0.1)
+        self.each_run_once_until_ended("out", processes)
         self.finish(processes)
         self.assertEqual(len(glob.glob(os.path.join(self.folder, "out", "runs", "*", "result.json"))), RUNS)
         hands = {owner["process"] for _, owner in self.leases("out").values()}

@@ -40,6 +40,7 @@ struct Case {
   int64_t peak_bytes = 0;  // of forward and backward, both of these
   double computed_flops = 0;
   Cost cost;
+  int calls = 1;  // in a turn
 
   void run_forward() {
     const torch::NoGradGuard guard;
@@ -123,6 +124,7 @@ Json row_of(const Case& one, double peak_gflops) {
               {"forward_backward_ms", one.both.to_json()},
               {"executed_flops", one.cost.executed_flops},
               {"computed_flops", one.computed_flops},
+              {"calls_per_turn", one.calls},
               {"gflops", gflops},
               {"of_gemm_peak", gflops / peak_gflops},
               {"peak_bytes", one.peak_bytes},
@@ -170,8 +172,8 @@ class PythonAttention {
     return std::find(about_["forms"].begin(), about_["forms"].end(), variant) != about_["forms"].end();
   }
   void call(Case& one) {
-    const Json answer = peer_.ask({{"form", one.variant->name}, {"length", one.length}});
-    one.theirs.milliseconds.push_back(answer["ms"].get<double>());
+    const Json answer = peer_.ask({{"form", one.variant->name}, {"length", one.length}, {"calls", one.calls}});
+    one.theirs.milliseconds.push_back(answer["ms"].get<double>() / one.calls);
     one.their_way = answer["way"].get<std::string>();
   }
   const Json& about() const { return about_; }
@@ -246,13 +248,15 @@ Json bench_attention(const AttentionBench& bench) {
     }
     for (int repetition = -std::max(1, bench.warmup); repetition < bench.repetitions; ++repetition)
       for (auto& one : cases) {
-        const auto forward = measure([&] { one.run_forward(); }, 0, 1, clock);
+        const double forward = time_of_turn([&] { one.run_forward(); }, one.calls, clock);
         if (repetition == -1) count(one);  // the last untimed call: counting costs time
-        const auto both = measure([&] { one.run_both(); }, 0, 1, clock);
+        const double both = time_of_turn([&] { one.run_both(); }, one.calls, clock);
+        const bool in_turns = python && python->has(one.variant->name);
+        if (repetition == -1 && in_turns) one.calls = calls_a_turn(both);
         if (repetition < 0) continue;
-        one.forward.milliseconds.push_back(forward.milliseconds[0]);
-        one.both.milliseconds.push_back(both.milliseconds[0]);
-        if (python && python->has(one.variant->name)) python->call(one);
+        one.forward.milliseconds.push_back(forward);
+        one.both.milliseconds.push_back(both);
+        if (in_turns) python->call(one);
       }
     for (const auto& one : cases) {
       rows.push_back(row_of(one, peak));

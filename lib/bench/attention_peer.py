@@ -1,8 +1,9 @@
 """The other side of `attnscale bench attention --against python`: attention as people run it in PyTorch.
 
 Reads one JSON document a line and answers each with one. The first describes the work and is answered with the forms
-that there are and why others are not; each {"form": name, "length": T} then makes one forward and backward pass and
-answers {"ms": time, "way": which}: of a form's several ways the fastest is found at each length, untimed. Nothing happens between two questions, so that the two programs take turns on one machine.
+that there are and why others are not; each {"form": name, "length": T, "calls": N} then makes N forward and backward
+passes and answers {"ms": time, "way": which}: of a form's several ways the fastest is found at each length, untimed.
+Nothing happens between two questions, so that the two programs take turns on one machine.
 """
 
 import contextlib
@@ -110,7 +111,8 @@ def main():
             cases = {old: case for old, case in cases.items() if old[1] == key[1]}  # of this length alone
             cases[key] = fastest((Case(way, attend, work, key[1]) for way, attend in forms[key[0]].items()), now)
         begin = now()
-        cases[key].run()
+        for _ in range(question["calls"]):
+            cases[key].run()
         answer({"ms": (now() - begin) * 1e3, "way": cases[key].way})
 
 

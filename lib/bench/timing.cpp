@@ -51,6 +51,17 @@ Timing measure(const std::function<void()>& work, int warmup, int repetitions, C
   return timing;
 }
 
+int calls_a_turn(double one_ms) {
+  constexpr double turn_ms = 100, most = 1000;
+  return static_cast<int>(std::clamp(std::ceil(turn_ms / one_ms), 1.0, most));
+}
+
+double time_of_turn(const std::function<void()>& work, int calls, Clock clock) {
+  const double begin = now_ms(clock);
+  for (int call = 0; call < calls; ++call) work();
+  return (now_ms(clock) - begin) / calls;
+}
+
 Json MedianInterval::to_json() const {
   return {{"median", median}, {"low", low}, {"high", high}, {"confidence", confidence}};
 }

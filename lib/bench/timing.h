@@ -30,6 +30,15 @@ double now_ms(Clock clock);
 /// Calls `work` `warmup` times, then `repetitions` times with a clock.
 Timing measure(const std::function<void()>& work, int warmup, int repetitions, Clock clock = Clock::wall);
 
+/// How many calls make one turn of two programs that take turns on a machine: about a tenth of a second of them, since
+/// the first meets caches that hold the other's data, which costs a short call half of its time and says nothing about
+/// work that goes on.
+/// @param one_ms  what a call takes, from a warm-up
+int calls_a_turn(double one_ms);
+
+/// Milliseconds of one call, of so many made in a row.
+double time_of_turn(const std::function<void()>& work, int calls, Clock clock);
+
 /// A median, and the range that holds the true one with `confidence` whatever the distribution (order statistics of a
 /// binomial with 1/2: the sign test turned round; David & Nagaraja 2003, Order Statistics, section 7.1).
 struct MedianInterval {

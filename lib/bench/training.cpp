@@ -32,12 +32,12 @@ class PythonSide {
     for (const auto& mode : training_.modes()) modes_.push_back({mode, {}});
   }
 
-  /// One step in each mode.
-  void next() {
-    for (auto& mode : modes_) mode.time.milliseconds.push_back(training_.train(mode.name));
+  /// A turn of so many steps in each mode.
+  void next(int steps) {
+    for (auto& mode : modes_) mode.time.milliseconds.push_back(training_.train(mode.name, steps) / steps);
   }
 
-  /// @param ours  one step before each of theirs
+  /// @param ours  one turn before each of theirs
   Json result(const Timing& ours) {
     Json result = modes_beside(modes_, ours, "step_time_ms");
     result["torch"] = training_.torch();
@@ -81,16 +81,18 @@ Json bench_training(const RunConfig& config, const TrainingBench& bench) {
   std::optional<PythonSide> python;
   if (!bench.python.empty()) python.emplace(config, bench);
   Steps steps(config);
+  const auto next = [&] { steps.next(); };
   // The first, since counting costs time, and later ones may be a CUDA graph.
-  const double computed = computed_flops([&] { steps.next(); });
-  for (int i = 1; i < bench.warmup; ++i) steps.next();
+  const double computed = computed_flops(next);
+  const Timing warm = measure(next, std::max(0, bench.warmup - 2), 1, clock);
+  const int steps_per_turn = python ? calls_a_turn(warm.median()) : 1;
   Timing timing;
   constexpr int fewest = 3;
   const double begin = now_ms(Clock::wall), most_ms = bench.most_seconds * 1e3;
   for (int repetition = 0; repetition < bench.repetitions; ++repetition) {
     if (repetition >= fewest && now_ms(Clock::wall) - begin > most_ms) break;
-    timing.milliseconds.push_back(measure([&] { steps.next(); }, 0, 1, clock).milliseconds[0]);
-    if (python) python->next();
+    timing.milliseconds.push_back(time_of_turn(next, steps_per_turn, clock));
+    if (python) python->next(steps_per_turn);
   }
   const auto cost = cost_of(config);
   const double tokens = static_cast<double>(config.train.batch_size * config.data.context);
@@ -99,6 +101,7 @@ Json bench_training(const RunConfig& config, const TrainingBench& bench) {
   Json result = {{"tokens_per_second", tokens / timing.median() * 1000},
                  {"step_time_ms", timing.median()},
                  {"spread", timing.to_json()},
+                 {"steps_per_turn", steps_per_turn},
                  {"threads", bench.threads},
                  {"clock", bench.clock},
                  {"dtype", config.train.dtype},
@@ -116,7 +119,7 @@ Json bench_training(const RunConfig& config, const TrainingBench& bench) {
                  {"kernels", kernels_in_use()},
                  {"version", version},
                  {"commit", build_commit()}};
-  if (bench.operators) result["operators"] = operator_times([&] { steps.next(); }, bench.repetitions, clock);
+  if (bench.operators) result["operators"] = operator_times(next, bench.repetitions, clock);
   if (python) result["python"] = python->result(timing);
   return result;
 }

@@ -30,6 +30,23 @@ TEST_CASE("timing: untimed calls, then one number for each repetition") {
   CHECK(Timing{{4, 1, 2, 3}}.median() == 2.5);
 }
 
+TEST_CASE("timing: a turn beside another program is a tenth of a second of calls, and its time that of one") {
+  CHECK(calls_a_turn(260) == 1);
+  CHECK(calls_a_turn(100) == 1);
+  CHECK(calls_a_turn(1.5) == 67);
+  CHECK(calls_a_turn(1e-6) == 1000);
+  int calls = 0;
+  const auto sleep = [&] {
+    ++calls;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  };
+  const double begin = now_ms(Clock::wall);
+  const double ms = time_of_turn(sleep, 4, Clock::wall);
+  CHECK(calls == 4);
+  CHECK(ms >= 5);
+  CHECK(4 * ms <= now_ms(Clock::wall) - begin);
+}
+
 TEST_CASE("timing: a clock's name, or the nearest one") {
   CHECK(clock_named("processor") == Clock::processor);
   CHECK_THROWS_AS(clock_named("procesor"), ConfigError);

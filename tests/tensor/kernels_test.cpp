@@ -337,17 +337,6 @@ TEST_CASE("kernels: activations of very large numbers are those numbers or nothi
   }
 }
 
-TEST_CASE("kernels: attention's weights of a total that is no number are none, of an infinite one zero") {
-  NEEDS_KERNELS(at::kBFloat16);
-  const auto row = at::ones({3}), slope = at::ones({3}), mean = at::zeros({3}),
-             total = at::tensor({NAN, INFINITY, 1.F});
-  vector_functions()->weights_and_slopes(row.mutable_data_ptr<float>(), total.const_data_ptr<float>(),
-                                         mean.const_data_ptr<float>(), 1, slope.mutable_data_ptr<float>(), 3);
-  CHECK(row[0].isnan().item<bool>());
-  CHECK(at::equal(row.narrow(0, 1, 2), at::tensor({0.F, 1.F})));
-  CHECK(at::equal(slope.narrow(0, 1, 2), at::tensor({0.F, 1.F})));
-}
-
 TEST_CASE("kernels: who takes part follows dtype, autocast and the switch") {
   const auto x = at::randn({9, 4}), weight = at::randn({3, 4});
   const Kernels on(true);

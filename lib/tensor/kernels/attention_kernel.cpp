@@ -1,6 +1,8 @@
 #include "tensor/kernels/attention_kernel.h"
 
+#include <array>
 #include <cmath>
+#include <tuple>
 
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -13,6 +15,7 @@
 #include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
+#include "tensor/kernels/softmax_tile.h"
 #include "tensor/precision.h"
 
 namespace attnscale {
@@ -61,9 +64,11 @@ void product_of_columns(Rows<const T> left, int64_t row, const T* panels, int64_
                  inner, std::min(tile, columns - column), false);
 }
 
-float dot(const float* a, const float* b, int64_t count) { return vector_functions()->dot(a, b, count); }
-float dot(const at::BFloat16* a, const at::BFloat16* b, int64_t count) {
-  return vector_functions()->dot16(bits(a), bits(b), count);
+void row_dots(Rows<const float> a, Rows<const float> b, int64_t rows, int64_t columns, float* out) {
+  vector_functions()->row_dots(a.data, a.stride, b.data, b.stride, rows, columns, out);
+}
+void row_dots(Rows<const at::BFloat16> a, Rows<const at::BFloat16> b, int64_t rows, int64_t columns, float* out) {
+  vector_functions()->row_dots16(bits(a.data), a.stride, bits(b.data), b.stride, rows, columns, out);
 }
 
 /// Memory for `count` numbers of T in a slot.
@@ -72,18 +77,39 @@ T* scratch_of(Slot slot, int64_t count) {
   return reinterpret_cast<T*>(scratch(slot, (count * static_cast<int64_t>(sizeof(T)) + 3) / 4));
 }
 
-/// Where `finish` puts rows of floats, `span` apart, as a left factor.
+/// Rows of floats, `span` apart, as a left factor: themselves, or where they are rounded to.
 template <class T>
 T* left_of(float* rows, Slot slot) {
   if constexpr (sizeof(T) == 4) return rows;
   else return scratch_of<T>(slot, tile * span);
 }
 
-/// Zeros around [low, high) of a row of which `count` numbers are used.
-void clear_outside(float* row, int64_t low, int64_t high, int64_t count) {
-  std::fill(row, row + low, 0.F);
-  std::fill(row + std::max(low, high), row + count, 0.F);
-}
+/// Where loops round floats to: nowhere, or there.
+Bits16* narrow_of(float*) { return nullptr; }
+Bits16* narrow_of(at::BFloat16* place) { return bits(place); }
+
+/// What each row of a tile sees, at most `tile` rows.
+class TileView {
+ public:
+  /// @param of_row  [low, high) of row i
+  template <class OfRow>
+  TileView(int64_t rows, int64_t columns, const OfRow& of_row) : rows_{rows, span, columns, low_.data(), high_.data()} {
+    for (int64_t i = 0; i < rows; ++i)
+      std::tie(low_[static_cast<size_t>(i)], high_[static_cast<size_t>(i)]) = of_row(i);
+  }
+  /// @param kept  bits of each row
+  TileView(int64_t rows, int64_t columns, int64_t count, const uint64_t* kept)
+      : TileView(rows, columns, [&](int64_t i) { return std::pair<int64_t, int64_t>(0, kept[i] != 0 ? count : 0); }) {
+    rows_.kept = kept;
+  }
+  TileView(const TileView&) = delete;
+  TileView& operator=(const TileView&) = delete;
+  const TileRows& rows() const { return rows_; }
+
+ private:
+  std::array<int64_t, tile> low_, high_;
+  TileRows rows_;
+};
 
 template <class T>
 void forward_tile(const AttentionSizes& sizes, Rows<const T> query, const T* key_panels, const T* value_panels,
@@ -92,6 +118,7 @@ void forward_tile(const AttentionSizes& sizes, Rows<const T> query, const T* key
   const auto& loops = *vector_functions();
   float *logit = scratch(logits, tile * span), *sum = scratch(sums, tile * e), *most = scratch(highest, tile),
         *total = scratch(totals, tile);
+  std::array<float, tile> shrink;
   T* left = left_of<T>(logit, weights);
   std::fill_n(most, count, -infinity);
   std::fill_n(total, count, 0.F);
@@ -103,27 +130,20 @@ void forward_tile(const AttentionSizes& sizes, Rows<const T> query, const T* key
                   keys = std::min(std::min(together, end - meeting) * tile, sizes.keys - first_key),
                   inner = inner_of<T>(keys);
     product_of_columns(query, first, key_panels, d, first_key, logit, count, keys);
-    for (int64_t i = 0; i < count; ++i) {
-      const uint64_t seen = sizes.layout ? sizes.layout->by_query[static_cast<size_t>(meeting * tile + i)] : 0;
-      const auto [low, high] = sizes.layout ? std::pair<int64_t, int64_t>(0, seen != 0 ? keys : 0)
-                                            : sizes.keys_of(first + i, first_key, keys);
-      float* row = logit + i * span;
-      clear_outside(row, low, high, inner);
-      if (low < high) {
-        if (sizes.layout) loops.select(row, seen, -infinity, keys);
-        const float shrink = loops.softmax_row(row + low, high - low, sizes.factor(), most + i, total + i);
-        if (shrink != 1 && meeting > begin) loops.scale(sum + i * e, shrink, e);
-      }
-      finish(row, left + i * span, inner);
-    }
+    const auto join = [&](const TileView& view) {
+      loops.softmax_tile(view.rows(), logit, narrow_of(left), sizes.factor(), most, total, shrink.data());
+    };
+    if (sizes.layout) join({count, inner, keys, sizes.layout->by_query.data() + meeting * tile});
+    else join({count, inner, [&](int64_t i) { return sizes.keys_of(first + i, first_key, keys); }});
+    if (meeting > begin)
+      for (int64_t i = 0; i < count; ++i)
+        if (shrink[static_cast<size_t>(i)] != 1) loops.scale(sum + i * e, shrink[static_cast<size_t>(i)], e);
     product_of_rows(left, span, value_panels, sizes.keys, first_key, keys, sum, count, e, meeting > begin);
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const bool sees = total[i] != 0;
-    loops.scale(sum + i * e, sees ? 1 / total[i] : 0.F, e);
-    convert(sum + i * e, out.at(first + i), e);
-    log_totals[first + i] = sees ? most[i] + std::log(total[i]) : infinity;  // exp(logit - inf) = 0
-  }
+  loops.softmax_end(sum, narrow_of(out.at(first)), out.stride, total, count, e);
+  if constexpr (sizeof(T) == 4) convert_rows(sum, e, out.at(first), out.stride, count, e);
+  for (int64_t i = 0; i < count; ++i)  // exp(logit - inf) = 0
+    log_totals[first + i] = total[i] != 0 ? most[i] + std::log(total[i]) : infinity;
 }
 
 template <class T>
@@ -191,8 +211,7 @@ Head<T> head_of(const AttentionSizes& sizes, const Tensor& query, const Tensor& 
   panels_from_columns(head.gradient.data, head.gradient.stride, e, queries, head.gradient_columns);
   panels_from_rows(head.query.data, head.query.stride, queries, d, head.query_rows);
   panels_from_rows(head.gradient.data, head.gradient.stride, queries, e, head.gradient_rows);
-  const auto output = rows_of_head<T>(out, b, h);
-  for (int64_t t = 0; t < queries; ++t) head.means[t] = dot(output.at(t), head.gradient.at(t), e);
+  row_dots(rows_of_head<T>(out, b, h), head.gradient, queries, e, head.means);
   std::fill_n(head.of_query, queries * d, 0.F);
   return head;
 }
@@ -204,27 +223,15 @@ void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group
                    int64_t queries, int64_t first_key, int64_t meeting) {
   const int64_t d = sizes.width, e = sizes.value_width, keys = std::min(tile, sizes.keys - first_key),
                 inner = inner_of<T>(queries);
-  const auto& loops = *vector_functions();
   float *weight = scratch(logits, tile * span), *slope = scratch(gradients, tile * span);
   T *left = left_of<T>(weight, weights), *left_slope = left_of<T>(slope, slopes);
   product_of_columns(group.key, first_key, head.query_columns, d, first, weight, keys, queries);
   product_of_columns(group.value, first_key, head.gradient_columns, e, first, slope, keys, queries);
-  for (int64_t s = 0; s < keys; ++s) {
-    const uint64_t seen = sizes.layout ? sizes.layout->by_key[static_cast<size_t>(meeting * tile + s)] : 0;
-    const auto [low, high] = sizes.layout ? std::pair<int64_t, int64_t>(0, seen != 0 ? queries : 0)
-                                          : sizes.queries_of(first_key + s, first, queries);
-    float *row = weight + s * span, *of_row = slope + s * span;
-    clear_outside(row, low, high, inner);
-    clear_outside(of_row, low, high, inner);
-    if (low < high) {
-      loops.weights_and_slopes(row + low, head.log_totals + first + low, head.means + first + low, sizes.factor(),
-                               of_row + low, high - low);
-      if (sizes.layout)
-        for (float* of : {row, of_row}) loops.select(of, seen, 0, queries);
-    }
-    finish(row, left + s * span, inner);
-    finish(of_row, left_slope + s * span, inner);
-  }
+  const SoftmaxGradient of{head.log_totals + first, head.means + first, queries,
+                           sizes.factor(),          narrow_of(left),    narrow_of(left_slope)};
+  const auto go_back = [&](const TileView& view) { vector_functions()->slopes_tile(view.rows(), of, weight, slope); };
+  if (sizes.layout) go_back({keys, inner, queries, sizes.layout->by_key.data() + meeting * tile});
+  else go_back({keys, inner, [&](int64_t s) { return sizes.queries_of(first_key + s, first, queries); }});
   product_of_rows(left, span, head.gradient_rows, sizes.queries, first, queries, group.of_value + first_key * e, keys,
                   e, true);
   product_of_rows(left_slope, span, head.query_rows, sizes.queries, first, queries, group.of_key + first_key * d, keys,

@@ -11,6 +11,7 @@
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/row_functions.h"
+#include "tensor/kernels/softmax_tile.h"
 #include "tensor/precision.h"
 
 namespace attnscale {
@@ -108,10 +109,12 @@ Tensor newest_attention(const Tensor& query, const Tensor& key, const Tensor& va
         const int64_t b = i / heads, g = i % heads / shared;
         const T* first_key = key.const_data_ptr<T>() + b * key.stride(0) + g * key.stride(1);
         const T* first_value = value.const_data_ptr<T>() + b * value.stride(0) + g * value.stride(1);
-        float *weights = scratch(2, keys), *sum = scratch(3, value_width);
+        float *weights = scratch(2, at::divup(keys, int64_t{16}) * 16), *sum = scratch(3, value_width);
         dots(first_key, key.stride(2), keys, read_floats(in.const_data_ptr<T>() + i * wide, 1, wide), weights, wide);
-        float highest = -std::numeric_limits<float>::infinity(), total = 0;
-        vector_functions()->softmax_row(weights, keys, 1 / std::sqrt(static_cast<float>(wide)), &highest, &total);
+        float highest = -std::numeric_limits<float>::infinity(), total = 0, shrink = 1;
+        const int64_t low = 0;
+        vector_functions()->softmax_tile({1, keys, keys, &low, &keys}, weights, nullptr,
+                                         1 / std::sqrt(static_cast<float>(wide)), &highest, &total, &shrink);
         weighted_sum(first_value, value.stride(2), keys, weights, sum, value_width);
         vector_functions()->scale(sum, 1 / total, value_width);
         convert(sum, out.mutable_data_ptr<T>() + i * value_width, value_width);

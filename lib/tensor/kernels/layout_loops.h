@@ -132,6 +132,15 @@ void round_pair(const float* even, const float* odd, Bits16* out, int64_t column
     for (int64_t c = 0; c < columns; ++c) pairs[c] = rounded(first[c]);
 }
 
+/// Rounds a vector, or n numbers of it.
+struct RoundByBits {
+  static void put(const Vector& x, Bits16* out, int64_t n) {
+    alignas(64) float numbers[width];
+    x.store(numbers);
+    round(numbers, out, n);
+  }
+};
+
 constexpr int64_t panel = 64;  // columns
 
 template <class T, auto pair_of>
@@ -150,6 +159,14 @@ void round_pair_panel(const float* in, int64_t stride, int64_t rows, int64_t col
 
 #ifdef CPU_CAPABILITY_AVX512
 // The same by instruction, where the processor has it; what float32 holds below its normal numbers becomes zero.
+struct RoundNatively {
+  static void put(const Vector& x, Bits16* out, int64_t n) {
+    __m256i narrow;  // by name: the functions around this are compiled for processors without it, too
+    asm("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(static_cast<__m512>(x)));
+    _mm256_mask_storeu_epi16(out, static_cast<__mmask16>(lanes_below(n)), narrow);
+  }
+};
+
 __attribute__((target("avx512bf16"))) void round_natively(const float* in, Bits16* out, int64_t count) {
   int64_t i = 0;
   for (; i + 32 <= count; i += 32) {

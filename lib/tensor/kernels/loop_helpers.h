@@ -23,13 +23,37 @@ inline void by_vectors(int64_t count, const Work& work) {
   if (i < count) work(i, count - i);
 }
 
+/// Some lanes of a vector, one bit each.
+using Lanes = uint32_t;
+
+/// The first n; none below 0, all from `width` on.
+inline Lanes lanes_below(int64_t n) {
+  const int64_t count = n < 0 ? 0 : n > width ? width : n;
+  return (Lanes{1} << count) - 1;
+}
+
+/// x in these lanes, `other` elsewhere. No branch: rows under a causal mask each end in another lane.
+inline Vector chosen(const Vector& x, Lanes lanes, const Vector& other) {
+#ifdef CPU_CAPABILITY_AVX512
+  return Vector(_mm512_mask_mov_ps(other, static_cast<__mmask16>(lanes), x));
+#else
+  const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i bits = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), each);
+  return Vector(_mm256_blendv_ps(other, x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(bits, each))));
+#endif
+}
+
 /// Beyond the row, where sums must not notice.
-inline Vector with_zeros(const Vector& x, int64_t n) { return n == width ? x : Vector::set(Vector(0.F), x, n); }
+inline Vector with_zeros(const Vector& x, int64_t n) { return chosen(x, lanes_below(n), Vector(0.F)); }
 
 inline void store(const Vector& x, float* out, int64_t n) { x.store(out, static_cast<int>(n)); }
 
 /// Some bfloat16 numbers, widened: half a vector's bytes.
 inline Vector widened(const Bits16* in, int64_t n) {
+#ifdef CPU_CAPABILITY_AVX512
+  const auto narrow = _mm256_maskz_loadu_epi16(static_cast<__mmask16>(lanes_below(n)), in);
+  return Vector(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16)));
+#else
   float wide[width] = {};
   using Bits32 = uint32_t __attribute__((may_alias));
   auto* numbers = reinterpret_cast<Bits32*>(wide);
@@ -38,6 +62,7 @@ inline Vector widened(const Bits16* in, int64_t n) {
   else
     for (int64_t i = 0; i < n; ++i) numbers[i] = static_cast<uint32_t>(in[i]) << 16;
   return Vector::loadu(wide);
+#endif
 }
 
 inline Vector loaded(const float* in, int64_t n) { return n == width ? Vector::loadu(in) : Vector::loadu(in, n); }
@@ -106,6 +131,26 @@ inline float sum_of(const Vector& vector) {
   for (int64_t half = width / 2; half > 0; half /= 2)
     for (int64_t i = 0; i < half; ++i) parts[i] += parts[i + half];
   return parts[0];
+#endif
+}
+
+/// The higher of each two; where one is no number, b.
+inline Vector higher(const Vector& a, const Vector& b) {
+#ifdef CPU_CAPABILITY_AVX512
+  return Vector(_mm512_max_ps(a, b));
+#else
+  return Vector(_mm256_max_ps(a, b));
+#endif
+}
+
+/// The highest of numbers that all are some.
+inline float top_of(const Vector& vector) {
+#ifdef CPU_CAPABILITY_AVX512
+  return _mm512_reduce_max_ps(vector);
+#else
+  const __m128 half = _mm_max_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps(vector, 1));
+  const __m128 pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
 #endif
 }
 

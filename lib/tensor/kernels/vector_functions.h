@@ -15,6 +15,9 @@ enum class Activation : int { gelu, gelu_tanh, silu, relu, relu_squared };
 /// What is applied to each number of queries and keys: none; elu(x) + 1; max(x, 0) + offset.
 enum class FeatureMap : int { none, elu_plus_one, relu };
 
+struct TileRows;         // softmax_tile.h
+struct SoftmaxGradient;  // likewise
+
 /// Numbers that are sums of many: high + low, so that differences of large ones keep their small digits.
 struct LongSums {
   const float *high, *low;
@@ -53,23 +56,27 @@ struct VectorFunctions {
   void (*multiply)(const float* in, float* x, int64_t count);                    ///< x *= in
   void (*add_scaled)(const float* in, float factor, float* sum, int64_t count);  ///< sum += factor in
   float (*largest)(const float* x, int64_t count);                               ///< NaN if one of them is
+  /// out[r] = a[r] . b[r], in a fixed order
+  void (*row_dots)(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t rows, int64_t columns,
+                   float* out);
+  void (*row_dots16)(const Bits16* a, int64_t a_stride, const Bits16* b, int64_t b_stride, int64_t rows,
+                     int64_t columns, float* out);
 
   void (*activate)(Activation kind, const float* in, float* out, int64_t count);
   /// gradient *= f'(in), value = f(in)
   void (*activate_backward)(Activation kind, const float* in, float* gradient, float* value, int64_t count);
   void (*activate_backward16)(Activation kind, const Bits16* in, float* gradient, float* value, int64_t count);
 
-  /// x[i] = other where bit i of `kept` is 0; at most 64 numbers
-  void (*select)(float* x, uint64_t kept, float other, int64_t count);
-
-  /// One row of a tile of logits joins a softmax that goes on: row becomes exp(factor row - highest), with the highest
-  /// logit so far, and total the sum over all so far. @return what earlier sums are multiplied by
-  float (*softmax_row)(float* row, int64_t count, float factor, float* highest, float* total);
-
-  /// row = exp(factor row - log_total), the weights again; and of the logits, from the gradient of the weights:
-  /// gradient = row (gradient - mean) factor
-  void (*weights_and_slopes)(float* row, const float* log_total, const float* mean, float factor, float* gradient,
-                             int64_t count);
+  /// Rows of logits join softmaxes that go on, one each: a row becomes exp(factor row - highest), with the highest
+  /// logit so far, and total the sum over all so far; earlier sums are to be multiplied by shrink. They are
+  /// put into `narrow`, rounded and with the tile's stride, or where that is null in place.
+  void (*softmax_tile)(const TileRows& tile, float* logits, Bits16* narrow, float factor, float* highest, float* total,
+                       float* shrink);
+  /// A softmax's end: sums [rows, columns] are divided by their totals, zero where those are. `narrow` as above.
+  void (*softmax_end)(float* sums, Bits16* narrow, int64_t stride, const float* total, int64_t rows, int64_t columns);
+  /// logits = exp(factor logits - log_total of the column), the weights again; and of the logits, from the gradients
+  /// of the weights: gradients = weights (gradients - mean of the column) factor
+  void (*slopes_tile)(const TileRows& tile, const SoftmaxGradient& of, float* logits, float* gradients);
 
   /// In place; and gradient *= the map's derivative, from its value.
   void (*map_features)(FeatureMap map, float offset, float* x, int64_t count);

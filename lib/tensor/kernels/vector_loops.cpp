@@ -130,60 +130,11 @@ void activate_backward16(Activation kind, const Bits16* in, float* gradient, flo
   activated_backward(kind, in, gradient, value, count);
 }
 
-constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
-
-float largest(const float* x, int64_t count) {
-  Vector most(minus_infinity);
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto here = Vector::loadu(x + i, n);
-    most = at::vec::maximum(most, n == width ? here : Vector::set(Vector(minus_infinity), here, n));
-  });
-  return highest_of(most);
-}
-
-void select(float* x, uint64_t kept, float other, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) x[i] = (kept >> i & 1) != 0 ? x[i] : other;
-}
-
-float softmax_row(float* row, int64_t count, float factor, float* highest, float* total) {
-  constexpr float lowest = minus_infinity, not_a_number = std::numeric_limits<float>::quiet_NaN();
-  const float found = largest(row, count) * factor, top = found <= *highest ? *highest : found;
-  if (top == lowest) {
-    for (int64_t i = 0; i < count; ++i) row[i] = 0;
-    return 1;
-  }
-  if (!(top < -lowest)) {  // NaN or infinite: so is the softmax, which `exponential` may hide
-    for (int64_t i = 0; i < count; ++i) row[i] = not_a_number;
-    *highest = *total = not_a_number;
-    return 1;
-  }
-  Vector sum(0.F);
-  const Vector scale_by(factor), shift(top);
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto weight = exponential(at::vec::fmsub(Vector::loadu(row + i, n), scale_by, shift));
-    weight.store(row + i, static_cast<int>(n));
-    sum = sum + (n == width ? weight : Vector::set(Vector(0.F), weight, n));
-  });
-  const float shrink = *highest == lowest ? 0.F : *highest == top ? 1.F : std::exp(*highest - top);
-  *total = *total * shrink + sum_of(sum);
-  *highest = top;
-  return shrink;
-}
-
-void weights_and_slopes(float* row, const float* log_total, const float* mean, float factor, float* gradient,
-                        int64_t count) {
-  const Vector scale_by(factor);
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto weight = exponential(at::vec::fmsub(loaded(row + i, n), scale_by, loaded(log_total + i, n)));
-    store(weight, row + i, n);
-    store(weight * (loaded(gradient + i, n) - loaded(mean + i, n)) * scale_by, gradient + i, n);
-  });
-}
-
 }  // namespace
 }  // namespace attnscale
 
 #include "tensor/kernels/recurrence_loops.h"
+#include "tensor/kernels/softmax_loops.h"
 
 namespace attnscale {
 namespace {
@@ -207,12 +158,14 @@ constexpr VectorFunctions all_functions = {
     .multiply = multiply,
     .add_scaled = add_scaled,
     .largest = largest,
+    .row_dots = row_dots,
+    .row_dots16 = row_dots16,
     .activate = activate,
     .activate_backward = activate_backward,
     .activate_backward16 = activate_backward16,
-    .select = select,
-    .softmax_row = softmax_row,
-    .weights_and_slopes = weights_and_slopes,
+    .softmax_tile = softmax_tile<RoundByBits>,
+    .softmax_end = softmax_end<RoundByBits>,
+    .slopes_tile = slopes_tile<RoundByBits>,
     .map_features = map_features,
     .map_features_backward = map_features_backward,
     .exponentials = exponentials,
@@ -237,6 +190,9 @@ constexpr VectorFunctions vector_functions_AVX512_BF16 = [] {
   functions.round_away = round_away;
   functions.round_rows = round_rows_natively;
   functions.round_pair_panel = round_pair_panel_natively;
+  functions.softmax_tile = softmax_tile<RoundNatively>;
+  functions.softmax_end = softmax_end<RoundNatively>;
+  functions.slopes_tile = slopes_tile<RoundNatively>;
   return functions;
 }();
 #endif

@@ -6,6 +6,7 @@
 #include "model/attention_choice.h"
 #include "model/initialisation.h"
 #include "model/scaled.h"
+#include "tensor/head_layout.h"
 #include "tensor/precision.h"
 
 namespace attnscale {
@@ -78,7 +79,6 @@ Inputs Mixer::projected(const Tensor& stream, int64_t offset, const Tensor& bias
   const auto by_width = [D](const Tensor& rows) { return rows.view({rows.size(0), rows.size(1), -1, D}); };
   // Splits, not slices: their gradients are joined by one concatenation.
   Inputs inputs;
-  const auto projected = memory.defined() ? Tensor() : by_width(qkv_->forward(x));
   if (memory.defined()) {
     const auto parts = by_width(qkv_->rows(scaled(memory.to(x.scalar_type()), input_scale_), H * D, 2 * G * D))
                            .split_with_sizes({G, G}, 2);
@@ -88,19 +88,21 @@ Inputs Mixer::projected(const Tensor& stream, int64_t offset, const Tensor& bias
       inputs.key = normed(*key_norm_, inputs.key);
     }
   } else if (query_norm_) {
-    const auto parts = projected.split_with_sizes({H, G, G}, 2);
+    const auto parts = by_width(qkv_->forward(x)).split_with_sizes({H, G, G}, 2);
     inputs = {.query = normed(*query_norm_, parts[0]), .key = normed(*key_norm_, parts[1]), .value = parts[2]};
   } else if (rotary_) {
-    const auto parts = projected.split_with_sizes({H + G, G}, 2);
+    const auto parts = by_width(qkv_->forward(x)).split_with_sizes({H + G, G}, 2);
     const auto both = turned(parts[0], offset).split_with_sizes({H, G}, 2);
     inputs = {.query = both[0], .key = both[1], .value = parts[1]};
+  }
+  if (inputs.query.defined()) {
+    inputs.query = inputs.query.transpose(1, 2);  // [B, H, T, D]
+    inputs.key = inputs.key.transpose(1, 2);      // [B, G, T, D]
+    inputs.value = inputs.value.transpose(1, 2);  // [B, G, T, D]
   } else {
-    const auto parts = projected.split_with_sizes({H, G, G}, 2);
+    const auto parts = split_heads(qkv_->forward(x), {H, G, G});
     inputs = {.query = parts[0], .key = parts[1], .value = parts[2]};
   }
-  inputs.query = inputs.query.transpose(1, 2);  // [B, H, T, D]
-  inputs.key = inputs.key.transpose(1, 2);      // [B, G, T, D]
-  inputs.value = inputs.value.transpose(1, 2);  // [B, G, T, D]
   inputs.query = scaled(inputs.query, query_scale_);
   inputs.bias = bias;
   for (const auto& [name, gate] : gates_) inputs.gates[name] = by_head(gate->forward(x), H);
@@ -126,7 +128,7 @@ Tensor Mixer::attended(Inputs inputs, State* state) {
 
 Tensor Mixer::forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias, const Tensor& memory) {
   if (!qkv_) return attended({.hidden = x.unsqueeze(1)}, state).squeeze(1);
-  const auto mixed = attended(project(x, offset, bias, memory), state).transpose(1, 2).flatten(2);  // [B, T, H D]
+  const auto mixed = join_heads(attended(project(x, offset, bias, memory), state));  // [B, T, H D]
   return in_float32(float32_.projections, mixed,
                     [&](const Tensor& heads) { return output_->forward(scaled(heads, input_scale_)); });
 }

@@ -9,6 +9,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/full_precision.h"
+#include "tensor/head_layout.h"
 #include "tensor/kernels/attention_sizes.h"
 #include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/head_rows.h"
@@ -269,7 +270,7 @@ void put_rows(const float* in, Rows<T> out, int64_t rows, int64_t width) {
 /// @param saved  query, key, value, output, log_totals @param wanted  gradients of the first three, to be filled
 template <class T>
 void backward_group(const AttentionSizes& sizes, const variable_list& saved, const Tensor& gradient, int64_t b,
-                    int64_t g, std::array<Tensor, 3>& wanted) {
+                    int64_t g, std::vector<Tensor>& wanted) {
   const int64_t d = sizes.width, e = sizes.value_width, of_rows = panel_size<T>(sizes.keys, d);
   auto* memory =
       scratch_of<char>(group_memory, of_rows * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare);
@@ -345,10 +346,7 @@ class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
                                {context->saved_data["behind"].toInt(), context->saved_data["ahead"].toInt()},
                                static_cast<const LayoutHolder&>(*held).layout.get()};
     const auto gradient = with_dense_rows(gradients[0].to(query.scalar_type()));
-    std::array<Tensor, 3> of = {
-        by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.width, query.options()),
-        by_positions(sizes.batch, sizes.groups, sizes.keys, sizes.width, query.options()),
-        by_positions(sizes.batch, sizes.groups, sizes.keys, sizes.value_width, query.options())};
+    auto of = empty_parts({query, key, value});
     for_each_group(sizes, [&](int64_t b, int64_t g) {
       if (query.scalar_type() == at::kFloat) backward_group<float>(sizes, saved, gradient, b, g, of);
       else backward_group<at::BFloat16>(sizes, saved, gradient, b, g, of);

@@ -1,0 +1,127 @@
+#include "tensor/head_layout.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+namespace attnscale {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// The same memory, seen otherwise, of which the graph knows nothing.
+Tensor seen_as(const Tensor& x, at::IntArrayRef sizes, at::IntArrayRef strides, int64_t offset) {
+  const at::AutoDispatchBelowADInplaceOrView below;
+  return x.as_strided(sizes, strides, offset);
+}
+
+/// [B, T, W], dense -> the parts
+variable_list parts_of(const Tensor& whole, const std::vector<int64_t>& counts, const std::vector<int64_t>& widths) {
+  const int64_t length = whole.size(1), row = whole.size(2);
+  int64_t offset = whole.storage_offset();
+  variable_list parts;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    parts.push_back(seen_as(whole, {whole.size(0), counts[i], length, widths[i]},
+                            {length * row, widths[i], row, 1}, offset));
+    offset += counts[i] * widths[i];
+  }
+  return parts;
+}
+
+/// Whether they are side by side in dense rows that hold nothing else.
+bool lie_side_by_side(const variable_list& parts) {
+  int64_t row = 0;
+  for (const auto& part : parts) {
+    if (!part.defined() || part.dim() != 4 || part.size(2) != parts[0].size(2)) return false;
+    row += part.size(1) * part.size(3);
+  }
+  int64_t offset = parts[0].storage_offset();
+  for (const auto& part : parts) {
+    const std::array<int64_t, 4> strides = {part.size(2) * row, part.size(3), row, 1};
+    if (!part.storage().is_alias_of(parts[0].storage()) || part.storage_offset() != offset ||
+        part.scalar_type() != parts[0].scalar_type() || part.strides() != at::IntArrayRef(strides))
+      return false;
+    offset += part.size(1) * part.size(3);
+  }
+  return true;
+}
+
+Tensor joined(const Tensor& heads) { return heads.transpose(1, 2).flatten(2); }
+
+class SplitHeads : public torch::autograd::Function<SplitHeads> {
+ public:
+  static variable_list forward(AutogradContext* context, const Tensor& projected, const std::vector<int64_t>& counts) {
+    int64_t heads = 0;
+    for (const auto count : counts) heads += count;
+    const int64_t width = projected.size(2) / heads;
+    context->saved_data["sizes"] = projected.sizes();
+    context->saved_data["counts"] = counts;
+    return parts_of(projected.contiguous(), counts, std::vector<int64_t>(counts.size(), width));
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto sizes = context->saved_data["sizes"].toIntVector(), counts = context->saved_data["counts"].toIntVector();
+    const bool graph_wanted = at::GradMode::is_enabled();
+    if (!graph_wanted && lie_side_by_side(gradients))
+      return {seen_as(gradients[0], sizes, {sizes[1] * sizes[2], sizes[2], 1}, gradients[0].storage_offset()),
+              Tensor()};
+    int64_t heads = 0;
+    for (const auto count : counts) heads += count;
+    Tensor like;
+    for (const auto& gradient : gradients)
+      if (gradient.defined()) like = gradient;
+    if (!like.defined()) return {Tensor(), Tensor()};
+    variable_list rows;
+    for (size_t i = 0; i < gradients.size(); ++i)
+      rows.push_back(gradients[i].defined()
+                         ? joined(gradients[i])
+                         : at::zeros({sizes[0], sizes[1], counts[i] * sizes[2] / heads}, like.options()));
+    return {at::cat(rows, 2), Tensor()};
+  }
+};
+
+class JoinHeads : public torch::autograd::Function<JoinHeads> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& heads) {
+    context->saved_data["heads"] = heads.size(1);
+    const variable_list alone = {heads};
+    if (!lie_side_by_side(alone)) return joined(heads).contiguous();
+    const int64_t row = heads.size(1) * heads.size(3);
+    return seen_as(heads, {heads.size(0), heads.size(2), row}, {heads.size(2) * row, row, 1}, heads.storage_offset());
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const int64_t heads = context->saved_data["heads"].toInt();
+    const auto& gradient = gradients[0];
+    if (at::GradMode::is_enabled())
+      return {gradient.view({gradient.size(0), gradient.size(1), heads, -1}).transpose(1, 2)};
+    return parts_of(gradient.contiguous(), {heads}, {gradient.size(2) / heads});
+  }
+};
+
+}  // namespace
+
+std::vector<Tensor> split_heads(const Tensor& projected, const std::vector<int64_t>& counts) {
+  return SplitHeads::apply(projected, counts);
+}
+
+Tensor join_heads(const Tensor& heads) { return JoinHeads::apply(heads); }
+
+std::vector<Tensor> empty_parts(const std::vector<Tensor>& parts) {
+  std::vector<int64_t> counts, widths;
+  int64_t row = 0;
+  for (const auto& part : parts) {
+    counts.push_back(part.size(1));
+    widths.push_back(part.size(3));
+    row += part.size(1) * part.size(3);
+  }
+  if (lie_side_by_side(parts)) {
+    const auto& first = parts[0];
+    return parts_of(at::empty({first.size(0), first.size(2), row}, first.options()), counts, widths);
+  }
+  std::vector<Tensor> apart;
+  for (const auto& part : parts)
+    apart.push_back(at::empty({part.size(0), part.size(2), part.size(1), part.size(3)}, part.options()).transpose(1, 2));
+  return apart;
+}
+
+}  // namespace attnscale

@@ -13,7 +13,7 @@ namespace attnscale {
 
 #ifdef ATTNSCALE_X86
 extern const VectorFunctions vector_functions_AVX2, vector_functions_AVX512, vector_functions_AVX512_BF16;
-extern const RowFunctions row_functions_AVX2, row_functions_AVX512;
+extern const RowFunctions row_functions_AVX2, row_functions_AVX512, row_functions_AVX512_BF16;
 #endif
 
 namespace {
@@ -29,7 +29,8 @@ Chosen choose() {
   const std::string capability = at::get_cpu_capability();
   const bool rounds = __builtin_cpu_supports("avx512bf16") != 0;
   if (capability == "AVX512")
-    return {rounds ? &vector_functions_AVX512_BF16 : &vector_functions_AVX512, &row_functions_AVX512};
+    return rounds ? Chosen{&vector_functions_AVX512_BF16, &row_functions_AVX512_BF16}
+                  : Chosen{&vector_functions_AVX512, &row_functions_AVX512};
   if (capability == "AVX2") return {&vector_functions_AVX2, &row_functions_AVX2};
 #endif
   return {};

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "tensor/kernels/loop_helpers.h"
+#include "tensor/kernels/rounding_loops.h"
 #include "tensor/kernels/vector_functions.h"
 
 // Part of vector_loops.cpp: how numbers are rounded and widened, rows turned, and laid out as the pairs that bfloat16
@@ -8,19 +9,6 @@
 
 namespace attnscale {
 namespace {
-
-// Conversions work on the bits, without a branch, so that the compiler makes vectors of them.
-using Bits32 = uint32_t __attribute__((may_alias));
-
-inline uint32_t rounded(uint32_t number) {
-  const uint32_t nearest = (number + 0x7fffU + ((number >> 16) & 1U)) >> 16;
-  return (number & 0x7fffffffU) > 0x7f800000U ? 0x7fc0U : nearest;  // NaN stays NaN
-}
-
-void round(const float* in, Bits16* __restrict out, int64_t count) {
-  const auto* numbers = reinterpret_cast<const Bits32*>(in);
-  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<Bits16>(rounded(numbers[i]));
-}
 
 void widen(const Bits16* in, float* __restrict out, int64_t count) {
   auto* numbers = reinterpret_cast<Bits32*>(out);
@@ -132,15 +120,6 @@ void round_pair(const float* even, const float* odd, Bits16* out, int64_t column
     for (int64_t c = 0; c < columns; ++c) pairs[c] = rounded(first[c]);
 }
 
-/// Rounds a vector, or n numbers of it.
-struct RoundByBits {
-  static void put(const Vector& x, Bits16* out, int64_t n) {
-    alignas(64) float numbers[width];
-    x.store(numbers);
-    round(numbers, out, n);
-  }
-};
-
 constexpr int64_t panel = 64;  // columns
 
 template <class T, auto pair_of>
@@ -159,14 +138,6 @@ void round_pair_panel(const float* in, int64_t stride, int64_t rows, int64_t col
 
 #ifdef CPU_CAPABILITY_AVX512
 // The same by instruction, where the processor has it; what float32 holds below its normal numbers becomes zero.
-struct RoundNatively {
-  static void put(const Vector& x, Bits16* out, int64_t n) {
-    __m256i narrow;  // by name: the functions around this are compiled for processors without it, too
-    asm("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(static_cast<__m512>(x)));
-    _mm256_mask_storeu_epi16(out, static_cast<__mmask16>(lanes_below(n)), narrow);
-  }
-};
-
 __attribute__((target("avx512bf16"))) void round_natively(const float* in, Bits16* out, int64_t count) {
   int64_t i = 0;
   for (; i + 32 <= count; i += 32) {

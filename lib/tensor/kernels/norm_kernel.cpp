@@ -7,6 +7,7 @@
 #include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
+#include "tensor/kernels/norm_rows.h"
 #include "tensor/kernels/row_functions.h"
 
 namespace attnscale {
@@ -17,13 +18,16 @@ using torch::autograd::variable_list;
 
 const float* or_null(const Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr; }
 
-/// Calls write(out) with memory for a row of float32 that ends up as row i of a matrix of either dtype.
-template <class Write>
-void write_row(const Tensor& matrix, int64_t i, int64_t width, int slot, const Write& write) {
-  if (matrix.scalar_type() == at::kFloat) return write(matrix.mutable_data_ptr<float>() + i * width);
-  float* wide = scratch(slot, width);
-  write(wide);
-  convert(wide, matrix.mutable_data_ptr<at::BFloat16>() + i * width, width);
+/// Where a matrix's rows from `first` on lie; null if it is undefined or of another dtype.
+template <class T>
+const T* rows_to_read(const Tensor& matrix, int64_t first) {
+  const bool there = matrix.defined() && matrix.scalar_type() == type_of<T>;
+  return there ? matrix.const_data_ptr<T>() + first * matrix.size(-1) : nullptr;
+}
+template <class T>
+T* rows_to_fill(const Tensor& matrix, int64_t first) {
+  const bool there = matrix.defined() && matrix.scalar_type() == type_of<T>;
+  return there ? matrix.mutable_data_ptr<T>() + first * matrix.size(-1) : nullptr;
 }
 
 /// The first row takes up the others. @param parts  [blocks, M] or undefined @return [M]
@@ -47,23 +51,20 @@ class NormKernel : public torch::autograd::Function<NormKernel> {
     const Tensor stream = added ? at::empty(x.sizes(), x.options()) : x;
     const Tensor norm = at::empty(x.sizes(), x.options().dtype(out_type));
     const Tensor moments = at::empty({rows, 2}, x.options());
-    const auto& loops = *row_functions();
-    const auto *from = x.const_data_ptr<float>(), *gains = gain.const_data_ptr<float>(), *shifts = or_null(shift);
-    auto *sums = added ? stream.mutable_data_ptr<float>() : nullptr, *all_moments = moments.mutable_data_ptr<float>();
     by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
-      for (int64_t i = first; i < first + count; ++i) {
-        const float* row = from + i * width;
-        float* of_row = all_moments + 2 * i;
-        if (sums) {
-          float* sum = sums + i * width;
-          if (other.scalar_type() == at::kFloat) loops.plus(row, other.const_data_ptr<float>() + i * width, sum, width);
-          else loops.plus16(row, bits(other.const_data_ptr<at::BFloat16>() + i * width), sum, width);
-          row = sum;
-        }
-        loops.moments(row, width, static_cast<float>(epsilon), centred, of_row, of_row + 1);
-        write_row(norm, i, width, 2,
-                  [&](float* out) { loops.normalise(row, of_row[0], of_row[1], gains, shifts, out, width); });
-      }
+      row_functions()->norm({.count = count,
+                             .width = width,
+                             .x = x.const_data_ptr<float>() + first * width,
+                             .sum = added ? rows_to_fill<float>(stream, first) : nullptr,
+                             .added = rows_to_read<float>(other, first),
+                             .added16 = bits(rows_to_read<at::BFloat16>(other, first)),
+                             .weight = gain.const_data_ptr<float>(),
+                             .bias = or_null(shift),
+                             .epsilon = static_cast<float>(epsilon),
+                             .centred = centred,
+                             .moments = moments.mutable_data_ptr<float>() + 2 * first,
+                             .out = rows_to_fill<float>(norm, first),
+                             .out16 = bits(rows_to_fill<at::BFloat16>(norm, first))});
     });
     context->set_materialize_grads(false);
     context->save_for_backward({added ? stream : given, moments, weight});
@@ -99,28 +100,22 @@ class NormKernel : public torch::autograd::Function<NormKernel> {
     // Of each block of rows; added up in order, whatever threads there are.
     const Tensor of_weight = at::zeros({blocks, width}, of_x.options());
     const Tensor of_bias = data["with_bias"].toBool() ? at::zeros({blocks, width}, of_x.options()) : Tensor();
-    const auto& loops = *row_functions();
-    const auto *from = row_source.const_data_ptr<float>(), *all_moments = moments.const_data_ptr<float>(),
-               *gains = gain.const_data_ptr<float>(), *beside = or_null(of_stream);
-    auto *to = of_x.mutable_data_ptr<float>(), *of_gains = of_weight.mutable_data_ptr<float>();
-    auto* narrow =
-        with_added && of_added.scalar_type() != at::kFloat ? of_added.mutable_data_ptr<at::BFloat16>() : nullptr;
+    const Tensor narrow = with_added && of_added.scalar_type() != at::kFloat ? of_added : Tensor();
     by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
-      float* weights = of_gains + first / row_block * width;
-      float* biases = of_bias.defined() ? of_bias.mutable_data_ptr<float>() + first / row_block * width : nullptr;
-      for (int64_t i = first; i < first + count; ++i) {
-        const float* of_row = all_moments + 2 * i;
-        float* out = to + i * width;
-        const NormRow row{from + i * width, of_row[0], of_row[1], centred, gains};
-        const float* sideways = beside ? beside + i * width : nullptr;
-        if (of_norm.scalar_type() == at::kFloat)
-          loops.normalise_backward(row, of_norm.const_data_ptr<float>() + i * width, sideways, out, weights, biases,
-                                   width);
-        else
-          loops.normalise_backward16(row, bits(of_norm.const_data_ptr<at::BFloat16>() + i * width), sideways, out,
-                                     weights, biases, width);
-        if (narrow) convert(out, narrow + i * width, width);
-      }
+      const int64_t block = first / row_block;
+      row_functions()->norm_backward({.count = count,
+                                      .width = width,
+                                      .x = row_source.const_data_ptr<float>() + first * width,
+                                      .moments = moments.const_data_ptr<float>() + 2 * first,
+                                      .weight = gain.const_data_ptr<float>(),
+                                      .centred = centred,
+                                      .gradient = rows_to_read<float>(of_norm, first),
+                                      .gradient16 = bits(rows_to_read<at::BFloat16>(of_norm, first)),
+                                      .beside = rows_to_read<float>(of_stream, first),
+                                      .of_x = rows_to_fill<float>(of_x, first),
+                                      .of_x16 = bits(rows_to_fill<at::BFloat16>(narrow, first)),
+                                      .of_weight = rows_to_fill<float>(of_weight, block),
+                                      .of_bias = rows_to_fill<float>(of_bias, block)});
     });
     return {of_x, of_added, sum_of_blocks(of_weight), sum_of_blocks(of_bias), Tensor(), Tensor(), Tensor()};
   }

@@ -16,34 +16,14 @@ struct AdamStep {
   float epsilon;
 };
 
-/// A row that `normalise` was given, for its gradient.
-struct NormRow {
-  const float* row;
-  float mean, inverse;  ///< its moments
-  bool centred;
-  const float* weight;
-};
+struct NormRows;      // norm_rows.h
+struct NormGradient;  // likewise
 
 /// The loops of a training step and of decoding that go along rows, as VectorFunctions: float32 arithmetic, fixed
 /// order, no allocation, no overlap.
 struct RowFunctions {
-  /// out = a + b
-  void (*plus)(const float* a, const float* b, float* out, int64_t count);
-  void (*plus16)(const float* a, const Bits16* b, float* out, int64_t count);
-
-  /// The mean of a row (0 unless `centred`), and 1 / sqrt(mean((x - mean)^2) + epsilon)
-  void (*moments)(const float* row, int64_t count, float epsilon, bool centred, float* mean, float* inverse);
-
-  /// out = weight (row - mean) inverse + bias; bias may be null
-  void (*normalise)(const float* row, float mean, float inverse, const float* weight, const float* bias, float* out,
-                    int64_t count);
-
-  /// of_row = the gradient of the row from that of what `normalise` made of it, and `beside` (may be null) added;
-  /// of_weight and of_bias (may be null) are added to.
-  void (*normalise_backward)(const NormRow& norm, const float* gradient, const float* beside, float* of_row,
-                             float* of_weight, float* of_bias, int64_t count);
-  void (*normalise_backward16)(const NormRow& norm, const Bits16* gradient, const float* beside, float* of_row,
-                               float* of_weight, float* of_bias, int64_t count);
+  void (*norm)(const NormRows& rows);
+  void (*norm_backward)(const NormGradient& rows);
 
   /// ln sum exp(row), NaN where a number is NaN or the largest infinite; and the sum of the row
   float (*log_sum_exp)(const float* row, int64_t count, float* sum);

@@ -6,76 +6,11 @@
 #include <ATen/cpu/vec/vec.h>
 
 #include "tensor/kernels/loop_helpers.h"
+#include "tensor/kernels/norm_loops.h"
 #include "tensor/kernels/row_functions.h"
 
 namespace attnscale {
 namespace {
-
-template <class T>
-inline void sum_of_two(const float* a, const T* b, float* out, int64_t count) {
-  by_vectors(count, [&](int64_t i, int64_t n) { store(loaded(a + i, n) + loaded(b + i, n), out + i, n); });
-}
-
-void plus(const float* a, const float* b, float* out, int64_t count) { sum_of_two(a, b, out, count); }
-void plus16(const float* a, const Bits16* b, float* out, int64_t count) { sum_of_two(a, b, out, count); }
-
-void moments(const float* row, int64_t count, float epsilon, bool centred, float* mean, float* inverse) {
-  *mean = 0;
-  if (centred) {
-    Vector sum(0.F);
-    by_vectors(count, [&](int64_t i, int64_t n) { sum = sum + loaded(row + i, n); });  // zeros beyond the row
-    *mean = sum_of(sum) / static_cast<float>(count);
-  }
-  Vector squares(0.F);
-  const Vector centre(*mean);
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto off = with_zeros(loaded(row + i, n) - centre, n);
-    squares = at::vec::fmadd(off, off, squares);
-  });
-  *inverse = 1 / std::sqrt(sum_of(squares) / static_cast<float>(count) + epsilon);
-}
-
-void normalise(const float* row, float mean, float inverse, const float* weight, const float* bias, float* out,
-               int64_t count) {
-  const Vector centre(mean), scale(inverse);
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto unit = (loaded(row + i, n) - centre) * scale;
-    const auto gain = loaded(weight + i, n);
-    store(bias ? at::vec::fmadd(unit, gain, loaded(bias + i, n)) : unit * gain, out + i, n);
-  });
-}
-
-template <class T>
-inline void norm_backward(const NormRow& norm, const T* gradient, const float* beside, float* of_row, float* of_weight,
-                          float* of_bias, int64_t count) {
-  const Vector centre(norm.mean), scale(norm.inverse);
-  Vector sum(0.F), along(0.F);  // of the gradient of the unit row, and of that times the unit row
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto unit = with_zeros((loaded(norm.row + i, n) - centre) * scale, n);
-    const auto given = loaded(gradient + i, n), own = given * loaded(norm.weight + i, n);
-    sum = sum + own;
-    along = at::vec::fmadd(own, unit, along);
-    store(at::vec::fmadd(given, unit, loaded(of_weight + i, n)), of_weight + i, n);
-    if (of_bias) store(loaded(of_bias + i, n) + given, of_bias + i, n);
-  });
-  const Vector mean_sum(norm.centred ? sum_of(sum) / static_cast<float>(count) : 0.F);
-  const Vector mean_along(sum_of(along) / static_cast<float>(count));
-  by_vectors(count, [&](int64_t i, int64_t n) {
-    const auto unit = (loaded(norm.row + i, n) - centre) * scale;
-    const auto own = loaded(gradient + i, n) * loaded(norm.weight + i, n);
-    const auto result = (own - mean_sum - unit * mean_along) * scale;
-    store(beside ? result + loaded(beside + i, n) : result, of_row + i, n);
-  });
-}
-
-void normalise_backward(const NormRow& norm, const float* gradient, const float* beside, float* of_row,
-                        float* of_weight, float* of_bias, int64_t count) {
-  norm_backward(norm, gradient, beside, of_row, of_weight, of_bias, count);
-}
-void normalise_backward16(const NormRow& norm, const Bits16* gradient, const float* beside, float* of_row,
-                          float* of_weight, float* of_bias, int64_t count) {
-  norm_backward(norm, gradient, beside, of_row, of_weight, of_bias, count);
-}
 
 float log_sum_exp(const float* row, int64_t count, float* sum) {
   constexpr float lowest = -std::numeric_limits<float>::infinity();
@@ -219,14 +154,11 @@ void weighted_sum16(const Bits16* matrix, int64_t stride, int64_t rows, const fl
 
 }  // namespace
 
-extern const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY);
-const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY) = {
-    .plus = plus,
-    .plus16 = plus16,
-    .moments = moments,
-    .normalise = normalise,
-    .normalise_backward = normalise_backward,
-    .normalise_backward16 = normalise_backward16,
+namespace {
+
+constexpr RowFunctions all_functions = {
+    .norm = norm<RoundByBits>,
+    .norm_backward = norm_backward<RoundByBits>,
     .log_sum_exp = log_sum_exp,
     .softmax_gradient = softmax_gradient,
     .sum_of_squares = sum_of_squares,
@@ -238,5 +170,20 @@ const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY) = {
     .weighted_sum = weighted_sum,
     .weighted_sum16 = weighted_sum16,
 };
+
+}  // namespace
+
+extern const RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY);
+constexpr RowFunctions ATTNSCALE_JOIN(row_functions_, CPU_CAPABILITY) = all_functions;
+
+#ifdef CPU_CAPABILITY_AVX512
+extern const RowFunctions row_functions_AVX512_BF16;
+constexpr RowFunctions row_functions_AVX512_BF16 = [] {
+  auto functions = all_functions;
+  functions.norm = norm<RoundNatively>;
+  functions.norm_backward = norm_backward<RoundNatively>;
+  return functions;
+}();
+#endif
 
 }  // namespace attnscale

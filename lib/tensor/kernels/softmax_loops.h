@@ -2,7 +2,7 @@
 
 #include <type_traits>
 
-#include "tensor/kernels/loop_helpers.h"
+#include "tensor/kernels/rounding_loops.h"
 #include "tensor/kernels/softmax_tile.h"
 
 // Part of vector_loops.cpp: the softmax of attention, a tile of logits in one call, so that the processor works on
@@ -20,19 +20,6 @@ float largest(const float* x, int64_t count) {
   });
   return highest_of(most);
 }
-
-/// Where a row of results goes: floats, or bfloat16 rounded by Round.
-struct FloatRow {
-  float* row;
-  void put(const Vector& x, int64_t i) const { x.store(row + i); }
-  void put(const Vector& x, int64_t i, int64_t n) const { store(x, row + i, n); }
-};
-template <class Round>
-struct NarrowRow {
-  Bits16* row;
-  void put(const Vector& x, int64_t i) const { Round::put(x, row + i, width); }
-  void put(const Vector& x, int64_t i, int64_t n) const { Round::put(x, row + i, n); }
-};
 
 /// Which numbers of a row count.
 struct Seen {

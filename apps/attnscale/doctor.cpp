@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <torch/cuda.h>
 #include <torch/version.h>
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include "attention/registry.h"
@@ -29,6 +30,15 @@ bool on_path(const std::string& program) {
   return false;
 }
 
+/// Whose memory `malloc` gives.
+std::string allocator() {
+  using Version = const char* (*)(int*, int*, const char**);
+  if (const auto of_tcmalloc = reinterpret_cast<Version>(::dlsym(RTLD_DEFAULT, "tc_version")))
+    return fmt::format("tcmalloc of {}", of_tcmalloc(nullptr, nullptr, nullptr));
+  return "the C library's; with tcmalloc (Debian: libtcmalloc-minimal4; then build again) steps of small models take 5 "
+         "to 10 % less";
+}
+
 ExitCode doctor() {
   Table table;
   table.add_column("what");
@@ -38,6 +48,7 @@ ExitCode doctor() {
   table.add_row({"LibTorch", TORCH_VERSION});
   table.add_row(
       {"processor", fmt::format("{} threads, {}", std::thread::hardware_concurrency(), at::get_cpu_capability())});
+  table.add_row({"allocator", allocator()});
   table.add_row({"memory free", bytes_text(free_memory_bytes())});
   std::error_code error;
   const auto space = std::filesystem::space(".", error);

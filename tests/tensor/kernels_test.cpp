@@ -294,6 +294,22 @@ TEST_CASE("kernels: bfloat16 rounds as LibTorch does, ties and NaN too, but for 
   }
 }
 
+TEST_CASE("kernels: a feed-forward network has the same bits whether what it keeps fits the caches or not") {
+  NEEDS_KERNELS(at::kBFloat16);
+  // 2112 rows of 1024 numbers are put past the caches, half as many are not.
+  const int64_t rows = 2112, half = rows / 2;
+  const auto x = at::randn({rows, 16}).to(at::kBFloat16), up = at::randn({1024, 16}), down = at::randn({16, 1024}),
+             upstream = at::randn({rows, 16}).to(at::kBFloat16);
+  const auto of = [&](int64_t first, int64_t count) {
+    const auto own = x.narrow(0, first, count).clone().set_requires_grad(true);
+    const auto out = feed_forward_kernel(own, up, {}, down, {}, Activation::gelu, false, at::kBFloat16);
+    return std::pair(out.detach(), torch::autograd::grad({out}, {own}, {upstream.narrow(0, first, count)})[0]);
+  };
+  const auto all = of(0, rows), first = of(0, half), second = of(half, half);
+  CHECK(at::equal(all.first, at::cat({first.first, second.first})));
+  CHECK(at::equal(all.second, at::cat({first.second, second.second})));
+}
+
 TEST_CASE("kernels: squares of a matrix and what they leave over are transposed") {
   NEEDS_KERNELS(at::kFloat);
   for (const auto& [rows, columns] : {std::pair(16, 16), std::pair(37, 53), std::pair(64, 33)}) {

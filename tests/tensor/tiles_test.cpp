@@ -36,10 +36,11 @@ TEST_CASE("tiles: products of all sizes equal the definition, one size after ano
   NEEDS_KERNELS(at::kBFloat16);
   const TileUse use;
   at::manual_seed(3);
-  // Sizes that fill AMX's tiles, by one and by two of them, and sizes that do not, so that both ways take turns.
-  for (const int64_t inner : {32, 20, 64, 96, 416})
+  // Sizes that fill AMX's tiles, by one and by two of them, tiles of fewer numbers, and sizes that do not, so that both
+  // ways and several sizes of tiles take turns.
+  for (const int64_t inner : {32, 20, 64, 2, 40, 96, 8, 416})
     for (const int64_t rows : {16, 48, 7, 64, 32})
-      for (const int64_t columns : {16, 64, 48, 5, 32})
+      for (const int64_t columns : {16, 64, 8, 48, 5, 24, 32})
         for (const bool add : {false, true}) {
           CAPTURE(inner, rows, columns, add);
           const auto a = at::randn({rows, inner + 3}).to(at::kBFloat16),
@@ -59,17 +60,20 @@ TEST_CASE("tiles: products by AMX have the bits of LibTorch's") {
   NEEDS_KERNELS(at::kBFloat16);
   if (!multiplies_by_amx()) SKIP("this processor has no AMX");
   const TileUse use;
-  for (const int64_t inner : {32, 256, 2048})
+  for (const auto& [inner, columns] :
+       {std::pair(32, 64), std::pair(256, 64), std::pair(2048, 64), std::pair(8, 64), std::pair(64, 8)})
     for (const bool add : {false, true}) {
+      CAPTURE(inner, columns, add);
+      REQUIRE(amx_fits(64, inner, columns));
       const auto a = at::randn({64, inner}).to(at::kBFloat16),
-                 panels = panels_of(at::randn({inner, 64}).to(at::kBFloat16));
-      const auto before = at::randn({64, 64});
+                 panels = panels_of(at::randn({inner, columns}).to(at::kBFloat16));
+      const auto before = at::randn({64, columns});
       auto ours = before.clone(), theirs = before.clone();
       const auto *left = a.const_data_ptr<at::BFloat16>(), *right = panels.const_data_ptr<at::BFloat16>();
-      amx_product(left, inner, right, ours.mutable_data_ptr<float>(), 64, 64, inner, 64, add);
+      amx_product(left, inner, right, ours.mutable_data_ptr<float>(), columns, 64, inner, columns, add);
       release_amx();
-      at::native::cpublas::brgemm(64, 64, inner, inner, 64, 64, add, left, right, theirs.mutable_data_ptr<float>(),
-                                  /*is_vnni=*/true);
+      at::native::cpublas::brgemm(64, columns, inner, inner, 64, columns, add, left, right,
+                                  theirs.mutable_data_ptr<float>(), /*is_vnni=*/true);
       CHECK(at::equal(ours, theirs));
     }
 }

@@ -1,5 +1,6 @@
 #include "tensor/kernels/amx_product.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <string>
@@ -22,16 +23,42 @@ bool may_be_amx(std::string isa) {
   return isa.find("amx") != std::string::npos || !(isa.starts_with("avx") || isa.starts_with("sse"));
 }
 
-/// What `ldtilecfg` reads: eight tiles of 16 rows of 64 bytes.
-struct alignas(64) Configuration {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+/// Sizes of tiles: sums are tiles 0 to 3, left factors 4 and 5, right ones 6 and 7.
+struct TileSizes {
+  int64_t inner = 0, columns = 0;  ///< at most 32 and 16; 0: tiles are not in use
+  bool operator==(const TileSizes&) const = default;
 };
 
-thread_local bool configured = false;
+/// What `ldtilecfg` reads.
+struct alignas(64) Configuration {
+  explicit Configuration(const TileSizes& sizes) {
+    const auto bytes_of_pairs = static_cast<uint16_t>(4 * sizes.columns), left = static_cast<uint16_t>(2 * sizes.inner);
+    for (int tile = 0; tile < 8; ++tile) {
+      row_bytes[tile] = tile == 4 || tile == 5 ? left : bytes_of_pairs;
+      rows[tile] = tile < 6 ? 16 : static_cast<uint8_t>(sizes.inner / 2);
+    }
+  }
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
 
-/// One or two tiles of rows by one or two of columns: sums are tiles 0 to 3, left factors 4 and 5, right ones 6 and 7.
+thread_local TileSizes configured;
+
+__attribute__((target("amx-tile"))) void configure(const TileSizes& sizes) {
+  if (configured == sizes) return;
+  if (configured == TileSizes{}) at::native::cpublas::brgemm_release();
+  static const Configuration whole({32, 16});
+  if (sizes == TileSizes{32, 16}) {
+    _tile_loadconfig(&whole);
+  } else {
+    const Configuration narrow(sizes);
+    _tile_loadconfig(&narrow);
+  }
+  configured = sizes;
+}
+
+/// One or two tiles of rows by one or two of columns.
 template <int row_tiles, int column_tiles>
 __attribute__((target("amx-tile,amx-bf16"))) void block_product(const char* a, int64_t a_bytes, const char* panel,
                                                                 char* out, int64_t out_bytes, int64_t steps, bool add) {
@@ -84,14 +111,9 @@ __attribute__((target("amx-tile,amx-bf16"))) void amx_product(const c10::BFloat1
                                                               const c10::BFloat16* panel, float* out,
                                                               int64_t out_stride, int64_t rows, int64_t inner,
                                                               int64_t columns, bool add) {
-  if (!configured) {
-    at::native::cpublas::brgemm_release();
-    static const Configuration configuration;
-    _tile_loadconfig(&configuration);
-    configured = true;
-  }
+  configure({std::min<int64_t>(inner, 32), std::min<int64_t>(columns, 16)});
   asm volatile("" ::: "memory");  // loads of tiles do not tell the compiler what they read
-  const int64_t a_bytes = 2 * a_stride, out_bytes = 4 * out_stride, steps = inner / 32;
+  const int64_t a_bytes = 2 * a_stride, out_bytes = 4 * out_stride, steps = (inner + 31) / 32;
   for (int64_t column = 0; column < columns; column += 32)
     for (int64_t row = 0; row < rows; row += 32) {
       const char *left = reinterpret_cast<const char*>(a + row * a_stride),
@@ -105,8 +127,8 @@ __attribute__((target("amx-tile,amx-bf16"))) void amx_product(const c10::BFloat1
 }
 
 __attribute__((target("amx-tile"))) void release_amx() {
-  if (configured) _tile_release();
-  configured = false;
+  if (configured != TileSizes{}) _tile_release();
+  configured = {};
 }
 
 #else

@@ -93,9 +93,10 @@ void activate_backward(Activation kind, const at::BFloat16* in, float* gradient,
 }
 
 /// Puts numbers away that only the backward pass reads.
-void put_away(const float* in, float* out, int64_t count) { convert(in, out, count); }
-void put_away(const float* in, at::BFloat16* out, int64_t count) {
-  vector_functions()->round_away(in, bits(out), count);
+/// @param far  past the caches, which they would fill
+void put_away(const float* in, float* out, int64_t count, bool /*far*/) { convert(in, out, count); }
+void put_away(const float* in, at::BFloat16* out, int64_t count, bool far) {
+  (far ? vector_functions()->round_away : vector_functions()->round)(in, bits(out), count);
 }
 
 class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
@@ -180,6 +181,8 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
                  down_shift = down_bias.defined() ? down_bias.contiguous() : down_bias;
     Tensor out = at::empty({count, outputs}, rows.options());
     T* kept = hidden.defined() ? hidden.mutable_data_ptr<T>() : nullptr;
+    constexpr size_t much = 4 << 20;  // bytes: a small network's are still in a cache when the backward pass comes
+    const bool far = kept && hidden.nbytes() > much;
     by_row_blocks(count, inside.strip, [&](int64_t first, int64_t block) {
       T* between = scratch_rows<T>(inside.strip * stride);
       by_panels(first, block, inside.width, [&](const Piece& piece) {
@@ -190,7 +193,8 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
           piece_product(rows.const_data_ptr<T>() + first * rows.size(1), rows.size(1), piece, inputs,
                         up_panels[part].template const_data_ptr<T>(), shift, tiles[part]);
           if (kept)
-            put_away(tiles[part], kept + part * count * inside.width + piece.kept_at(inside.width), piece.numbers());
+            put_away(tiles[part], kept + part * count * inside.width + piece.kept_at(inside.width), piece.numbers(),
+                     far);
         }
         float* put_out = scratch(active_tile, inside.strip * panel_columns);
         vector_functions()->activate(inside.activation, tiles[0], put_out, piece.numbers());

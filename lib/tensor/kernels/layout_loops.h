@@ -100,15 +100,22 @@ void pair(const Bits16* even, const Bits16* odd, Bits16* out, int64_t columns) {
     for (int64_t c = 0; c < columns; ++c) pairs[c] = even[c];
     return;
   }
-  int64_t c = 0;
 #ifdef CPU_CAPABILITY_AVX512
+  int64_t c = 0;
   for (; c + 32 <= columns; c += 32) {
     const auto low = _mm512_loadu_si512(even + c), high = _mm512_loadu_si512(odd + c);
     _mm512_storeu_si512(pairs + c, _mm512_permutex2var_epi16(low, of_pairs(0, 32), high));
     _mm512_storeu_si512(pairs + c + 16, _mm512_permutex2var_epi16(low, of_pairs(16, 32), high));
   }
+  for (; c < columns; c += 16) {
+    const auto there = static_cast<__mmask16>(lanes_below(columns - c));
+    const auto low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, even + c)),
+               high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, odd + c));
+    _mm512_mask_storeu_epi32(pairs + c, there, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  }
+#else
+  for (int64_t c = 0; c < columns; ++c) pairs[c] = even[c] | static_cast<uint32_t>(odd[c]) << 16;
 #endif
-  for (; c < columns; ++c) pairs[c] = even[c] | static_cast<uint32_t>(odd[c]) << 16;
 }
 
 void round_pair(const float* even, const float* odd, Bits16* out, int64_t columns) {
@@ -144,7 +151,8 @@ __attribute__((target("avx512bf16"))) void round_natively(const float* in, Bits1
     const auto both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(in + i + 16), _mm512_loadu_ps(in + i));
     _mm512_storeu_si512(out + i, reinterpret_cast<__m512i>(both));
   }
-  if (i < count) round(in + i, out + i, count - i);
+  for (; i < count; i += width)
+    RoundNatively::put(loaded(in + i, count - i < width ? count - i : width), out + i, count - i);
 }
 
 /// The lines of memory that it fills are not read before they are written, where it fills whole ones.

@@ -98,7 +98,10 @@ inline void products_of(const T* row, int64_t stride, const float* x, float* out
   for (auto& sum : sums) sum = Vector(0.F);
   by_vectors(columns, [&](int64_t i, int64_t n) {
     const auto here = loaded(x + i, n);
-    for (int64_t j = 0; j < N; ++j) sums[j] = at::vec::fmadd(loaded(row + j * stride + i, n), here, sums[j]);
+    for (int64_t j = 0; j < N; ++j) {
+      sums[j] = at::vec::fmadd(loaded(row + j * stride + i, n), here, sums[j]);
+      __builtin_prefetch(row + (j + 2 * N) * stride + i);  // of rows to come, past the last one at worst
+    }
   });
   for (int64_t j = 0; j < N; ++j) out[j] = sum_of(sums[j]);
 }

@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "tensor/flop_counter.h"
+#include "tensor/kernels/activation_rows.h"
 #include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/matrix_products.h"
@@ -16,7 +17,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// Which scratch is whose; 0 is the tile engine's, and 1 that of `transposed_sum_over_rows`.
-enum Slot { first_tile = 2, second_tile, active_tile, read_tile, row_memory, out_tile };
+enum Slot { first_tile = 2, second_tile, active_tile, row_memory, out_tile };
 
 /// What is inside: one part of F columns, or the gate's and the value's. A part is kept in pieces, one for each strip
 /// of rows and each panel of columns, with their numbers in rows of the panel's width.
@@ -29,29 +30,29 @@ struct Inside {
   int64_t columns() const { return parts() * width; }
 };
 
-/// The piece of `count` rows from `first`, and of `columns` columns from `column`.
-struct Piece {
+/// A block of a piece that is worked on at once, `count` rows from `first` and `columns` columns from `column`: its
+/// numbers stay in the nearest cache from its product until they are put out.
+struct Block {
   int64_t first, count, column, columns;
+  int64_t row;   ///< its first of the strip
+  int64_t kept;  ///< where it lies in a part of what is kept
   int64_t numbers() const { return count * columns; }
-  int64_t kept_at(int64_t width) const { return first * width + count * column; }
 
-  /// Into panels of T of a right factor whose inner length is the rows.
+  /// Where it lies in the panels of a right factor whose inner length are the rows; null for those of nobody.
   template <class T>
-  void lay_out(const float* tile, int64_t rows, T* panels) const {
-    panels_from_rows(tile, columns, count, columns, panels + column * inner_of<T>(rows) + first * panel_columns);
-  }
-  /// Into rows of T that are `stride` apart, from `place` on.
-  template <class T>
-  void put_rows(const float* tile, int64_t stride, T* place) const {
-    convert_rows(tile, columns, place, stride, count, columns);
+  T* in_panels(T* panels, int64_t rows) const {
+    return panels ? panels + column * inner_of<T>(rows) + first * panel_columns : nullptr;
   }
 };
 
-/// Calls work(piece) for each panel of `width` columns.
+/// Calls work(block) for each block of each piece of a strip.
 template <class Work>
-void by_panels(int64_t first, int64_t count, int64_t width, const Work& work) {
-  for (int64_t column = 0; column < width; column += panel_columns)
-    work(Piece{first, count, column, std::min(panel_columns, width - column)});
+void by_blocks(int64_t first, int64_t count, int64_t width, const Work& work) {
+  for (int64_t column = 0; column < width; column += panel_columns) {
+    const int64_t columns = std::min(panel_columns, width - column), piece = first * width + count * column;
+    for (int64_t row = 0; row < count; row += row_block)
+      work(Block{first + row, std::min(row_block, count - row), column, columns, row, piece + row * columns});
+  }
 }
 
 template <class T>
@@ -75,21 +76,14 @@ std::array<Tensor, 2> panels_of_parts(const Tensor& up, const Inside& inside) {
   return result;
 }
 
-/// Rows times a panel, and a bias if there is one.
+/// A block's rows, of all that there are, times a panel, and a bias if there is one.
 template <class T>
-void piece_product(const T* rows, int64_t stride, const Piece& piece, int64_t inner, const T* panels, const float* bias,
-                   float* out) {
+void product_of(const Block& block, const Tensor& rows, int64_t inner, const T* panels, const float* bias, float* out) {
   if (bias)
-    for (int64_t i = 0; i < piece.count; ++i) std::copy_n(bias + piece.column, piece.columns, out + i * piece.columns);
-  product(rows, stride, panels + piece.column * inner_of<T>(inner), out, piece.columns, piece.count, inner,
-          piece.columns, bias != nullptr);
-}
-
-void activate_backward(Activation kind, const float* in, float* gradient, float* value, int64_t count) {
-  vector_functions()->activate_backward(kind, in, gradient, value, count);
-}
-void activate_backward(Activation kind, const at::BFloat16* in, float* gradient, float* value, int64_t count) {
-  vector_functions()->activate_backward16(kind, bits(in), gradient, value, count);
+    for (int64_t i = 0; i < block.count; ++i) std::copy_n(bias + block.column, block.columns, out + i * block.columns);
+  product(rows.const_data_ptr<T>() + block.first * rows.size(1), rows.size(1),
+          panels + block.column * inner_of<T>(inner), out, block.columns, block.count, inner, block.columns,
+          bias != nullptr);
 }
 
 /// Puts numbers away that only the backward pass reads.
@@ -97,6 +91,67 @@ void activate_backward(Activation kind, const at::BFloat16* in, float* gradient,
 void put_away(const float* in, float* out, int64_t count, bool /*far*/) { convert(in, out, count); }
 void put_away(const float* in, at::BFloat16* out, int64_t count, bool far) {
   (far ? vector_functions()->round_away : vector_functions()->round)(in, bits(out), count);
+}
+
+/// Rows of T, `stride` apart: out = f(in) factor. @param factor  null: 1
+void activate(Activation kind, const Block& block, const float* in, const float* factor, float* out, int64_t stride) {
+  float* value = scratch(active_tile, row_block * panel_columns);
+  vector_functions()->activate(kind, in, value, block.numbers());
+  if (factor) vector_functions()->multiply(factor, value, block.numbers());
+  convert_rows(value, block.columns, out, stride, block.count, block.columns);
+}
+void activate(Activation kind, const Block& block, const float* in, const float* factor, at::BFloat16* out,
+              int64_t stride) {
+  vector_functions()->activate_rows(kind, in, factor, bits(out), stride, block.count, block.columns);
+}
+
+/// What the backward pass of a block reads and fills; what nobody wants is null.
+template <class T>
+struct Gradients {
+  const T *in, *factor;         ///< what the activation read, and what its value was multiplied with; without gaps
+  float* of_value;              ///< the gradient of what was put out, without gaps; may be changed
+  std::array<T*, 2> rows;       ///< gradients of `in` and `factor`, `stride` apart
+  int64_t stride;
+  std::array<T*, 2> panels;     ///< the same
+  T* value_panel;               ///< what was put out, again
+  std::array<float*, 2> sums;   ///< sums over the rows of the gradients are added
+};
+
+void go_back(Activation kind, const Block& block, const Gradients<float>& of) {
+  const int64_t count = block.numbers();
+  float *value = scratch(active_tile, row_block * panel_columns),
+        *of_factor = scratch(second_tile, row_block * panel_columns);
+  const auto& loops = *vector_functions();
+  if (of.factor) std::copy_n(of.of_value, count, of_factor);
+  loops.activate_backward(kind, of.in, of.of_value, value, count);
+  if (of.factor) {
+    loops.multiply(value, of_factor, count);
+    loops.multiply(of.factor, of.of_value, count);
+    loops.multiply(of.factor, value, count);
+  }
+  const auto lay_out = [&](const float* tile, float* panel) {
+    if (panel) panels_from_rows(tile, block.columns, block.count, block.columns, panel);
+  };
+  lay_out(value, of.value_panel);
+  const std::array<const float*, 2> tiles = {of.of_value, of_factor};
+  for (size_t part = 0; part < (of.factor ? 2 : 1); ++part) {
+    if (of.rows[part]) convert_rows(tiles[part], block.columns, of.rows[part], of.stride, block.count, block.columns);
+    lay_out(tiles[part], of.panels[part]);
+    if (of.sums[part]) add_rows(tiles[part], block.columns, block.count, of.sums[part], block.columns);
+  }
+}
+void go_back(Activation kind, const Block& block, const Gradients<at::BFloat16>& of) {
+  vector_functions()->activate_rows_backward({.kind = kind,
+                                              .rows = block.count,
+                                              .columns = block.columns,
+                                              .in = bits(of.in),
+                                              .factor = bits(of.factor),
+                                              .gradient = of.of_value,
+                                              .out = {bits(of.rows[0]), bits(of.rows[1])},
+                                              .stride = of.stride,
+                                              .panels = {bits(of.panels[0]), bits(of.panels[1])},
+                                              .value_panel = bits(of.value_panel),
+                                              .sums = {of.sums[0], of.sums[1]}});
 }
 
 class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
@@ -183,29 +238,23 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
     T* kept = hidden.defined() ? hidden.mutable_data_ptr<T>() : nullptr;
     constexpr size_t much = 4 << 20;  // bytes: a small network's are still in a cache when the backward pass comes
     const bool far = kept && hidden.nbytes() > much;
-    by_row_blocks(count, inside.strip, [&](int64_t first, int64_t block) {
+    by_row_blocks(count, inside.strip, [&](int64_t first, int64_t strip) {
       T* between = scratch_rows<T>(inside.strip * stride);
-      by_panels(first, block, inside.width, [&](const Piece& piece) {
+      by_blocks(first, strip, inside.width, [&](const Block& block) {
         std::array<float*, 2> tiles{};
         for (int64_t part = 0; part < inside.parts(); ++part) {
-          tiles[part] = scratch(first_tile + static_cast<int>(part), inside.strip * panel_columns);
+          tiles[part] = scratch(first_tile + static_cast<int>(part), row_block * panel_columns);
           const float* shift = up_shift.defined() ? up_shift.const_data_ptr<float>() + part * inside.width : nullptr;
-          piece_product(rows.const_data_ptr<T>() + first * rows.size(1), rows.size(1), piece, inputs,
-                        up_panels[part].template const_data_ptr<T>(), shift, tiles[part]);
-          if (kept)
-            put_away(tiles[part], kept + part * count * inside.width + piece.kept_at(inside.width), piece.numbers(),
-                     far);
+          product_of(block, rows, inputs, up_panels[part].template const_data_ptr<T>(), shift, tiles[part]);
+          if (kept) put_away(tiles[part], kept + part * count * inside.width + block.kept, block.numbers(), far);
         }
-        float* put_out = scratch(active_tile, inside.strip * panel_columns);
-        vector_functions()->activate(inside.activation, tiles[0], put_out, piece.numbers());
-        if (inside.gated) vector_functions()->multiply(tiles[1], put_out, piece.numbers());
-        piece.put_rows(put_out, stride, between + piece.column);
+        activate(inside.activation, block, tiles[0], tiles[1], between + block.row * stride + block.column, stride);
       });
-      fill_up(between, block, inside.width, stride);
+      fill_up(between, strip, inside.width, stride);
       T* after = out.mutable_data_ptr<T>() + first * outputs;
       float* tile = as_floats(after, out_tile, inside.strip * outputs);
-      block_product(between, stride, block, inside.width, down_panels, down_shift, tile, outputs);
-      finish(tile, after, block * outputs);
+      block_product(between, stride, strip, inside.width, down_panels, down_shift, tile, outputs);
+      finish(tile, after, strip * outputs);
     });
     return out;
   }
@@ -222,42 +271,33 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
     T* panels = of_hidden.defined() ? of_hidden.mutable_data_ptr<T>() : nullptr;
     T* active_panels = active.defined() ? active.mutable_data_ptr<T>() : nullptr;
     const bool only_active = !of_x.defined() && !panels && !of_bias.defined();
-    by_row_blocks(count, inside.strip, [&](int64_t first, int64_t block) {
+    by_row_blocks(count, inside.strip, [&](int64_t first, int64_t strip) {
       T* between = scratch_rows<T>(inside.strip * stride);
-      by_panels(first, block, inside.width, [&](const Piece& piece) {
-        const T* kept = hidden.const_data_ptr<T>() + piece.kept_at(inside.width);
-        float *slope = scratch(first_tile, inside.strip * panel_columns),
-              *value = scratch(active_tile, inside.strip * panel_columns);
-        if (only_active) std::fill_n(slope, piece.numbers(), 0.F);
-        else
-          piece_product(gradient.const_data_ptr<T>() + first * gradient.size(1), gradient.size(1), piece, outputs,
-                        down_panels.const_data_ptr<T>(), nullptr, slope);
-        const std::array<float*, 2> tiles{slope, scratch(second_tile, inside.strip * panel_columns)};
-        if (inside.gated) std::copy_n(slope, piece.numbers(), tiles[1]);
-        activate_backward(inside.activation, kept, slope, value, piece.numbers());
-        if (inside.gated) {
-          const float* factor = read_floats(kept + count * inside.width, read_tile, piece.numbers());
-          vector_functions()->multiply(value, tiles[1], piece.numbers());
-          vector_functions()->multiply(factor, slope, piece.numbers());
-          vector_functions()->multiply(factor, value, piece.numbers());
-        }
-        if (active_panels) piece.lay_out(value, count, active_panels);
+      by_blocks(first, strip, inside.width, [&](const Block& block) {
+        Gradients<T> of{};
+        of.in = hidden.const_data_ptr<T>() + block.kept;
+        if (inside.gated) of.factor = of.in + count * inside.width;
+        of.of_value = scratch(first_tile, row_block * panel_columns);
+        if (only_active) std::fill_n(of.of_value, block.numbers(), 0.F);
+        else product_of(block, gradient, outputs, down_panels.const_data_ptr<T>(), nullptr, of.of_value);
+        of.stride = stride;
+        of.value_panel = block.in_panels(active_panels, count);
         for (int64_t part = 0; part < inside.parts(); ++part) {
-          const int64_t column = part * inside.width + piece.column;
-          if (of_x.defined()) piece.put_rows(tiles[part], stride, between + column);
-          if (panels) piece.lay_out(tiles[part], count, panels + part * panel_size<T>(count, inside.width));
-          if (of_bias.defined())
-            for (int64_t row = 0; row < block; row += row_block)  // sums are cut as one thread would
-              add_rows(tiles[part] + row * piece.columns, piece.columns, std::min(row_block, block - row),
-                       of_bias.mutable_data_ptr<float>() + (first + row) / row_block * columns + column, piece.columns);
+          const auto i = static_cast<size_t>(part);
+          const int64_t column = part * inside.width + block.column;
+          if (of_x.defined()) of.rows[i] = between + block.row * stride + column;
+          if (panels) of.panels[i] = block.in_panels(panels + part * panel_size<T>(count, inside.width), count);
+          if (of_bias.defined())  // sums are cut as one thread would
+            of.sums[i] = of_bias.mutable_data_ptr<float>() + block.first / row_block * columns + column;
         }
+        go_back(inside.activation, block, of);
       });
       if (!of_x.defined()) return;
-      fill_up(between, block, columns, stride);
+      fill_up(between, strip, columns, stride);
       const auto put_out = [&](auto* to) {
         float* tile = as_floats(to, out_tile, inside.strip * up.size(1));
-        product(between, stride, up_panels.const_data_ptr<T>(), tile, up.size(1), block, columns, up.size(1));
-        finish(tile, to, block * up.size(1));
+        product(between, stride, up_panels.const_data_ptr<T>(), tile, up.size(1), strip, columns, up.size(1));
+        finish(tile, to, strip * up.size(1));
       };
       if (of_x.scalar_type() == at::kFloat) put_out(of_x.mutable_data_ptr<float>() + first * up.size(1));
       else put_out(of_x.mutable_data_ptr<at::BFloat16>() + first * up.size(1));

@@ -27,6 +27,15 @@ struct RoundByBits {
     x.store(numbers);
     round(numbers, out, n);
   }
+  /// (even[i], odd[i]) one after the other.
+  static void put_pairs(const Vector& even, const Vector& odd, Bits16* out, int64_t n) {
+    alignas(64) float first[width], second[width];
+    even.store(first);
+    odd.store(second);
+    const auto *low = reinterpret_cast<const Bits32*>(first), *high = reinterpret_cast<const Bits32*>(second);
+    auto* pairs = reinterpret_cast<Bits32*>(out);
+    for (int64_t i = 0; i < n; ++i) pairs[i] = rounded(low[i]) | rounded(high[i]) << 16;
+  }
 };
 
 #ifdef CPU_CAPABILITY_AVX512
@@ -36,6 +45,13 @@ struct RoundNatively {
     __m256i narrow;  // by name: the functions around this are compiled for processors without it, too
     asm("vcvtneps2bf16 %1, %0" : "=v"(narrow) : "v"(static_cast<__m512>(x)));
     _mm256_mask_storeu_epi16(out, static_cast<__mmask16>(lanes_below(n)), narrow);
+  }
+  static void put_pairs(const Vector& even, const Vector& odd, Bits16* out, int64_t n) {
+    __m256i low, high;
+    asm("vcvtneps2bf16 %1, %0" : "=v"(low) : "v"(static_cast<__m512>(even)));
+    asm("vcvtneps2bf16 %1, %0" : "=v"(high) : "v"(static_cast<__m512>(odd)));
+    const auto pairs = _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+    _mm512_mask_storeu_epi32(out, static_cast<__mmask16>(lanes_below(n)), pairs);
   }
 };
 

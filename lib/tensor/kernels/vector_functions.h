@@ -15,6 +15,7 @@ enum class Activation : int { gelu, gelu_tanh, silu, relu, relu_squared };
 /// What is applied to each number of queries and keys: none; elu(x) + 1; max(x, 0) + offset.
 enum class FeatureMap : int { none, elu_plus_one, relu };
 
+struct ActivationRows;   // activation_rows.h
 struct TileRows;         // softmax_tile.h
 struct SoftmaxGradient;  // likewise
 
@@ -65,7 +66,10 @@ struct VectorFunctions {
   void (*activate)(Activation kind, const float* in, float* out, int64_t count);
   /// gradient *= f'(in), value = f(in)
   void (*activate_backward)(Activation kind, const float* in, float* gradient, float* value, int64_t count);
-  void (*activate_backward16)(Activation kind, const Bits16* in, float* gradient, float* value, int64_t count);
+  /// out = f(in) factor, rounded, rows `stride` apart; in and factor, null: 1, have no gaps
+  void (*activate_rows)(Activation kind, const float* in, const float* factor, Bits16* out, int64_t stride,
+                        int64_t rows, int64_t columns);
+  void (*activate_rows_backward)(const ActivationRows& rows);
 
   /// Rows of logits join softmaxes that go on, one each: a row becomes exp(factor row - highest), with the highest
   /// logit so far, and total the sum over all so far; earlier sums are to be multiplied by shrink. They are

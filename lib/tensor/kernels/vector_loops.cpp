@@ -44,95 +44,10 @@ float sum(const float* x, int64_t count) {
   return sum_of(total);
 }
 
-/// erf(x) from exp(-x^2), within 1.5e-7: Abramowitz and Stegun 1964, formula 7.1.26.
-inline Vector erf_from(const Vector& x, const Vector& bell) {
-  const Vector one(1.F), sign(-0.F);
-  const auto size = x.abs();
-  const auto t = reciprocal(at::vec::fmadd(Vector(0.3275911F), size, one));
-  auto sum = at::vec::fmadd(Vector(1.061405429F), t, Vector(-1.453152027F));
-  sum = at::vec::fmadd(sum, t, Vector(1.421413741F));
-  sum = at::vec::fmadd(sum, t, Vector(-0.284496736F));
-  sum = at::vec::fmadd(sum, t, Vector(0.254829592F));
-  return (one - sum * t * bell) | (x & sign);
-}
-
-// GELU: x (1 + erf(x / sqrt 2)) / 2; tanh form: x (1 + tanh(c (x + 0.044715 x^3))) / 2, c = sqrt(2 / pi).
-constexpr float root_half = 0.70710678118654752440F, density = 0.39894228040143267794F;
-constexpr float tanh_scale = 0.79788456080286535588F, cubic = 0.044715F;
-
-inline Vector sigmoid(const Vector& x) { return reciprocal(Vector(1.F) + exponential(Vector(0.F) - x)); }
-
-/// A kind's value at x, and its derivative there.
-template <Activation kind>
-inline Vector value_at(const Vector& x, Vector& slope) {
-  const Vector one(1.F), half(0.5F), zero(0.F), two(2.F);
-  if constexpr (kind == Activation::gelu) {
-    const auto scaled = x * Vector(root_half);
-    const auto bell = power_of_two(scaled * scaled * Vector(-log2_e));
-    const auto below = one + erf_from(scaled, bell);
-    slope = half * below + x * Vector(density) * bell;
-    return x * half * below;
-  } else if constexpr (kind == Activation::gelu_tanh) {  // (1 + tanh u) / 2 = sigmoid(2 u)
-    const auto gate = sigmoid(Vector(2 * tanh_scale) * x * (one + Vector(cubic) * x * x));
-    slope = gate + x * gate * (one - gate) * Vector(2 * tanh_scale) * (one + Vector(3 * cubic) * x * x);
-    return x * gate;
-  } else if constexpr (kind == Activation::silu) {
-    const auto gate = sigmoid(x);
-    slope = gate * (one + x * (one - gate));
-    return x * gate;
-  } else {
-    const auto positive = at::vec::clamp_min(x, zero);
-    slope = kind == Activation::relu ? Vector::blendv(zero, one, x > zero) : two * positive;
-    return kind == Activation::relu ? positive : positive * positive;
-  }
-}
-
-template <class Work>
-inline void with_kind(Activation kind, const Work& work) {
-  switch (kind) {
-    case Activation::gelu:
-      return work.template operator()<Activation::gelu>();
-    case Activation::gelu_tanh:
-      return work.template operator()<Activation::gelu_tanh>();
-    case Activation::silu:
-      return work.template operator()<Activation::silu>();
-    case Activation::relu:
-      return work.template operator()<Activation::relu>();
-    case Activation::relu_squared:
-      return work.template operator()<Activation::relu_squared>();
-  }
-}
-
-void activate(Activation kind, const float* in, float* out, int64_t count) {
-  with_kind(kind, [&]<Activation known>() {
-    by_vectors(count, [&](int64_t i, int64_t n) {
-      Vector slope;
-      store(value_at<known>(loaded(in + i, n), slope), out + i, n);
-    });
-  });
-}
-
-template <class T>
-inline void activated_backward(Activation kind, const T* in, float* gradient, float* value, int64_t count) {
-  with_kind(kind, [&]<Activation known>() {
-    by_vectors(count, [&](int64_t i, int64_t n) {
-      Vector slope;
-      store(value_at<known>(loaded(in + i, n), slope), value + i, n);
-      store(slope * loaded(gradient + i, n), gradient + i, n);
-    });
-  });
-}
-
-void activate_backward(Activation kind, const float* in, float* gradient, float* value, int64_t count) {
-  activated_backward(kind, in, gradient, value, count);
-}
-void activate_backward16(Activation kind, const Bits16* in, float* gradient, float* value, int64_t count) {
-  activated_backward(kind, in, gradient, value, count);
-}
-
 }  // namespace
 }  // namespace attnscale
 
+#include "tensor/kernels/activation_loops.h"
 #include "tensor/kernels/recurrence_loops.h"
 #include "tensor/kernels/softmax_loops.h"
 
@@ -162,7 +77,8 @@ constexpr VectorFunctions all_functions = {
     .row_dots16 = row_dots16,
     .activate = activate,
     .activate_backward = activate_backward,
-    .activate_backward16 = activate_backward16,
+    .activate_rows = activate_rows<RoundByBits>,
+    .activate_rows_backward = activate_rows_backward<RoundByBits>,
     .softmax_tile = softmax_tile<RoundByBits>,
     .softmax_end = softmax_end<RoundByBits>,
     .slopes_tile = slopes_tile<RoundByBits>,
@@ -190,6 +106,8 @@ constexpr VectorFunctions vector_functions_AVX512_BF16 = [] {
   functions.round_away = round_away;
   functions.round_rows = round_rows_natively;
   functions.round_pair_panel = round_pair_panel_natively;
+  functions.activate_rows = activate_rows<RoundNatively>;
+  functions.activate_rows_backward = activate_rows_backward<RoundNatively>;
   functions.softmax_tile = softmax_tile<RoundNatively>;
   functions.softmax_end = softmax_end<RoundNatively>;
   functions.slopes_tile = slopes_tile<RoundNatively>;

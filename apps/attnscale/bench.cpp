@@ -302,8 +302,7 @@ void add_bench_train(CLI::App& bench, Action& action) {
           ->delimiter(',')
           ->check(CLI::Range(1, 1 << 20));
   command->add_flag("--operators", options->operators, "also where the time goes, operator by operator");
-  add_against(*command, *against, *python,
-              "python: times a plain PyTorch loop on the same work, in turns");
+  add_against(*command, *against, *python, "python: times a plain PyTorch loop on the same work, in turns");
   command
       ->add_option("--modes", options->modes,
                    "of PyTorch: \"eager float32\", \"compiled bfloat16\" (default: all; compiling takes minutes)")

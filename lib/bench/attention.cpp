@@ -20,6 +20,7 @@
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/linear_kernel.h"
 #include "tensor/kernels/tiles.h"
+#include "tensor/memory.h"
 #include "tensor/memory_counter.h"
 #include "train/provenance.h"
 
@@ -251,12 +252,11 @@ Json bench_attention(const AttentionBench& bench) {
         const double forward = time_of_turn([&] { one.run_forward(); }, one.calls, clock);
         if (repetition == -1) count(one);  // the last untimed call: counting costs time
         const double both = time_of_turn([&] { one.run_both(); }, one.calls, clock);
-        const bool in_turns = python && python->has(one.variant->name);
-        if (repetition == -1 && in_turns) one.calls = calls_a_turn(both);
+        if (repetition == -1 && python) one.calls = calls_a_turn(both);
         if (repetition < 0) continue;
         one.forward.milliseconds.push_back(forward);
         one.both.milliseconds.push_back(both);
-        if (in_turns) python->call(one);
+        if (python && python->has(one.variant->name)) python->call(one);
       }
     for (const auto& one : cases) {
       rows.push_back(row_of(one, peak));
@@ -284,6 +284,7 @@ Json bench_attention(const AttentionBench& bench) {
                    {"causal", bench.causal}}},
                  {"gemm_gflops", peak},
                  {"kernels", kernels_in_use()},
+                 {"allocator", allocator_in_use()},
                  {"rows", std::move(rows)},
                  {"left_out", std::move(left_out)},
                  {"variants", std::move(by_variant)}};

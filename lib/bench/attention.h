@@ -34,11 +34,11 @@ struct AttentionBench {
 ///
 /// A variant that owns its projections is timed with them, which others leave to the mixer: `with_projections`.
 ///
-/// @return {threads, dtype, clock, shape, gemm_gflops, kernels,
+/// @return {threads, dtype, clock, shape, gemm_gflops, kernels, allocator,
 ///          rows: [{variant, family, with_projections, length, forward_ms, forward_backward_ms (each median, minimum,
 ///          maximum),
-///                  executed_flops (forward), computed_flops, calls_per_turn (1 without a comparison), gflops, of_gemm_peak,
-///                  peak_bytes, state_bytes}],
+///                  executed_flops (forward), computed_flops, calls_per_turn (1 without a comparison), gflops,
+///                  of_gemm_peak, peak_bytes, state_bytes}],
 ///          (rows that Python has too: python: {forward_backward_ms, times_slower: {median, low, high, confidence},
 ///           way (which of several ways, the fastest there; empty where there is one)}),
 ///          left_out: [{variant, length, reason}], python: {torch, forms, left_out: [{variant, reason}]},

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/scratch_folder.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/memory.h"
 #include "train/checkpoint.h"
 #include "train/provenance.h"
 #include "train/safetensors.h"
@@ -83,11 +84,8 @@ Json bench_curve(const RunConfig& config, const CurveBench& bench) {
     if (python) add("python", step, python->train_on("eager float32", run.batch(), made.learning_rate));
   }
   set_kernels(with_kernels);
-  Json result = {{"steps", bench.steps},
-                 {"window", bench.window},
-                 {"dtype", config.train.dtype},
-                 {"kernels", kernels_in_use()},
-                 {"threads", bench.threads}};
+  Json result = {{"steps", bench.steps},        {"window", bench.window},          {"dtype", config.train.dtype},
+                 {"kernels", kernels_in_use()}, {"allocator", allocator_in_use()}, {"threads", bench.threads}};
   if (python) result["torch"] = python->torch();
   const auto& ours = losses.at("run").means;
   for (const auto& [side, of] : losses) {

@@ -19,6 +19,7 @@
 #include "core/version.h"
 #include "model/transformer.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/memory.h"
 #include "train/provenance.h"
 #include "train/trained_model.h"
 
@@ -144,6 +145,7 @@ Json bench_generation(RunConfig config, const GenerationBench& bench) {
                  {"dtype", bench.dtype},
                  {"clock", bench.clock},
                  {"kernels", kernels_in_use()},
+                 {"allocator", allocator_in_use()},
                  {"version", version},
                  {"commit", build_commit()},
                  {"tokens", bench.tokens},

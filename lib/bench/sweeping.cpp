@@ -12,6 +12,7 @@
 #include "core/files.h"
 #include "sweep/sweep.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/memory.h"
 
 namespace attnscale {
 namespace {
@@ -169,6 +170,7 @@ Json bench_sweep(const SweepBench& bench) {
                  {"jobs", bench.jobs},
                  {"dtype", bench.dtype},
                  {"kernels", kernels_in_use()},
+                 {"allocator", allocator_in_use()},
                  {"steps", bench.steps},
                  {"seconds", ours.seconds},
                  {"processor_seconds", ours.processor_seconds},

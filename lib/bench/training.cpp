@@ -14,6 +14,7 @@
 #include "bench/steps.h"
 #include "core/version.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/memory.h"
 #include "train/provenance.h"
 #include "train/ramp.h"
 
@@ -117,6 +118,7 @@ Json bench_training(const RunConfig& config, const TrainingBench& bench) {
                  {"of_gemm_peak", gflops / peak},
                  {"peak_memory_bytes", peak_memory_bytes()},
                  {"kernels", kernels_in_use()},
+                 {"allocator", allocator_in_use()},
                  {"version", version},
                  {"commit", build_commit()}};
   if (bench.operators) result["operators"] = operator_times(next, bench.repetitions, clock);

@@ -33,7 +33,7 @@ struct TrainingBench {
 ///  comparison), threads, clock, dtype,
 ///  model: {...}, executed_flops_per_step, computed_flops_per_step, gflops, gemm_gflops, of_gemm_peak,
 ///  peak_memory_bytes, python: {torch, modes: [{mode, step_time_ms, times_slower: {median, low, high, confidence}}],
-///  best, left_out: [{mode, reason}], peak_memory_bytes (of all modes together)}, kernels, operators};
+///  best, left_out: [{mode, reason}], peak_memory_bytes (of all modes together)}, kernels, allocator, operators};
 /// executed_flops_per_step is the plan's, by the convention of `FlopCounter`; gflops and of_gemm_peak are of
 /// computed_flops_per_step, what the first step multiplies (`computed_flops`);
 /// times_slower is of pairs of turns made one after the other, best the mode with the lowest median

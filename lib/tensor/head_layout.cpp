@@ -8,10 +8,14 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The same memory, seen otherwise, of which the graph knows nothing.
+/// The same memory, seen otherwise, of which the graph knows nothing but that it is the same: who changes one in place
+/// changes what was saved of the other, and autograd says so.
 Tensor seen_as(const Tensor& x, at::IntArrayRef sizes, at::IntArrayRef strides, int64_t offset) {
   const at::AutoDispatchBelowADInplaceOrView below;
-  return x.as_strided(sizes, strides, offset);
+  Tensor seen = x.as_strided(sizes, strides, offset);
+  if (!x.is_inference() && !seen.is_inference())
+    seen.unsafeGetTensorImpl()->set_version_counter(x.unsafeGetTensorImpl()->version_counter());
+  return seen;
 }
 
 /// [B, T, W], dense -> the parts
@@ -20,8 +24,8 @@ variable_list parts_of(const Tensor& whole, const std::vector<int64_t>& counts, 
   int64_t offset = whole.storage_offset();
   variable_list parts;
   for (size_t i = 0; i < counts.size(); ++i) {
-    parts.push_back(seen_as(whole, {whole.size(0), counts[i], length, widths[i]},
-                            {length * row, widths[i], row, 1}, offset));
+    parts.push_back(
+        seen_as(whole, {whole.size(0), counts[i], length, widths[i]}, {length * row, widths[i], row, 1}, offset));
     offset += counts[i] * widths[i];
   }
   return parts;
@@ -55,6 +59,7 @@ class SplitHeads : public torch::autograd::Function<SplitHeads> {
     const int64_t width = projected.size(2) / heads;
     context->saved_data["sizes"] = projected.sizes();
     context->saved_data["counts"] = counts;
+    context->set_materialize_grads(false);
     return parts_of(projected.contiguous(), counts, std::vector<int64_t>(counts.size(), width));
   }
 
@@ -93,7 +98,7 @@ class JoinHeads : public torch::autograd::Function<JoinHeads> {
     const int64_t heads = context->saved_data["heads"].toInt();
     const auto& gradient = gradients[0];
     if (at::GradMode::is_enabled())
-      return {gradient.view({gradient.size(0), gradient.size(1), heads, -1}).transpose(1, 2)};
+      return {gradient.view({gradient.size(0), gradient.size(1), heads, gradient.size(2) / heads}).transpose(1, 2)};
     return parts_of(gradient.contiguous(), {heads}, {gradient.size(2) / heads});
   }
 };
@@ -120,7 +125,8 @@ std::vector<Tensor> empty_parts(const std::vector<Tensor>& parts) {
   }
   std::vector<Tensor> apart;
   for (const auto& part : parts)
-    apart.push_back(at::empty({part.size(0), part.size(2), part.size(1), part.size(3)}, part.options()).transpose(1, 2));
+    apart.push_back(
+        at::empty({part.size(0), part.size(2), part.size(1), part.size(3)}, part.options()).transpose(1, 2));
   return apart;
 }
 

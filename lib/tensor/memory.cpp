@@ -1,5 +1,7 @@
 #include "tensor/memory.h"
 
+#include <dlfcn.h>
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #include <sys/mman.h>
@@ -47,6 +49,12 @@ void keep_freed_memory() {
   mallopt(M_TOP_PAD, 64 << 20);        // and grows in large strides
   ask_for_large_pages();
 #endif
+}
+
+std::string allocator_in_use() {
+  using Version = const char* (*)(int*, int*, const char**);
+  const auto of_tcmalloc = reinterpret_cast<Version>(dlsym(RTLD_DEFAULT, "tc_version"));
+  return of_tcmalloc ? std::string("tcmalloc of ") + of_tcmalloc(nullptr, nullptr, nullptr) : "the C library";
 }
 
 }  // namespace attnscale

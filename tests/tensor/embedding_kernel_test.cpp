@@ -2,9 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <torch/torch.h>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
-#include <torch/torch.h>
 
 #include "core/error.h"
 #include "tensor/kernel_checks.h"
@@ -53,6 +53,7 @@ TEST_CASE("embedding kernel: a token or a position outside its table is refused,
   CHECK_THROWS_AS(embedding_kernel(at::full({1, 2}, 4, at::kLong), token, 1, {}, 0), c10::IndexError);
   CHECK_THROWS_AS(embedding_kernel(at::full({1, 2}, -1, at::kLong), token, 1, {}, 0), c10::IndexError);
   CHECK_THROWS_AS(embedding_kernel(at::zeros({1, 2}, at::kLong), token, 1, position, 3), c10::Error);
+  CHECK_THROWS_AS(embedding_kernel(at::zeros({1, 2}, at::kLong), token, 1, position, -1), c10::Error);
   const auto out = embedding_kernel(at::zeros({1, 2}, at::kLong), token, 1, position, 2);
   CHECK_THROWS_AS(torch::autograd::grad({out.sum()}, {token}, {}, true, true), NumericsError);
   CHECK_FALSE(embedding_has_kernel(at::zeros({1, 2}, at::kLong), token.to(at::kDouble), {}));

@@ -1,8 +1,8 @@
 #include "tensor/head_layout.h"
 
 #include <ATen/ATen.h>
-#include <catch2/catch_test_macros.hpp>
 #include <torch/torch.h>
+#include <catch2/catch_test_macros.hpp>
 
 #include "tensor/kernel_checks.h"
 #include "tensor/kernels/attention_kernel.h"
@@ -89,6 +89,28 @@ TEST_CASE("head layout: second derivatives are those of plain views") {
   const auto heads = plain_parts(x)[0];
   const auto joined = grad({join_heads(heads).pow(3).sum()}, {x}, {}, true, true)[0];
   CHECK(at::allclose(second(joined), second(grad({heads.pow(3).sum()}, {x}, {}, true, true)[0])));
+}
+
+TEST_CASE("head layout: a change in place of what was saved is seen") {
+  const auto x = projection();
+  const auto parts = split_heads(x, counts);
+  const auto squared = parts[0] * parts[0];  // which saves the part
+  {
+    const torch::NoGradGuard no_gradients;
+    x.mul_(2);
+  }
+  CHECK_THROWS_AS(squared.sum().backward(), c10::Error);
+  const auto rows = at::randn({batch, length, 3, width}, at::kDouble).set_requires_grad(true);
+  const auto heads = (rows * 2).transpose(1, 2);
+  const auto cubed = heads.pow(3);  // which saves the heads
+  join_heads(heads).detach().mul_(2);
+  CHECK_THROWS_AS(cubed.sum().backward(), c10::Error);
+}
+
+TEST_CASE("head layout: a part that is used twice has the sum of both gradients") {
+  const auto x = projection();
+  const auto twice = [](const std::vector<Tensor>& parts) { return mixed(parts) + (parts[0] * parts[0]).sum(); };
+  CHECK(at::allclose(grad({twice(split_heads(x, counts))}, {x})[0], grad({twice(plain_parts(x))}, {x})[0]));
 }
 
 TEST_CASE("head layout: the attention kernel's gradients go back to the projection without a copy") {

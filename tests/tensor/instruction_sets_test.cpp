@@ -45,13 +45,13 @@ std::vector<InstructionSet> other_sets() {
 struct RoundedNumbers {
   std::vector<Bits16> numbers = std::vector<Bits16>(2 * row_length * (num_rows + 1), 7);
   Bits16* data() { return numbers.data(); }
-  Tensor as_floats() {
-    return at::from_blob(numbers.data(), {std::ssize(numbers)}, at::kBFloat16).to(at::kFloat);
-  }
+  Tensor as_floats() { return at::from_blob(numbers.data(), {std::ssize(numbers)}, at::kBFloat16).to(at::kFloat); }
 };
 
 /// To a unit of bfloat16's last place.
-bool nearly_same(RoundedNumbers& a, RoundedNumbers& b) { return at::allclose(a.as_floats(), b.as_floats(), 0.008, 1e-6); }
+bool nearly_same(RoundedNumbers& a, RoundedNumbers& b) {
+  return at::allclose(a.as_floats(), b.as_floats(), 0.008, 1e-6);
+}
 bool nearly_same(const Tensor& a, const Tensor& b) { return at::allclose(a, b, 1e-5, 1e-6); }
 
 Tensor some_numbers(int64_t count) { return at::randn({count}) * 2; }
@@ -62,8 +62,9 @@ float* floats(const Tensor& x) { return x.mutable_data_ptr<float>(); }
 TEST_CASE("instruction sets: rows are rounded, activated and normalised as by the loops that are chosen") {
   NEEDS_KERNELS(at::kFloat);
   at::manual_seed(11);
-  const auto in = some_numbers(num_rows * num_columns), factor = some_numbers(num_rows * num_columns), gain = some_numbers(num_columns),
-             shift = some_numbers(num_columns), added = some_numbers(num_rows * num_columns);
+  const auto in = some_numbers(num_rows * num_columns), factor = some_numbers(num_rows * num_columns),
+             gain = some_numbers(num_columns), shift = some_numbers(num_columns),
+             added = some_numbers(num_rows * num_columns);
   for (const auto& other : other_sets()) {
     CAPTURE(std::string(other.vectors.instruction_set));
     RoundedNumbers a, b;
@@ -143,8 +144,8 @@ TEST_CASE("instruction sets: gradients of activations and softmaxes are those of
       const auto logits = at::zeros({num_rows, row_length});
       logits.narrow(1, 0, num_columns).copy_(wide.view({num_rows, num_columns}));
       (i == 0 ? vector_functions() : &other.vectors)
-          ->softmax_tile({num_rows, row_length, num_columns, low.data(), high.data()}, floats(logits), weights[i].data(), 0.5F,
-                         highest[i].data(), total[i].data(), shrink.data());
+          ->softmax_tile({num_rows, row_length, num_columns, low.data(), high.data()}, floats(logits),
+                         weights[i].data(), 0.5F, highest[i].data(), total[i].data(), shrink.data());
     }
     // Behind the num_columns that are put out, whole vectors may be zero.
     const auto inside = [](RoundedNumbers& all) {

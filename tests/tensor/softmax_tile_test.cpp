@@ -3,8 +3,8 @@
 #include <array>
 #include <cmath>
 
-#include <catch2/catch_test_macros.hpp>
 #include <torch/torch.h>
+#include <catch2/catch_test_macros.hpp>
 
 #include "tensor/kernel_checks.h"
 #include "tensor/kernels/kernels.h"
@@ -21,9 +21,7 @@ struct SomeRows {
   int64_t columns = 80;
   std::array<int64_t, 7> low = {0, 0, 17, 5, 16, 30, 63}, high = {80, 1, 18, 61, 64, 30, 80};
   const uint64_t* kept = nullptr;
-  TileRows rows() const {
-    return {static_cast<int64_t>(low.size()), stride, columns, low.data(), high.data(), kept};
-  }
+  TileRows rows() const { return {static_cast<int64_t>(low.size()), stride, columns, low.data(), high.data(), kept}; }
   /// [rows, columns], true where a number counts
   Tensor seen() const {
     Tensor result = at::zeros({rows().rows, columns}, at::kBool);
@@ -49,8 +47,7 @@ void check_softmax(const SomeRows& tile) {
   const Tensor logits = random_rows();
   const Tensor exact = (logits.narrow(1, 0, tile.columns).to(at::kDouble) * factor).masked_fill(~seen, -INFINITY);
   // A softmax that goes on: some rows met a higher logit before, some nothing.
-  std::array<float, 7> highest = {-INFINITY, 9, -INFINITY, 0.5F, -2, -1, 20}, total = {0, 3, 0, 2, 1, 4, 1},
-                       shrink{};
+  std::array<float, 7> highest = {-INFINITY, 9, -INFINITY, 0.5F, -2, -1, 20}, total = {0, 3, 0, 2, 1, 4, 1}, shrink{};
   const auto before = highest, sums = total;
   std::vector<Bits16> narrow(7 * stride, 7);
   auto highest_again = highest, total_again = total;
@@ -140,8 +137,7 @@ TEST_CASE("softmax tile: a logit that is no number, or infinite, makes its row s
                                      total.data(), shrink.data());
     CHECK(logits[3].narrow(0, 0, 80).isnan().any().item<bool>());
     CHECK(std::isnan(total[3]));
-    for (const int64_t r : {0, 1, 2, 4, 5, 6})
-      CHECK(logits[r].narrow(0, 0, 80).isfinite().all().item<bool>());
+    for (const int64_t r : {0, 1, 2, 4, 5, 6}) CHECK(logits[r].narrow(0, 0, 80).isfinite().all().item<bool>());
   }
 }
 

@@ -147,8 +147,8 @@ void activate_rows_backward(const ActivationRows& of) {
       by_vectors(of.columns, [&](int64_t i, int64_t n) {
         const int64_t at = r * of.columns + i;
         const auto even = step_back<kind>(of, at, n);
-        const auto odd = with_odd ? step_back<kind>(of, at + of.columns, n)
-                                  : ActivationStep{Vector(0.F), Vector(0.F), Vector(0.F)};
+        const auto odd =
+            with_odd ? step_back<kind>(of, at + of.columns, n) : ActivationStep{Vector(0.F), Vector(0.F), Vector(0.F)};
         put_both<Round>(even.of_in, odd.of_in, with_odd, out[0], of.stride, panels[0], of.sums[0], i, n);
         if (of.factor)
           put_both<Round>(even.of_factor, odd.of_factor, with_odd, out[1], of.stride, panels[1], of.sums[1], i, n);

@@ -53,6 +53,7 @@ __attribute__((target("amx-tile"))) void configure(const TileSizes& sizes) {
     _tile_loadconfig(&whole);
   } else {
     const Configuration narrow(sizes);
+    asm volatile("" ::"r"(&narrow) : "memory");  // the instruction does not tell the compiler all that it reads
     _tile_loadconfig(&narrow);
   }
   configured = sizes;

@@ -29,9 +29,8 @@ class EmbeddingKernel : public torch::autograd::Function<EmbeddingKernel> {
       TORCH_CHECK_INDEX(ids[i] >= 0 && ids[i] < vocabulary, "embedding_kernel: token ", ids[i], ", expected 0 to ",
                         vocabulary - 1);
     Tensor out = at::empty({tokens.size(0), length, width}, token.options());
-    const auto *from = rows.const_data_ptr<float>(), *at_position = places.defined()
-                                                                        ? places.const_data_ptr<float>() + offset * width
-                                                                        : nullptr;
+    const auto *from = rows.const_data_ptr<float>(),
+               *at_position = places.defined() ? places.const_data_ptr<float>() + offset * width : nullptr;
     auto* to = out.mutable_data_ptr<float>();
     const auto& loops = *vector_functions();
     at::parallel_for(0, which.numel(), rows_of_task(width), [&](int64_t begin, int64_t end) {
@@ -74,14 +73,15 @@ class EmbeddingKernel : public torch::autograd::Function<EmbeddingKernel> {
     const auto& loops = *vector_functions();
     // Threads share the columns, so that each sum is made by one.
     constexpr int64_t piece = 64;
-    at::parallel_for(0, at::divup(width, piece), at::divup(rows_of_task(piece), count), [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * piece, columns = std::min(end * piece, width) - first;
-      for (int64_t i = 0; i < count; ++i) {
-        const float* row = from + i * width + first;
-        loops.add_scaled(row, scale, to + ids[i] * width + first, columns);
-        if (to_position) loops.add(row, to_position + i % length * width + first, columns);
-      }
-    });
+    at::parallel_for(0, at::divup(width, piece), at::divup(rows_of_task(piece), count),
+                     [&](int64_t begin, int64_t end) {
+                       const int64_t first = begin * piece, columns = std::min(end * piece, width) - first;
+                       for (int64_t i = 0; i < count; ++i) {
+                         const float* row = from + i * width + first;
+                         loops.add_scaled(row, scale, to + ids[i] * width + first, columns);
+                         if (to_position) loops.add(row, to_position + i % length * width + first, columns);
+                       }
+                     });
     return {Tensor(), of_token, of_position, Tensor(), Tensor()};
   }
 
@@ -105,8 +105,9 @@ bool embedding_has_kernel(const Tensor& tokens, const Tensor& token, const Tenso
 
 Tensor embedding_kernel(const Tensor& tokens, const Tensor& token, double scale, const Tensor& position,
                         int64_t offset) {
-  TORCH_CHECK(!position.defined() || offset + tokens.size(1) <= position.size(0), "embedding_kernel: positions ",
-              offset, " to ", offset + tokens.size(1) - 1, ", expected below ", position.defined() ? position.size(0) : 0);
+  TORCH_CHECK(!position.defined() || (offset >= 0 && offset + tokens.size(1) <= position.size(0)),
+              "embedding_kernel: positions ", offset, " to ", offset + tokens.size(1) - 1, ", expected 0 to ",
+              position.defined() ? position.size(0) - 1 : 0);
   return EmbeddingKernel::apply(tokens, token, position.defined() ? std::optional(position) : std::nullopt, scale,
                                 offset);
 }

@@ -108,13 +108,13 @@ void activate(Activation kind, const Block& block, const float* in, const float*
 /// What the backward pass of a block reads and fills; what nobody wants is null.
 template <class T>
 struct Gradients {
-  const T *in, *factor;         ///< what the activation read, and what its value was multiplied with; without gaps
-  float* of_value;              ///< the gradient of what was put out, without gaps; may be changed
-  std::array<T*, 2> rows;       ///< gradients of `in` and `factor`, `stride` apart
+  const T *in, *factor;    ///< what the activation read, and what its value was multiplied with; without gaps
+  float* of_value;         ///< the gradient of what was put out, without gaps; may be changed
+  std::array<T*, 2> rows;  ///< gradients of `in` and `factor`, `stride` apart
   int64_t stride;
-  std::array<T*, 2> panels;     ///< the same
-  T* value_panel;               ///< what was put out, again
-  std::array<float*, 2> sums;   ///< sums over the rows of the gradients are added
+  std::array<T*, 2> panels;    ///< the same
+  T* value_panel;              ///< what was put out, again
+  std::array<float*, 2> sums;  ///< sums over the rows of the gradients are added
 };
 
 void go_back(Activation kind, const Block& block, const Gradients<float>& of) {

@@ -106,7 +106,7 @@ inline Vector exponential(const Vector& x) {
   const auto whole = nearest_whole(bounded * scale);
   return scaled_power(at::vec::fmsub(bounded, scale, Vector(whole)), whole, _mm512_cmp_ps_mask(x, least, _CMP_NLT_UQ));
 #else
-  return x.exp_u20();
+  return Vector(_mm256_blendv_ps(x.exp_u20(), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));  // which loses NaN
 #endif
 }
 
@@ -134,7 +134,7 @@ inline float sum_of(const Vector& vector) {
 #endif
 }
 
-/// The higher of each two; where one is no number, b.
+/// The higher of each two; where one is NaN, b.
 inline Vector higher(const Vector& a, const Vector& b) {
 #ifdef CPU_CAPABILITY_AVX512
   return Vector(_mm512_max_ps(a, b));
@@ -143,7 +143,7 @@ inline Vector higher(const Vector& a, const Vector& b) {
 #endif
 }
 
-/// The highest of numbers that all are some.
+/// The highest, where none is NaN.
 inline float top_of(const Vector& vector) {
 #ifdef CPU_CAPABILITY_AVX512
   return _mm512_reduce_max_ps(vector);

@@ -11,9 +11,9 @@ namespace attnscale {
 struct NormRows {
   int64_t count, width;
   const float* x;
-  float* sum;             ///< gets x and what is added, which then is what is normalised; null: x is
-  const float* added;     ///< this is added, or
-  const Bits16* added16;  ///< where that is null, this
+  float* sum;                  ///< gets x and what is added, which then is what is normalised; null: x is
+  const float* added;          ///< this is added, or
+  const Bits16* added16;       ///< where that is null, this
   const float *weight, *bias;  ///< of the norm: [width]; bias may be null
   float epsilon;
   bool centred;    ///< the mean is taken off first
@@ -26,9 +26,9 @@ struct NormGradient {
   int64_t count, width;
   const float *x, *moments, *weight;  ///< as above
   bool centred;
-  const float* gradient;      ///< of the norm's output, or
-  const Bits16* gradient16;   ///< where that is null, this
-  const float* beside;        ///< is added to the gradient of x; may be null
+  const float* gradient;     ///< of the norm's output, or
+  const Bits16* gradient16;  ///< where that is null, this
+  const float* beside;       ///< is added to the gradient of x; may be null
   float* of_x;
   Bits16* of_x16;              ///< gets the same, rounded; may be null
   float *of_weight, *of_bias;  ///< are added to; of_bias may be null

@@ -74,12 +74,11 @@ inline float join_row(const float* row, const Row& out, const Seen& seen, float 
   constexpr float lowest = minus_infinity, not_a_number = std::numeric_limits<float>::quiet_NaN();
   Vector most(lowest);
   // A number that is none may get lost here, but makes the sum none below.
-  by_seen_vectors<by_bits>(seen, [&](int64_t i, auto lanes) {
-    most = higher(chosen(Vector::loadu(row + i), lanes, Vector(lowest)), most);
-  });
+  by_seen_vectors<by_bits>(
+      seen, [&](int64_t i, auto lanes) { most = higher(chosen(Vector::loadu(row + i), lanes, Vector(lowest)), most); });
   const float found = top_of(most) * factor, top = found <= *highest ? *highest : found;
   if (!(top > lowest && top < -lowest)) {
-    bool nothing = !(top == top) ? false : top < 0;
+    bool nothing = top < 0;
     by_seen_vectors<by_bits>(seen, [&](int64_t i, auto lanes) {
       const auto here = chosen(Vector::loadu(row + i), lanes, Vector(lowest));
       nothing = nothing && highest_of(here) == lowest;

@@ -33,9 +33,8 @@ bool on_path(const std::string& program) {
 std::string allocator() {
   const auto found = allocator_in_use();
   if (found != "the C library") return found;
-  return "the C library's; with tcmalloc (Debian: libtcmalloc-minimal4; then build again) training steps take 5 to 10 "
-         "% "
-         "less";
+  return "the C library's; with tcmalloc (Debian: libtcmalloc-minimal4; then build again) training "
+         "steps take 5 to 10 % less";
 }
 
 ExitCode doctor() {

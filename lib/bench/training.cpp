@@ -85,8 +85,8 @@ Json bench_training(const RunConfig& config, const TrainingBench& bench) {
   const auto next = [&] { steps.next(); };
   // The first, since counting costs time, and later ones may be a CUDA graph.
   const double computed = computed_flops(next);
-  const Timing warm = measure(next, std::max(0, bench.warmup - 2), 1, clock);
-  const int steps_per_turn = python ? calls_a_turn(warm.median()) : 1;
+  for (int i = 1; i < bench.warmup; ++i) next();
+  const int steps_per_turn = python ? calls_a_turn(time_of_turn(next, 1, clock)) : 1;
   Timing timing;
   constexpr int fewest = 3;
   const double begin = now_ms(Clock::wall), most_ms = bench.most_seconds * 1e3;

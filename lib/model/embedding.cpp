@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "model/float32_parts.h"
-#include "tensor/kernels/embedding_kernel.h"
 
 namespace attnscale {
 
@@ -23,10 +22,6 @@ Embedding::Embedding(const ModelOptions& options, int64_t context)
 }
 
 Tensor Embedding::forward(const Tensor& tokens, int64_t offset) {
-  if (const bool plain = !up_ && !sinusoidal_; plain && embedding_has_kernel(tokens, token_, position_)) {
-    const auto rows = embedding_kernel(tokens, token_, scale_, position_, offset);
-    return norm_ ? norm_->forward(rows) : rows;
-  }
   auto x = at::embedding(token_, tokens);  // [B, T, M] or [B, T, E]
   if (up_) x = in_float32(float32_, x, [&](const Tensor& rows) { return up_->forward(rows); });
   const int64_t count = tokens.size(1);

@@ -59,6 +59,7 @@ class SplitHeads : public torch::autograd::Function<SplitHeads> {
     const int64_t width = projected.size(2) / heads;
     context->saved_data["sizes"] = projected.sizes();
     context->saved_data["counts"] = counts;
+    context->saved_data["width"] = width;
     context->set_materialize_grads(false);
     return parts_of(projected.contiguous(), counts, std::vector<int64_t>(counts.size(), width));
   }
@@ -69,17 +70,15 @@ class SplitHeads : public torch::autograd::Function<SplitHeads> {
     if (!graph_wanted && lie_side_by_side(gradients))
       return {seen_as(gradients[0], sizes, {sizes[1] * sizes[2], sizes[2], 1}, gradients[0].storage_offset()),
               Tensor()};
-    int64_t heads = 0;
-    for (const auto count : counts) heads += count;
+    const int64_t width = context->saved_data["width"].toInt();
     Tensor like;
     for (const auto& gradient : gradients)
       if (gradient.defined()) like = gradient;
     if (!like.defined()) return {Tensor(), Tensor()};
     variable_list rows;
     for (size_t i = 0; i < gradients.size(); ++i)
-      rows.push_back(gradients[i].defined()
-                         ? joined(gradients[i])
-                         : at::zeros({sizes[0], sizes[1], counts[i] * sizes[2] / heads}, like.options()));
+      rows.push_back(gradients[i].defined() ? joined(gradients[i])
+                                            : at::zeros({sizes[0], sizes[1], counts[i] * width}, like.options()));
     return {at::cat(rows, 2), Tensor()};
   }
 };
@@ -112,22 +111,19 @@ std::vector<Tensor> split_heads(const Tensor& projected, const std::vector<int64
 Tensor join_heads(const Tensor& heads) { return JoinHeads::apply(heads); }
 
 std::vector<Tensor> empty_parts(const std::vector<Tensor>& parts) {
+  std::vector<Tensor> apart;
+  if (!lie_side_by_side(parts)) {
+    for (const auto& part : parts)
+      apart.push_back(by_positions(part.size(0), part.size(1), part.size(2), part.size(3), part.options()));
+    return apart;
+  }
   std::vector<int64_t> counts, widths;
-  int64_t row = 0;
   for (const auto& part : parts) {
     counts.push_back(part.size(1));
     widths.push_back(part.size(3));
-    row += part.size(1) * part.size(3);
   }
-  if (lie_side_by_side(parts)) {
-    const auto& first = parts[0];
-    return parts_of(at::empty({first.size(0), first.size(2), row}, first.options()), counts, widths);
-  }
-  std::vector<Tensor> apart;
-  for (const auto& part : parts)
-    apart.push_back(
-        at::empty({part.size(0), part.size(2), part.size(1), part.size(3)}, part.options()).transpose(1, 2));
-  return apart;
+  const auto& first = parts[0];  // whose rows are as far apart as all are wide
+  return parts_of(at::empty({first.size(0), first.size(2), first.stride(2)}, first.options()), counts, widths);
 }
 
 }  // namespace attnscale

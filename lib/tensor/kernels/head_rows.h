@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "tensor/head_layout.h"
 #include "tensor/kernels/tiles.h"
 
 // B batch, H heads, T positions, D width. How kernels read and write one head's rows of a tensor [B, H, T, D].
@@ -9,11 +10,6 @@
 namespace attnscale {
 
 using torch::Tensor;
-
-/// [B, H, T, D] whose positions lie outside the heads, as projections put them.
-inline Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int64_t width, at::TensorOptions options) {
-  return at::empty({batch, positions, heads, width}, options).transpose(1, 2);
-}
 
 /// The same numbers with the last dimension dense. Rows may lie far apart, but not share memory, as those that were
 /// expanded over positions do: products do not take that.

@@ -52,7 +52,6 @@ struct VectorFunctions {
   void (*add)(const float* in, float* sum, int64_t count);                       ///< sum += in
   void (*scale)(float* x, float factor, int64_t count);                          ///< x *= factor
   float (*dot)(const float* a, const float* b, int64_t count);                   ///< in a fixed order
-  float (*dot16)(const Bits16* a, const Bits16* b, int64_t count);               ///< likewise
   float (*sum)(const float* x, int64_t count);                                   ///< likewise
   void (*multiply)(const float* in, float* x, int64_t count);                    ///< x *= in
   void (*add_scaled)(const float* in, float factor, float* sum, int64_t count);  ///< sum += factor in

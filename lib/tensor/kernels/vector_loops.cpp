@@ -36,7 +36,6 @@ inline float dot_of(const T* a, const T* b, int64_t count) {
   return sum_of(sum);
 }
 float dot(const float* a, const float* b, int64_t count) { return dot_of(a, b, count); }
-float dot16(const Bits16* a, const Bits16* b, int64_t count) { return dot_of(a, b, count); }
 
 float sum(const float* x, int64_t count) {
   Vector total(0.F);
@@ -68,7 +67,6 @@ constexpr VectorFunctions all_functions = {
     .add = add,
     .scale = scale,
     .dot = dot,
-    .dot16 = dot16,
     .sum = sum,
     .multiply = multiply,
     .add_scaled = add_scaled,

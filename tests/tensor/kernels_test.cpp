@@ -188,7 +188,8 @@ TEST_CASE("kernels: attention and its gradients equal the definition where one s
                             {300, 300, 2, 1, 130, 66},
                             {321, 577, 1, 1, 16, 8},
                             {577, 321, 2, 2, 8, 16},
-                            {70, 600, 2, 1, 6, 4}})
+                            {70, 600, 2, 1, 6, 4},
+                            {1100, 1100, 2, 1, 8, 6}})  // of more queries than a pass works on at once
     for (const auto& band : {Band{}, Band{.ahead = 0}, Band{.behind = 65, .ahead = 3}, Band{.behind = 300, .ahead = 0},
                              Band{.behind = 2, .ahead = Band::all}})
       check_attention(shape, band, dtype);

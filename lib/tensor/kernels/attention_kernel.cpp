@@ -25,6 +25,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// What a pass works on while it stays in the second cache: so many tiles of queries go along the keys side by side, and
+// keys meet a stretch of queries before the next.
+constexpr int64_t abreast = 8, stretch = 8 * tile;
+
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// Which scratch is whose; 0 is the tile engine's.
@@ -56,13 +60,13 @@ void product_of_rows(const T* left, int64_t stride, const T* panels, int64_t len
                  rows, inner, std::min(panel_columns, columns - column), add);
 }
 
-/// out [rows, columns], `span` apart, = left [rows, inner] times the columns from `first` on of a right factor.
+/// out [rows, columns], `row_stride` apart, = left [rows, inner] times the columns from `first` on of a right factor.
 template <class T>
 void product_of_columns(Rows<const T> left, int64_t row, const T* panels, int64_t inner, int64_t first, float* out,
                         int64_t rows, int64_t columns) {
   for (int64_t column = 0; column < columns; column += tile)
-    tile_product(left.at(row), left.stride, panels + (first + column) * inner_of<T>(inner), out + column, span, rows,
-                 inner, std::min(tile, columns - column), false);
+    tile_product(left.at(row), left.stride, panels + (first + column) * inner_of<T>(inner), out + column, row_stride,
+                 rows, inner, std::min(tile, columns - column), false);
 }
 
 void row_dots(Rows<const float> a, Rows<const float> b, int64_t rows, int64_t columns, float* out) {
@@ -78,11 +82,11 @@ T* scratch_of(Slot slot, int64_t count) {
   return reinterpret_cast<T*>(scratch(slot, (count * static_cast<int64_t>(sizeof(T)) + 3) / 4));
 }
 
-/// Rows of floats, `span` apart, as a left factor: themselves, or where they are rounded to.
+/// Rows of floats, `row_stride` apart, as a left factor: themselves, or where they are rounded to.
 template <class T>
 T* left_of(float* rows, Slot slot) {
   if constexpr (sizeof(T) == 4) return rows;
-  else return scratch_of<T>(slot, tile * span);
+  else return scratch_of<T>(slot, tile * row_stride);
 }
 
 /// Where loops round floats to: nowhere, or there.
@@ -94,7 +98,8 @@ class TileView {
  public:
   /// @param of_row  [low, high) of row i
   template <class OfRow>
-  TileView(int64_t rows, int64_t columns, const OfRow& of_row) : rows_{rows, span, columns, low_.data(), high_.data()} {
+  TileView(int64_t rows, int64_t columns, const OfRow& of_row)
+      : rows_{rows, row_stride, columns, low_.data(), high_.data()} {
     for (int64_t i = 0; i < rows; ++i)
       std::tie(low_[static_cast<size_t>(i)], high_[static_cast<size_t>(i)]) = of_row(i);
   }
@@ -112,39 +117,73 @@ class TileView {
   TileRows rows_;
 };
 
+/// A tile of queries on its way along the keys.
+struct QueryTile {
+  int64_t first, count;
+  int64_t begin, end;         ///< its meetings with tiles of keys
+  float *sum, *most, *total;  ///< of weighted values [count, E]; of each query, its largest logit and its weights' sum
+};
+
+/// Takes up the keys of some meetings, from `meeting` on, `together` of them if there are so many.
 template <class T>
-void forward_tile(const AttentionSizes& sizes, Rows<const T> query, const T* key_panels, const T* value_panels,
-                  int64_t first, int64_t count, Rows<T> out, float* log_totals) {
-  const int64_t d = sizes.width, e = sizes.value_width;
+void meet(const AttentionSizes& sizes, const QueryTile& of, Rows<const T> query, const T* key_panels,
+          const T* value_panels, int64_t meeting, int64_t together) {
+  const int64_t d = sizes.width, e = sizes.value_width, count = of.count;
   const auto& loops = *vector_functions();
-  float *logit = scratch(logits, tile * span), *sum = scratch(sums, tile * e), *most = scratch(highest, tile),
-        *total = scratch(totals, tile);
+  float* logit = scratch(logits, tile * row_stride);
   std::array<float, tile> shrink;
   T* left = left_of<T>(logit, weights);
-  std::fill_n(most, count, -infinity);
-  std::fill_n(total, count, 0.F);
-  const auto [begin, end] = sizes.tiles_of(first, count);
-  if (begin == end) std::fill_n(sum, count * e, 0.F);
-  const int64_t together = sizes.layout ? 1 : span / tile;
-  for (int64_t meeting = begin; meeting < end; meeting += together) {
-    const int64_t first_key = sizes.key_tile(meeting) * tile,
-                  keys = std::min(std::min(together, end - meeting) * tile, sizes.keys - first_key),
-                  inner = inner_of<T>(keys);
-    product_of_columns(query, first, key_panels, d, first_key, logit, count, keys);
-    const auto join = [&](const TileView& view) {
-      loops.softmax_tile(view.rows(), logit, narrow_of(left), sizes.factor(), most, total, shrink.data());
-    };
-    if (sizes.layout) join({count, inner, keys, sizes.layout->by_query.data() + meeting * tile});
-    else join({count, inner, [&](int64_t i) { return sizes.keys_of(first + i, first_key, keys); }});
-    if (meeting > begin)
-      for (int64_t i = 0; i < count; ++i)
-        if (shrink[static_cast<size_t>(i)] != 1) loops.scale(sum + i * e, shrink[static_cast<size_t>(i)], e);
-    product_of_rows(left, span, value_panels, sizes.keys, first_key, keys, sum, count, e, meeting > begin);
+  const int64_t first_key = sizes.key_tile(meeting) * tile,
+                keys = std::min(std::min(together, of.end - meeting) * tile, sizes.keys - first_key),
+                inner = inner_of<T>(keys);
+  product_of_columns(query, of.first, key_panels, d, first_key, logit, count, keys);
+  const auto join = [&](const TileView& view) {
+    loops.softmax_tile(view.rows(), logit, narrow_of(left), sizes.factor(), of.most, of.total, shrink.data());
+  };
+  if (sizes.layout) join({count, inner, keys, sizes.layout->by_query.data() + meeting * tile});
+  else join({count, inner, [&](int64_t i) { return sizes.keys_of(of.first + i, first_key, keys); }});
+  if (meeting > of.begin)
+    for (int64_t i = 0; i < count; ++i)
+      if (shrink[static_cast<size_t>(i)] != 1) loops.scale(of.sum + i * e, shrink[static_cast<size_t>(i)], e);
+  product_of_rows(left, row_stride, value_panels, sizes.keys, first_key, keys, of.sum, count, e, meeting > of.begin);
+}
+
+template <class T>
+void put_out(const AttentionSizes& sizes, const QueryTile& of, Rows<T> out, float* log_totals) {
+  const int64_t e = sizes.value_width;
+  if (of.begin == of.end) std::fill_n(of.sum, of.count * e, 0.F);
+  vector_functions()->softmax_end(of.sum, narrow_of(out.at(of.first)), out.stride, of.total, of.count, e);
+  if constexpr (sizeof(T) == 4) convert_rows(of.sum, e, out.at(of.first), out.stride, of.count, e);
+  for (int64_t i = 0; i < of.count; ++i)  // exp(logit - inf) = 0
+    log_totals[of.first + i] = of.total[i] != 0 ? of.most[i] + std::log(of.total[i]) : infinity;
+}
+
+/// One head. Some tiles of queries go along the keys side by side, so that all but the first find them near.
+template <class T>
+void forward_head(const AttentionSizes& sizes, Rows<const T> query, const T* key_panels, const T* value_panels,
+                  Rows<T> out, float* log_totals) {
+  const int64_t together = sizes.layout ? 1 : span / tile, e = sizes.value_width;
+  float *sum = scratch(sums, abreast * tile * e), *most = scratch(highest, abreast * tile),
+        *total = scratch(totals, abreast * tile);
+  for (int64_t group = 0; group < sizes.queries; group += abreast * tile) {
+    std::array<QueryTile, abreast> tiles;
+    int64_t there = 0, steps = 0;
+    for (int64_t first = group; first < sizes.queries && there < abreast; first += tile, ++there) {
+      const int64_t count = std::min(tile, sizes.queries - first);
+      const auto [begin, end] = sizes.tiles_of(first, count);
+      tiles[static_cast<size_t>(there)] = {
+          first, count, begin, end, sum + there * tile * e, most + there * tile, total + there * tile};
+      std::fill_n(most + there * tile, count, -infinity);
+      std::fill_n(total + there * tile, count, 0.F);
+      steps = std::max(steps, end - begin);
+    }
+    const auto each = [&](const auto& work) { std::for_each_n(tiles.begin(), there, work); };
+    for (int64_t step = 0; step < steps; step += together)
+      each([&](const QueryTile& of) {
+        if (of.begin + step < of.end) meet(sizes, of, query, key_panels, value_panels, of.begin + step, together);
+      });
+    each([&](const QueryTile& of) { put_out(sizes, of, out, log_totals); });
   }
-  loops.softmax_end(sum, narrow_of(out.at(first)), out.stride, total, count, e);
-  if constexpr (sizeof(T) == 4) convert_rows(sum, e, out.at(first), out.stride, count, e);
-  for (int64_t i = 0; i < count; ++i)  // exp(logit - inf) = 0
-    log_totals[first + i] = total[i] != 0 ? most[i] + std::log(total[i]) : infinity;
 }
 
 template <class T>
@@ -157,10 +196,8 @@ void forward_group(const AttentionSizes& sizes, const Tensor& query, const Tenso
   panels_from_columns(keys.data, keys.stride, d, sizes.keys, key_panels);
   panels_from_rows(values.data, values.stride, sizes.keys, e, value_panels);
   for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h)
-    for (int64_t first = 0; first < sizes.queries; first += tile)
-      forward_tile(sizes, rows_of_head<T>(query, b, h), key_panels, value_panels, first,
-                   std::min(tile, sizes.queries - first), rows_to_fill<T>(out, b, h),
-                   log_totals.mutable_data_ptr<float>() + (b * sizes.heads + h) * sizes.queries);
+    forward_head(sizes, rows_of_head<T>(query, b, h), key_panels, value_panels, rows_to_fill<T>(out, b, h),
+                 log_totals.mutable_data_ptr<float>() + (b * sizes.heads + h) * sizes.queries);
 }
 
 /// Takes pieces of one piece of memory.
@@ -224,7 +261,7 @@ void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group
                    int64_t queries, int64_t first_key, int64_t meeting) {
   const int64_t d = sizes.width, e = sizes.value_width, keys = std::min(tile, sizes.keys - first_key),
                 inner = inner_of<T>(queries);
-  float *weight = scratch(logits, tile * span), *slope = scratch(gradients, tile * span);
+  float *weight = scratch(logits, tile * row_stride), *slope = scratch(gradients, tile * row_stride);
   T *left = left_of<T>(weight, weights), *left_slope = left_of<T>(slope, slopes);
   product_of_columns(group.key, first_key, head.query_columns, d, first, weight, keys, queries);
   product_of_columns(group.value, first_key, head.gradient_columns, e, first, slope, keys, queries);
@@ -233,17 +270,17 @@ void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group
   const auto go_back = [&](const TileView& view) { vector_functions()->slopes_tile(view.rows(), of, weight, slope); };
   if (sizes.layout) go_back({keys, inner, queries, sizes.layout->by_key.data() + meeting * tile});
   else go_back({keys, inner, [&](int64_t s) { return sizes.queries_of(first_key + s, first, queries); }});
-  product_of_rows(left, span, head.gradient_rows, sizes.queries, first, queries, group.of_value + first_key * e, keys,
-                  e, true);
-  product_of_rows(left_slope, span, head.query_rows, sizes.queries, first, queries, group.of_key + first_key * d, keys,
-                  d, true);
-  T* straight = scratch_of<T>(turned, tile * span);
-  transpose_rows(left_slope, span, keys, queries, straight, inner_of<T>(keys));
+  product_of_rows(left, row_stride, head.gradient_rows, sizes.queries, first, queries, group.of_value + first_key * e,
+                  keys, e, true);
+  product_of_rows(left_slope, row_stride, head.query_rows, sizes.queries, first, queries, group.of_key + first_key * d,
+                  keys, d, true);
+  T* straight = scratch_of<T>(turned, tile * row_stride);
+  transpose_rows(left_slope, row_stride, keys, queries, straight, inner_of<T>(keys));
   product_of_rows(straight, inner_of<T>(keys), group.key_rows, sizes.keys, first_key, keys, head.of_query + first * d,
                   queries, d, true);
 }
 
-/// All that meet.
+/// All that meet: a stretch of queries and all keys, then the next.
 template <class T>
 void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group) {
   if (sizes.layout) {
@@ -255,11 +292,13 @@ void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group
     }
     return;
   }
-  for (int64_t key = 0; key < sizes.keys; key += tile) {
-    const auto [begin, end] = sizes.span_of(key, std::min(tile, sizes.keys - key));
-    for (int64_t first = begin; first < end; first += span)
-      backward_span(sizes, head, group, first, std::min(span, end - first), key, 0);
-  }
+  for (int64_t from = 0; from < sizes.queries; from += stretch)
+    for (int64_t key = 0; key < sizes.keys; key += tile) {
+      const auto [low, high] = sizes.span_of(key, std::min(tile, sizes.keys - key));
+      const int64_t begin = std::max(low, from), end = std::min(high, from + stretch);
+      for (int64_t first = begin; first < end; first += span)
+        backward_span(sizes, head, group, first, std::min(span, end - first), key, 0);
+    }
 }
 
 template <class T>

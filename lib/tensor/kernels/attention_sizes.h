@@ -11,6 +11,8 @@ namespace attnscale {
 
 constexpr int64_t tile = panel_columns;  // queries, and keys
 constexpr int64_t span = 4 * tile;       // of the other side, worked on at once
+constexpr int64_t row_stride =
+    span + 32;  // of a tile's rows: no power of two, or they would compete for the same places of a cache
 
 /// What one call of the attention kernel works on, and which tiles of queries and keys meet.
 struct AttentionSizes {

@@ -110,6 +110,22 @@ inline Vector exponential(const Vector& x) {
 #endif
 }
 
+/// exp(x) for x below 88, within 3e-6 of it: for what is rounded to bfloat16 next, by two thirds of the instructions.
+/// NaN stays NaN.
+inline Vector nearly_exponential(const Vector& x) {
+#ifdef CPU_CAPABILITY_AVX512
+  constexpr int down = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+  const Vector power = x * Vector(log2_e), rest(_mm512_reduce_ps(power, down));
+  auto sum = at::vec::fmadd(Vector(0.01353302F), rest, Vector(0.05201356F));
+  sum = at::vec::fmadd(sum, rest, Vector(0.24144165F));
+  sum = at::vec::fmadd(sum, rest, Vector(0.69300401F));
+  sum = at::vec::fmadd(sum, rest, Vector(1.00000259F));
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(power, _mm512_set1_ps(-126.F), _CMP_NLT_UQ), sum, power);
+#else
+  return exponential(x);
+#endif
+}
+
 /// 1 / x for normal numbers x >= 1, infinite ones too: an estimate of 14 bits and a Newton step, within an unit of the
 /// last place or two. Some processors divide sixteen numbers in as many cycles.
 inline Vector reciprocal(const Vector& x) {

@@ -68,15 +68,30 @@ inline void clear_around(const Row& out, const Seen& seen, int64_t columns) {
   for (int64_t i = last; i < columns; i += width) out.put(zero, i);
 }
 
+/// As exact as what is put out.
+template <class Row>
+inline Vector exponential_for(const Row& /*out*/, const Vector& x) {
+  if constexpr (std::is_same_v<Row, FloatRow>) return exponential(x);
+  else return nearly_exponential(x);
+}
+
+/// The largest number of a row that counts. One that is none may get lost here, but makes the sum none below.
+template <bool by_bits>
+inline float top_of_row(const float* row, const Seen& seen) {
+  const Vector lowest(minus_infinity);
+  Vector most(lowest);
+  by_seen_vectors<by_bits>(
+      seen, [&](int64_t i, auto lanes) { most = higher(chosen(Vector::loadu(row + i), lanes, lowest), most); });
+  return top_of(most);
+}
+
+/// @param found  the largest number of the row, times the factor
 /// @return what earlier sums are multiplied by
 template <bool by_bits, class Row>
-inline float join_row(const float* row, const Row& out, const Seen& seen, float factor, float* highest, float* total) {
+inline float join_row(const float* row, const Row& out, const Seen& seen, float factor, float found, float* highest,
+                      float* total) {
   constexpr float lowest = minus_infinity, not_a_number = std::numeric_limits<float>::quiet_NaN();
-  Vector most(lowest);
-  // A number that is none may get lost here, but makes the sum none below.
-  by_seen_vectors<by_bits>(
-      seen, [&](int64_t i, auto lanes) { most = higher(chosen(Vector::loadu(row + i), lanes, Vector(lowest)), most); });
-  const float found = top_of(most) * factor, top = found <= *highest ? *highest : found;
+  const float top = found <= *highest ? *highest : found;
   if (!(top > lowest && top < -lowest)) {
     bool nothing = top < 0;
     by_seen_vectors<by_bits>(seen, [&](int64_t i, auto lanes) {
@@ -94,7 +109,7 @@ inline float join_row(const float* row, const Row& out, const Seen& seen, float 
   const Vector scale_by(factor), shift(top);
   by_seen_vectors<by_bits>(seen, [&](int64_t i, auto lanes) {
     const auto weight =
-        chosen(exponential(at::vec::fmsub(Vector::loadu(row + i), scale_by, shift)), lanes, Vector(0.F));
+        chosen(exponential_for(out, at::vec::fmsub(Vector::loadu(row + i), scale_by, shift)), lanes, Vector(0.F));
     out.put(weight, i);
     sum = sum + weight;
   });
@@ -114,13 +129,21 @@ inline void with_row(float* rows, Bits16* narrow, int64_t place, const Work& wor
 template <class Round, bool by_bits>
 inline void join_rows(const TileRows& tile, float* logits, Bits16* narrow, float factor, float* highest, float* total,
                       float* shrink) {
-  for (int64_t r = 0; r < tile.rows; ++r) {
-    const float* row = logits + r * tile.stride;
-    const auto seen = Seen::of(tile, r);
-    with_row<Round>(logits, narrow, r * tile.stride, [&](const auto& out) {
-      clear_around(out, seen, tile.columns);
-      shrink[r] = join_row<by_bits>(row, out, seen, factor, highest + r, total + r);
-    });
+  // The largest numbers of some rows first: to find one takes longer than to begin with the next.
+  constexpr int64_t together = 4;
+  for (int64_t first = 0; first < tile.rows; first += together) {
+    const int64_t last = std::min(first + together, tile.rows);
+    float found[together];
+    for (int64_t r = first; r < last; ++r)
+      found[r - first] = top_of_row<by_bits>(logits + r * tile.stride, Seen::of(tile, r)) * factor;
+    for (int64_t r = first; r < last; ++r) {
+      const float* row = logits + r * tile.stride;
+      const auto seen = Seen::of(tile, r);
+      with_row<Round>(logits, narrow, r * tile.stride, [&](const auto& out) {
+        clear_around(out, seen, tile.columns);
+        shrink[r] = join_row<by_bits>(row, out, seen, factor, found[r - first], highest + r, total + r);
+      });
+    }
   }
 }
 
@@ -156,9 +179,10 @@ inline void slopes_of_rows(const TileRows& tile, const SoftmaxGradient& of, floa
         clear_around(weights, seen, tile.columns);
         clear_around(slopes, seen, tile.columns);
         by_seen_vectors<by_bits>(seen, [&](int64_t i, auto lanes) {
-          const int64_t n = of.count - i < width ? of.count - i : width;
+          constexpr bool whole = std::is_same_v<decltype(lanes), AllLanes>;
+          const int64_t n = whole || of.count - i >= width ? width : of.count - i;
           const auto weight =
-              exponential(at::vec::fmsub(Vector::loadu(row + i), scale_by, loaded(of.log_totals + i, n)));
+              exponential_for(weights, at::vec::fmsub(Vector::loadu(row + i), scale_by, loaded(of.log_totals + i, n)));
           const auto slope = weight * (Vector::loadu(gradient + i) - loaded(of.means + i, n)) * scale_by;
           weights.put(chosen(weight, lanes, zero), i);
           slopes.put(chosen(slope, lanes, zero), i);

@@ -14,6 +14,7 @@
 
 #include "tensor/flop_counter.h"
 #include "tensor/kernel_checks.h"
+#include "tensor/kernels/activation_rows.h"
 #include "tensor/kernels/attention_kernel.h"
 #include "tensor/kernels/feed_forward_kernel.h"
 #include "tensor/kernels/kernels.h"
@@ -338,6 +339,46 @@ TEST_CASE("kernels: exponentials are right to 21 units of the last place, zero b
   CHECK(ours[100004].isnan().item<bool>());
   CHECK(ours[100005].item<float>() == 1);
   CHECK(at::equal(ours.narrow(0, 100006, 3), at::full({3}, INFINITY)));
+}
+
+TEST_CASE("kernels: activations that are rounded next are right to a hundredth of that, very large ones and none too") {
+  NEEDS_KERNELS(at::kBFloat16);
+  constexpr int64_t columns = 64;
+  const auto in = at::cat({at::linspace(-9, 9, 14 * columns - 6), at::tensor({0.F, -0.F, 1e12F, -1e12F, 1e-30F, NAN})})
+                      .to(at::kBFloat16);
+  const auto ones = at::ones_like(in);
+  for (const auto kind :
+       {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu, Activation::relu_squared}) {
+    CAPTURE(static_cast<int>(kind));
+    const auto value = at::zeros({in.numel()}), slope = at::zeros({in.numel()});  // sums over one row are not rounded
+    for (int64_t first = 0; first < in.numel(); first += columns) {
+      auto gradient = at::ones({columns});
+      const auto from = [&](const Tensor& x) {
+        return reinterpret_cast<const Bits16*>(x.const_data_ptr<at::BFloat16>()) + first;
+      };
+      vector_functions()->activate_rows_backward(
+          {.kind = kind,
+           .rows = 1,
+           .columns = columns,
+           .in = from(in),
+           .factor = from(ones),
+           .gradient = gradient.mutable_data_ptr<float>(),
+           .out = {},
+           .stride = 0,
+           .panels = {},
+           .value_panel = nullptr,
+           .sums = {slope.mutable_data_ptr<float>() + first, value.mutable_data_ptr<float>() + first}});
+    }
+    auto x = in.to(at::kDouble).requires_grad_();
+    const auto exact = plain_activation(x, kind);
+    exact.sum().backward();
+    const auto off = [&](const Tensor& ours, const Tensor& theirs) {
+      return ((ours - theirs).abs() / theirs.abs().clamp_min(1)).narrow(0, 0, in.numel() - 1).max().item<double>();
+    };
+    CHECK(off(value, exact) < 3e-6);
+    CHECK(off(slope, x.grad()) < 1e-5);
+    CHECK(value[-1].isnan().item<bool>());
+  }
 }
 
 TEST_CASE("kernels: activations of very large numbers are those numbers or nothing, with slopes one and zero") {

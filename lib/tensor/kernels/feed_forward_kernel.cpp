@@ -16,8 +16,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Which scratch is whose; 0 is the tile engine's, and 1 that of `transposed_sum_over_rows`.
-enum Slot { first_tile = 2, second_tile, active_tile, row_memory, out_tile };
+/// Which scratch is whose; 0 is the tile engine's, and 1 that of matrix_products.h.
+enum Slot { first_tile = 2, second_tile, active_tile, row_memory };
 
 /// What is inside: one part of F columns, or the gate's and the value's. A part is kept in pieces, one for each strip
 /// of rows and each panel of columns, with their numbers in rows of the panel's width.
@@ -252,9 +252,8 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
       });
       fill_up(between, strip, inside.width, stride);
       T* after = out.mutable_data_ptr<T>() + first * outputs;
-      float* tile = as_floats(after, out_tile, inside.strip * outputs);
-      block_product(between, stride, strip, inside.width, down_panels, down_shift, tile, outputs);
-      finish(tile, after, strip * outputs);
+      product_into(between, stride, strip, inside.width, down_panels.const_data_ptr<T>(),
+                   down_shift.defined() ? down_shift.const_data_ptr<float>() : nullptr, after, outputs);
     });
     return out;
   }
@@ -295,9 +294,7 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
       if (!of_x.defined()) return;
       fill_up(between, strip, columns, stride);
       const auto put_out = [&](auto* to) {
-        float* tile = as_floats(to, out_tile, inside.strip * up.size(1));
-        product(between, stride, up_panels.const_data_ptr<T>(), tile, up.size(1), strip, columns, up.size(1));
-        finish(tile, to, strip * up.size(1));
+        product_into(between, stride, strip, columns, up_panels.const_data_ptr<T>(), nullptr, to, up.size(1));
       };
       if (of_x.scalar_type() == at::kFloat) put_out(of_x.mutable_data_ptr<float>() + first * up.size(1));
       else put_out(of_x.mutable_data_ptr<at::BFloat16>() + first * up.size(1));

@@ -42,7 +42,8 @@ class LinearKernel : public torch::autograd::Function<LinearKernel> {
       context->saved_data["wanted"] = wanted_of({x, weight, or_undefined(bias)});
       count_flops("attnscale::linear", product_flops(rows, weight));
       Tensor out = at::empty({rows.size(0), weight.size(0)}, rows.options());
-      matrix_product<T, T>(rows, weight.size(1), panels_of_transpose<T>(weight), or_undefined(bias), out);
+      matrix_product<T, T>(rows, weight.size(1), panels_of_transpose<T>(weight), bias ? bias->contiguous() : Tensor(),
+                           out);
       return out.view(shape_with_last(x, weight.size(0)));
     });
   }

@@ -12,13 +12,6 @@ using torch::Tensor;
 template <class T>
 constexpr at::ScalarType type_of = c10::CppTypeToScalarType<T>::value;
 
-/// Where float32 numbers that end up in `place` are worked on: there, or for bfloat16 in scratch, from which `finish`
-/// rounds them.
-inline float* as_floats(float* place, int, int64_t) { return place; }
-inline float* as_floats(at::BFloat16*, int slot, int64_t count) { return scratch(slot, count); }
-inline void finish(const float*, float*, int64_t) {}
-inline void finish(const float* from, at::BFloat16* to, int64_t count) { convert(from, to, count); }
-
 /// Numbers as float32, in their place or widened in scratch.
 inline const float* read_floats(const float* place, int, int64_t) { return place; }
 inline const float* read_floats(const at::BFloat16* place, int slot, int64_t count) {
@@ -132,25 +125,36 @@ Tensor row_sums(const Tensor& a, int64_t columns) {
   return out;
 }
 
-/// The product of some rows with panels, in float32, a bias added if there is one.
-template <class T>
-void block_product(const T* rows, int64_t stride, int64_t count, int64_t inner, const Tensor& panels,
-                   const Tensor& bias, float* out, int64_t columns) {
-  product(rows, stride, panels.const_data_ptr<T>(), out, columns, count, inner, columns);
-  if (!bias.defined()) return;
-  for (int64_t i = 0; i < count; ++i) vector_functions()->add(bias.const_data_ptr<float>(), out + i * columns, columns);
+/// rows [count, inner] times panels, a bias added if it is not null -> out [count, columns], `columns` apart. What is
+/// rounded is rounded some rows at a time, while their sums are near.
+template <class T, class Out>
+void product_into(const T* rows, int64_t stride, int64_t count, int64_t inner, const T* panels, const float* bias,
+                  Out* out, int64_t columns) {
+  const auto product_of = [&](int64_t row, int64_t many, float* sums) {
+    if (bias)
+      for (int64_t i = 0; i < many; ++i) std::copy_n(bias, columns, sums + i * columns);
+    product(rows + row * stride, stride, panels, sums, columns, many, inner, columns, bias != nullptr);
+  };
+  if constexpr (sizeof(Out) == 4) {
+    product_of(0, count, out);
+  } else {
+    float* tile = scratch(1, row_block * columns);
+    for (int64_t row = 0; row < count; row += row_block) {
+      const int64_t many = std::min(row_block, count - row);
+      product_of(row, many, tile);
+      convert(tile, out + row * columns, many * columns);
+    }
+  }
 }
 
-/// rows [M, K] times panels -> out [M, N], of dtype Out.
+/// rows [M, K] times panels, and a bias [N] if it is defined -> out [M, N], of dtype Out.
 template <class T, class Out>
 void matrix_product(const Tensor& rows, int64_t inner, const Tensor& panels, const Tensor& bias, Tensor& out) {
-  const int64_t columns = out.size(1);
-  by_row_blocks(rows.size(0), row_block, [&](int64_t first, int64_t count) {
-    const T* in = rows.const_data_ptr<T>() + first * rows.size(1);
-    Out* to = out.mutable_data_ptr<Out>() + first * columns;
-    float* tile = as_floats(to, 1, row_block * columns);
-    block_product(in, rows.size(1), count, inner, panels, bias, tile, columns);
-    finish(tile, to, count * columns);
+  const int64_t columns = out.size(1), strip = strip_of(rows.size(0));
+  const float* shift = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
+  by_row_blocks(rows.size(0), strip, [&](int64_t first, int64_t count) {
+    product_into(rows.const_data_ptr<T>() + first * rows.size(1), rows.size(1), count, inner,
+                 panels.const_data_ptr<T>(), shift, out.mutable_data_ptr<Out>() + first * columns, columns);
   });
 }
 

@@ -81,7 +81,7 @@ template <class T>
 void product_of(const Block& block, const Tensor& rows, int64_t inner, const T* panels, const float* bias, float* out) {
   if (bias)
     for (int64_t i = 0; i < block.count; ++i) std::copy_n(bias + block.column, block.columns, out + i * block.columns);
-  product(rows.const_data_ptr<T>() + block.first * rows.size(1), rows.size(1),
+  product(rows.const_data_ptr<T>() + block.first * rows.size(-1), rows.size(-1),
           panels + block.column * inner_of<T>(inner), out, block.columns, block.count, inner, block.columns,
           bias != nullptr);
 }
@@ -164,11 +164,11 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
     RECORD_FUNCTION("attnscale::feed_forward", std::vector<c10::IValue>());
     return with_type(dtype, [&]<class T>() {
       const Tensor rows = rows_of<T>(x);
-      const Inside inside{static_cast<Activation>(activation), gated, down.size(1), strip_of(rows.size(0))};
+      const Inside inside{static_cast<Activation>(activation), gated, down.size(1), strip_of(rows_in(rows))};
       Tensor hidden;  // what the activation reads, in pieces
-      if (keep) hidden = at::empty({inside.parts(), rows.size(0), inside.width}, rows.options());
-      const Tensor out =
-          forward_rows<T>(inside, rows, up, or_undefined(up_bias), down, or_undefined(down_bias), hidden);
+      if (keep) hidden = at::empty({inside.parts(), rows_in(rows), inside.width}, rows.options());
+      Tensor out = at::empty(shape_with_last(x, down.size(0)), rows.options());
+      forward_rows<T>(inside, rows, up, or_undefined(up_bias), down, or_undefined(down_bias), hidden, out);
       context->save_for_backward({rows, up, down, hidden});
       context->saved_data["shape"] = x.sizes();
       context->saved_data["type"] = x.scalar_type();
@@ -178,7 +178,7 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
       context->saved_data["gated"] = gated;
       context->saved_data["strip"] = inside.strip;
       count_flops("attnscale::feed_forward", product_flops(rows, up) + product_flops(rows, down));
-      return out.view(shape_with_last(x, down.size(0)));
+      return out;
     });
   }
 
@@ -192,10 +192,11 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
       const Inside inside{static_cast<Activation>(data["activation"].toInt()), data["gated"].toBool(), down.size(1),
                           data["strip"].toInt()};
       const Tensor gradient = rows_of<T>(gradients[0]);
-      const int64_t wanted = data["wanted"].toInt(), count = rows.size(0), blocks = (count + row_block - 1) / row_block;
+      const int64_t wanted = data["wanted"].toInt(), count = rows_in(rows),
+                    blocks = (count + row_block - 1) / row_block;
       const auto numbers = rows.options().dtype(at::kFloat);
       Tensor of_x, of_up, of_up_bias, of_down, of_down_bias, of_hidden, active;
-      if ((wanted & 1) != 0) of_x = at::empty({count, up.size(1)}, numbers.dtype(data["type"].toScalarType()));
+      if ((wanted & 1) != 0) of_x = at::empty(data["shape"].toIntVector(), numbers.dtype(data["type"].toScalarType()));
       if ((wanted & 2) != 0)
         of_hidden = at::empty({inside.parts(), panel_size<T>(count, inside.width)}, rows.options());
       if ((wanted & 4) != 0) of_up_bias = at::zeros({blocks, inside.columns()}, numbers);
@@ -219,22 +220,21 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
       count_flops("attnscale::feed_forward_backward",
                   (of_x.defined() + of_up.defined()) * product_flops(rows, up) +
                       (((wanted & 7) != 0) + of_down.defined()) * product_flops(rows, down));
-      if (of_x.defined()) of_x = of_x.view(data["shape"].toIntVector());
       return {of_x, of_up, of_up_bias, of_down, of_down_bias, Tensor(), Tensor(), Tensor(), Tensor()};
     });
   }
 
  private:
-  /// @param hidden  filled if defined @return [M, outputs]
+  /// @param hidden  filled if defined @param out  [.., outputs], filled
   template <class T>
-  static Tensor forward_rows(const Inside& inside, const Tensor& rows, const Tensor& up, const Tensor& up_bias,
-                             const Tensor& down, const Tensor& down_bias, Tensor& hidden) {
-    const int64_t count = rows.size(0), inputs = up.size(1), outputs = down.size(0), stride = inner_of<T>(inside.width);
+  static void forward_rows(const Inside& inside, const Tensor& rows, const Tensor& up, const Tensor& up_bias,
+                           const Tensor& down, const Tensor& down_bias, Tensor& hidden, Tensor& out) {
+    const int64_t count = rows_in(rows), inputs = up.size(1), outputs = down.size(0),
+                  stride = inner_of<T>(inside.width);
     const auto up_panels = panels_of_parts<T>(up, inside);
     const Tensor down_panels = panels_of_transpose<T>(down),
                  up_shift = up_bias.defined() ? up_bias.contiguous() : up_bias,
                  down_shift = down_bias.defined() ? down_bias.contiguous() : down_bias;
-    Tensor out = at::empty({count, outputs}, rows.options());
     T* kept = hidden.defined() ? hidden.mutable_data_ptr<T>() : nullptr;
     constexpr size_t much = 4 << 20;  // bytes: a small network's are still in a cache when the backward pass comes
     const bool far = kept && hidden.nbytes() > much;
@@ -255,15 +255,14 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
       product_into(between, stride, strip, inside.width, down_panels.const_data_ptr<T>(),
                    down_shift.defined() ? down_shift.const_data_ptr<float>() : nullptr, after, outputs);
     });
-    return out;
   }
 
-  /// Fills those of the last four that are defined: [M, K]; the panels of each part; sums over each block of rows; and
+  /// Fills those of the last four that are defined: [.., K]; the panels of each part; sums over each block of rows; and
   /// the panels of what the activation puts out, made again from what it read.
   template <class T>
   static void backward_rows(const Inside& inside, const Tensor& gradient, const Tensor& up, const Tensor& down,
                             const Tensor& hidden, Tensor& of_x, Tensor& of_hidden, Tensor& of_bias, Tensor& active) {
-    const int64_t count = gradient.size(0), columns = inside.columns(), stride = inner_of<T>(columns),
+    const int64_t count = rows_in(gradient), columns = inside.columns(), stride = inner_of<T>(columns),
                   outputs = down.size(0);
     const Tensor down_panels = panels_of_rows<T, float>(down.contiguous(), inside.width);
     const Tensor up_panels = of_x.defined() ? panels_of_rows<T, float>(up.contiguous(), up.size(1)) : Tensor();

@@ -22,10 +22,10 @@ using torch::autograd::variable_list;
 template <class T>
 Tensor input_gradient(const Tensor& gradient, const Tensor& weight, at::IntArrayRef shape, at::ScalarType type) {
   const Tensor panels = panels_of_rows<T, float>(weight.contiguous(), weight.size(1));
-  Tensor out = at::empty({gradient.size(0), weight.size(1)}, gradient.options().dtype(type));
+  Tensor out = at::empty(shape, gradient.options().dtype(type));
   if (type == at::kFloat) matrix_product<T, float>(gradient, weight.size(0), panels, {}, out);
   else matrix_product<T, at::BFloat16>(gradient, weight.size(0), panels, {}, out);
-  return out.view(shape);
+  return out;
 }
 
 class LinearKernel : public torch::autograd::Function<LinearKernel> {
@@ -41,10 +41,10 @@ class LinearKernel : public torch::autograd::Function<LinearKernel> {
       context->saved_data["dtype"] = dtype;
       context->saved_data["wanted"] = wanted_of({x, weight, or_undefined(bias)});
       count_flops("attnscale::linear", product_flops(rows, weight));
-      Tensor out = at::empty({rows.size(0), weight.size(0)}, rows.options());
+      Tensor out = at::empty(shape_with_last(x, weight.size(0)), rows.options());
       matrix_product<T, T>(rows, weight.size(1), panels_of_transpose<T>(weight), bias ? bias->contiguous() : Tensor(),
                            out);
-      return out.view(shape_with_last(x, weight.size(0)));
+      return out;
     });
   }
 

@@ -26,11 +26,15 @@ inline const float* row_of(const Tensor& matrix, int64_t i, int64_t width, int s
   return read_floats(matrix.const_data_ptr<at::BFloat16>() + i * width, slot, width);
 }
 
-/// x as rows of T that are as long as products take them. @return [M, inner_of(K)], contiguous
+/// Of a tensor whose last dimension lies in rows.
+inline int64_t rows_in(const Tensor& x) { return x.size(-1) > 0 ? x.numel() / x.size(-1) : 0; }
+
+/// x as rows of T that are as long as products take them: itself if it is. @return [.., inner_of(K)], contiguous
 template <class T>
 Tensor rows_of(const Tensor& x) {
-  const Tensor rows = x.reshape({-1, x.size(-1)}).to(type_of<T>).contiguous();
-  const int64_t columns = rows.size(1), inner = inner_of<T>(columns);
+  const int64_t columns = x.size(-1), inner = inner_of<T>(columns);
+  if (x.scalar_type() == type_of<T> && x.is_contiguous() && inner == columns) return x;
+  const Tensor rows = x.reshape({-1, columns}).to(type_of<T>).contiguous();
   return inner == columns ? rows : at::constant_pad_nd(rows, {0, inner - columns});
 }
 
@@ -46,9 +50,9 @@ Tensor panels_of_transpose(const Tensor& weight) {
 /// Panels of W itself, or of rows of T.
 template <class T, class From>
 Tensor panels_of_rows(const Tensor& matrix, int64_t columns) {
-  Tensor panels = at::empty({panel_size<T>(matrix.size(0), columns)}, matrix.options().dtype(type_of<T>));
-  panels_from_rows(matrix.const_data_ptr<From>(), matrix.size(1), matrix.size(0), columns,
-                   panels.mutable_data_ptr<T>());
+  const int64_t inner = rows_in(matrix);
+  Tensor panels = at::empty({panel_size<T>(inner, columns)}, matrix.options().dtype(type_of<T>));
+  panels_from_rows(matrix.const_data_ptr<From>(), matrix.size(-1), inner, columns, panels.mutable_data_ptr<T>());
   return panels;
 }
 
@@ -60,14 +64,14 @@ struct TurnedRows {
   const T* row(int64_t i) const { return memory.const_data_ptr<T>() + i * stride; }
 };
 
-/// @param a  [M, >= columns], rows of T. A line of the cache more between rows than they take: rows that are a power of
-/// two apart would all compete for the same few places of the nearest cache.
+/// @param a  [.., >= columns], rows of T. A line of the cache more between rows than they take: rows that are a power
+/// of two apart would all compete for the same few places of the nearest cache.
 template <class T>
 TurnedRows<T> turned_rows(const Tensor& a, int64_t columns) {
   constexpr int64_t line = 64 / sizeof(T);
-  const int64_t inner = inner_of<T>(a.size(0)), stride = inner % (16 * line) == 0 ? inner + line : inner;
+  const int64_t inner = inner_of<T>(rows_in(a)), stride = inner % (16 * line) == 0 ? inner + line : inner;
   TurnedRows<T> turned{at::empty({columns, stride}, a.options()), columns, inner, stride};
-  transpose_rows(a.const_data_ptr<T>(), a.size(1), a.size(0), columns, turned.memory.template mutable_data_ptr<T>(),
+  transpose_rows(a.const_data_ptr<T>(), a.size(-1), rows_in(a), columns, turned.memory.template mutable_data_ptr<T>(),
                  stride);
   return turned;
 }
@@ -95,7 +99,7 @@ void transposed_sum_over_rows(const TurnedRows<T>& turned, const T* panels, int6
 }
 
 /// a^T b, summed in float32: the gradient of a weight. The narrower of the two is turned, which costs more than laying
-/// out panels does. @param a  [M, >= N] @param b  [M, >= K], rows of T @return [N, K]
+/// out panels does. @param a  [.., >= N] @param b  [.., >= K], M rows of T each @return [N, K]
 template <class T>
 Tensor transposed_product(const Tensor& a, int64_t outputs, const Tensor& b, int64_t inputs) {
   Tensor out = at::empty({outputs, inputs}, a.options().dtype(at::kFloat));
@@ -117,11 +121,11 @@ inline void add_rows(const at::BFloat16* rows, int64_t stride, int64_t count, fl
   row_functions()->sum_rows16(bits(rows), stride, count, sum, columns);
 }
 
-/// Sums over rows in float32: the gradient of a bias. @param a  [M, >= N], rows of T
+/// Sums over rows in float32: the gradient of a bias. @param a  [.., >= N], rows of T
 template <class T>
 Tensor row_sums(const Tensor& a, int64_t columns) {
   Tensor out = at::zeros({columns}, a.options().dtype(at::kFloat));
-  add_rows(a.const_data_ptr<T>(), a.size(1), a.size(0), out.mutable_data_ptr<float>(), columns);
+  add_rows(a.const_data_ptr<T>(), a.size(-1), rows_in(a), out.mutable_data_ptr<float>(), columns);
   return out;
 }
 
@@ -147,14 +151,14 @@ void product_into(const T* rows, int64_t stride, int64_t count, int64_t inner, c
   }
 }
 
-/// rows [M, K] times panels, and a bias [N] if it is defined -> out [M, N], of dtype Out.
+/// rows [.., K] times panels, and a bias [N] if it is defined -> out [.., N], of dtype Out.
 template <class T, class Out>
 void matrix_product(const Tensor& rows, int64_t inner, const Tensor& panels, const Tensor& bias, Tensor& out) {
-  const int64_t columns = out.size(1), strip = strip_of(rows.size(0));
+  const int64_t columns = out.size(-1), stride = rows.size(-1), strip = strip_of(rows_in(rows));
   const float* shift = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
-  by_row_blocks(rows.size(0), strip, [&](int64_t first, int64_t count) {
-    product_into(rows.const_data_ptr<T>() + first * rows.size(1), rows.size(1), count, inner,
-                 panels.const_data_ptr<T>(), shift, out.mutable_data_ptr<Out>() + first * columns, columns);
+  by_row_blocks(rows_in(rows), strip, [&](int64_t first, int64_t count) {
+    product_into(rows.const_data_ptr<T>() + first * stride, stride, count, inner, panels.const_data_ptr<T>(), shift,
+                 out.mutable_data_ptr<Out>() + first * columns, columns);
   });
 }
 

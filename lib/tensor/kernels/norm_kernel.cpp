@@ -30,13 +30,16 @@ T* rows_to_fill(const Tensor& matrix, int64_t first) {
   return there ? matrix.mutable_data_ptr<T>() + first * matrix.size(-1) : nullptr;
 }
 
-/// The first row takes up the others. @param parts  [blocks, M] or undefined @return [M]
+/// @param parts  [blocks, M] or undefined @return [M]
 Tensor sum_of_blocks(const Tensor& parts) {
   if (!parts.defined()) return parts;
   const int64_t width = parts.size(1);
-  auto* sum = parts.mutable_data_ptr<float>();
-  for (int64_t block = 1; block < parts.size(0); ++block) vector_functions()->add(sum + block * width, sum, width);
-  return at::empty({width}, parts.options()).copy_(parts[0]);
+  const auto* part = parts.const_data_ptr<float>();
+  Tensor sum = at::empty({width}, parts.options());
+  auto* total = sum.mutable_data_ptr<float>();
+  std::copy_n(part, width, total);
+  for (int64_t block = 1; block < parts.size(0); ++block) vector_functions()->add(part + block * width, total, width);
+  return sum;
 }
 
 class NormKernel : public torch::autograd::Function<NormKernel> {

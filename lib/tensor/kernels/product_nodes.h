@@ -39,7 +39,7 @@ inline int64_t wanted_of(std::initializer_list<Tensor> inputs) {
 }
 
 inline double product_flops(const Tensor& rows, const Tensor& weight) {
-  return 2 * static_cast<double>(rows.size(0)) * static_cast<double>(weight.numel());
+  return 2 * static_cast<double>(rows.numel() / rows.size(-1)) * static_cast<double>(weight.numel());
 }
 
 }  // namespace attnscale

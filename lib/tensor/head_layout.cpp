@@ -114,7 +114,9 @@ std::vector<Tensor> empty_parts(const std::vector<Tensor>& parts) {
   std::vector<Tensor> apart;
   if (!lie_side_by_side(parts)) {
     for (const auto& part : parts)
-      apart.push_back(by_positions(part.size(0), part.size(1), part.size(2), part.size(3), part.options()));
+      apart.push_back(part.is_contiguous()
+                          ? at::empty(part.sizes(), part.options())
+                          : by_positions(part.size(0), part.size(1), part.size(2), part.size(3), part.options()));
     return apart;
   }
   std::vector<int64_t> counts, widths;

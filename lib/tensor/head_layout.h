@@ -26,8 +26,9 @@ inline Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int6
 }
 
 /// Room for gradients of parts: side by side in one tensor where the parts are what `split_heads` gave, otherwise each
-/// for itself with its positions outside its heads.
-/// @param parts  [B, N, T, D] each, of one dtype
+/// for itself, contiguous as its part is, which spares a leaf's gradient a copy, or with its positions outside its
+/// heads.
+/// @param parts  [B, N, T, D] each
 std::vector<Tensor> empty_parts(const std::vector<Tensor>& parts);
 
 }  // namespace attnscale

@@ -87,10 +87,8 @@ class RecurrenceKernel : public torch::autograd::Function<RecurrenceKernel> {
     const auto held = context->saved_data["call"].toCapsule();
     const auto& call = static_cast<const CallHolder&>(*held).call;
     const RecurrenceSizes s(x, call);
-    const auto gradient = [&](const Tensor& of) {
-      return by_positions(of.size(0), of.size(1), of.size(2), of.size(3), of.options());
-    };
-    RecurrenceGradients made{gradient(x.query), gradient(x.key), gradient(x.value), {}, {}};
+    const auto parts = empty_parts({x.query, x.key, x.value});
+    RecurrenceGradients made{parts[0], parts[1], parts[2], {}, {}};
     if (x.log_decay.defined() && context->needs_input_grad(3)) made.log_decay = at::empty_like(x.log_decay);
     if (x.beta.defined()) made.beta = at::empty_like(x.beta);
     const auto rows = with_dense_rows(upstream[0]);

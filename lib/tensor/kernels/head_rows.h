@@ -41,6 +41,13 @@ class HeadRows {
     std::fill_n(out + count * out_stride, (rows - count) * out_stride, 0.F);
   }
 
+  /// Rows from `first` on as they lie, if they are of T; otherwise null.
+  template <class T>
+  const T* as_they_lie(int64_t first) const {
+    return narrow_ == (sizeof(T) == 2) ? at<T>(first) : nullptr;
+  }
+  int64_t stride() const { return stride_; }
+
   void write(int64_t first, int64_t count, const float* in, int64_t in_stride) const {
     if (narrow_) convert_rows(in, in_stride, at<at::BFloat16>(first), stride_, count, width_);
     else convert_rows(in, in_stride, at<float>(first), stride_, count, width_);

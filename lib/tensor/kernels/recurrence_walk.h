@@ -78,8 +78,9 @@ class RecurrenceWalk {
       if (keeps) keep_state(b, g, j);
       const T* turned_key = turned_right_factor(key_.values(), fs_, s_.features, rows_, turned_key_);
       const T* state = right_factor(state_, es_, s_.features, s_.values, state_panels_);
-      const float* written = correct(state);
-      const T* values = right_factor(written, es_, rows_, s_.values, value_panels_);
+      const T* values = value_panels_;
+      if (given_) panels_from_rows(given_, given_stride_, rows_, s_.values, value_panels_);
+      else values = right_factor(delta_ ? correct(state) : value_, es_, rows_, s_.values, value_panels_);
       for (int64_t h = g * s_.shared(); h < (g + 1) * s_.shared(); ++h) {
         begin_query(b, h);
         const float* read = decay_.reading(query_.values(), read_);
@@ -102,22 +103,27 @@ class RecurrenceWalk {
       const float before = j == 0 || !tensors_.largest.defined() ? no_exponent : largest_at(b, g)[j * s_.chunk - 1];
       begin_chunk(b, g, j, before);
       find_state(b, g, j);
-      const float* written = correct(right_factor(state_, es_, s_.features, s_.values, state_panels_));
+      const float* written =
+          delta_ ? correct(right_factor(state_, es_, s_.features, s_.values, state_panels_)) : value_;
       // What the chunk writes, from the gradient of the state that the next one finds.
       const float* write = decay_.writing(key_.values(), write_);
-      const T* values = left_factor<T>(written, rows_, es_, value_left_);
-      product(values, es_, turned_right_factor(of_state_, es_, s_.values, s_.features, turned_state_), share_, fs_,
-              rows_, s_.values, s_.features);
+      const Values values =
+          given_ ? Values{given_, given_stride_} : Values{left_factor<T>(written, rows_, es_, value_left_), es_};
+      float* share = decays() ? share_ : of_writer_;
+      product(values.rows, values.stride, turned_right_factor(of_state_, es_, s_.values, s_.features, turned_state_),
+              share, fs_, rows_, s_.values, s_.features);
       const T* keys = left_factor<T>(write, rows_, fs_, key_left_);
       product(keys, fs_, right_factor(of_state_, es_, s_.features, s_.values, state_panels_), of_value_, es_, rows_,
               s_.features, s_.values);
       if (s_.divided)
-        for (int64_t t = 0; t < rows_; ++t) loops().add(of_norm_, share_ + t * fs_, s_.features);
+        for (int64_t t = 0; t < rows_; ++t) loops().add(of_norm_, share + t * fs_, s_.features);
       if (decay_gradient_)
-        decay_gradient_->start(decay_, state_, of_state_, s_.divided ? norm_ : nullptr, of_norm_, write, share_);
-      std::fill_n(of_writer_, rows_ * fs_, 0.F);
-      std::fill_n(of_reader_, rows_ * fs_, 0.F);
-      decay_.add_writing(share_, of_writer_);
+        decay_gradient_->start(decay_, state_, of_state_, s_.divided ? norm_ : nullptr, of_norm_, write, share);
+      if (delta_ || decay_gradient_) std::fill_n(of_reader_, rows_ * fs_, 0.F);
+      if (decays()) {
+        std::fill_n(of_writer_, rows_ * fs_, 0.F);
+        decay_.add_writing(share, of_writer_);
+      }
       decay_state(of_state_, of_norm_);
 
       const T* turned_state = turned_right_factor(state_, es_, s_.values, s_.features, turned_state_);
@@ -133,6 +139,14 @@ class RecurrenceWalk {
   }
 
  private:
+  /// Values of the chunk as a left factor.
+  struct Values {
+    const T* rows;
+    int64_t stride;
+  };
+
+  bool decays() const { return decay_.kind() != Decay::none; }
+
   float* largest_at(int64_t b, int64_t g) const {
     return tensors_.largest.mutable_data_ptr<float>() + (b * s_.groups + g) * s_.positions;
   }
@@ -147,7 +161,10 @@ class RecurrenceWalk {
   float begin_chunk(int64_t b, int64_t g, int64_t j, float before) {
     first_ = j * s_.chunk;
     count_ = std::min(s_.chunk, s_.positions - first_);
-    HeadRows(tensors_.value, b, g).read(first_, count_, value_, rows_, es_);
+    const HeadRows values(tensors_.value, b, g);
+    given_ = delta_ || count_ < rows_ || s_.values % 2 != 0 ? nullptr : values.template as_they_lie<T>(first_);
+    given_stride_ = values.stride();
+    if (!given_) values.read(first_, count_, value_, rows_, es_);
     key_.read(HeadRows(tensors_.key, b, g), first_, count_);
     if (key_.projects()) before = stabilise_keys(b, g, before);
     else if (decay_.kind() == Decay::scalar) {
@@ -192,9 +209,8 @@ class RecurrenceWalk {
       for (int64_t t = 0; t < count_; ++t) query_.exponentials(t, query_.largest(t));
   }
 
-  /// The values that are written: those of the delta rule, or those that came.
+  /// The values that the delta rule writes.
   const float* correct(const T* state) {
-    if (!delta_) return value_;
     std::fill_n(written_, rows_ * es_, 0.F);
     delta_->written(decay_, key_.values(), value_, state, written_);
     return written_;
@@ -215,9 +231,12 @@ class RecurrenceWalk {
   void divide(int64_t b, int64_t h, const float* read) {
     float* inverse = inverses_at(b, h);
     const auto epsilon = static_cast<float>(*call_.epsilon), floor = static_cast<float>(call_.floor);
+    std::array<float, tile_side> before, inside;
+    loops().row_dots(read, fs_, norm_, 0, count_, s_.features, before.data());
+    loops().row_dots(weights_, tile_side, ones_, 0, count_, rows_, inside.data());
     for (int64_t t = 0; t < count_; ++t) {
-      const float total = loops().dot(read + t * fs_, norm_, s_.features) +
-                          loops().dot(weights_ + t * tile_side, ones_, rows_) + epsilon;
+      const auto i = static_cast<size_t>(t);
+      const float total = before[i] + inside[i] + epsilon;
       inverse[t] = call_.floor > 0 && total < floor ? 1 / floor : 1 / total;
       loops().scale(output_ + t * es_, inverse[t], s_.values);
     }
@@ -252,12 +271,16 @@ class RecurrenceWalk {
 
   void keep_state(int64_t b, int64_t g, int64_t j) const {
     float* to = state_at(b, g, j);
-    for (int64_t f = 0; f < s_.features; ++f) std::copy_n(state_ + f * es_, s_.values, to + f * s_.values);
+    if (es_ == s_.values) std::copy_n(state_, s_.features * es_, to);
+    else
+      for (int64_t f = 0; f < s_.features; ++f) std::copy_n(state_ + f * es_, s_.values, to + f * s_.values);
     if (s_.divided) std::copy_n(norm_, s_.features, to + s_.features * s_.values);
   }
   void find_state(int64_t b, int64_t g, int64_t j) {
     const float* from = state_at(b, g, j);
-    for (int64_t f = 0; f < s_.features; ++f) std::copy_n(from + f * s_.values, s_.values, state_ + f * es_);
+    if (es_ == s_.values) std::copy_n(from, s_.features * es_, state_);
+    else
+      for (int64_t f = 0; f < s_.features; ++f) std::copy_n(from + f * s_.values, s_.values, state_ + f * es_);
     if (s_.divided) std::copy_n(from + s_.features * s_.values, s_.features, norm_);
   }
 
@@ -278,8 +301,8 @@ class RecurrenceWalk {
 
   /// One head's share of all gradients. Pairs lie transposed, [key][query], so that their left factors need no turning
   /// but once.
-  void backward_head(const Tensor& upstream, int64_t b, int64_t h, const T* keys, const T* key_panels, const T* values,
-                     const T* turned_state) {
+  void backward_head(const Tensor& upstream, int64_t b, int64_t h, const T* keys, const T* key_panels,
+                     const Values& values, const T* turned_state) {
     const int64_t f = s_.features, e = s_.values;
     begin_query(b, h);
     begin_upstream(upstream, b, h);
@@ -292,8 +315,8 @@ class RecurrenceWalk {
               rows_);
       decay_.upper(weights_);
     }
-    product(values, es_, turned_right_factor(of_output_, es_, e, rows_, panels_), of_weights_, tile_side, rows_, e,
-            rows_);
+    product(values.rows, values.stride, turned_right_factor(of_output_, es_, e, rows_, panels_), of_weights_, tile_side,
+            rows_, e, rows_);
     if (s_.divided)
       for (int64_t i = 0; i < rows_; ++i) loops().add(of_total_, of_weights_ + i * tile_side, rows_);
     if (!diagonal) decay_.upper(of_weights_);
@@ -304,14 +327,17 @@ class RecurrenceWalk {
     // The found state: dS += (exp(G) q)^T dy, dq = exp(G) dy S^T.
     const float* read = decay_.reading(query_.values(), read_);
     add_turned_product(read, upstream_panels, of_state_);
-    product(left_factor<T>(of_output_, rows_, es_, left_), es_, turned_state, share_, fs_, rows_, e, f);
+    float* share = decays() ? share_ : of_query_;
+    product(left_factor<T>(of_output_, rows_, es_, left_), es_, turned_state, share, fs_, rows_, e, f);
     if (s_.divided)
       for (int64_t t = 0; t < count_; ++t) {
-        loops().add_scaled(norm_, of_total_[t], share_ + t * fs_, f);
+        loops().add_scaled(norm_, of_total_[t], share + t * fs_, f);
         loops().add_scaled(read + t * fs_, of_total_[t], of_norm_, f);
       }
-    std::fill_n(of_query_, rows_ * fs_, 0.F);
-    decay_.add_reading(share_, of_query_);
+    if (decays()) {
+      std::fill_n(of_query_, rows_ * fs_, 0.F);
+      decay_.add_reading(share, of_query_);
+    }
     // Pairs inside the chunk.
     loops().transpose(of_weights_, tile_side, straight_, tile_side, rows_, rows_);
     const T* straight = left_factor<T>(straight_, rows_, tile_side, narrow_straight_);
@@ -367,6 +393,8 @@ class RecurrenceWalk {
   T *value_left_ = nullptr, *narrow_straight_ = nullptr, *key_panels_ = nullptr, *panels_ = nullptr,
     *turned_state_ = nullptr;
   int64_t first_ = 0, count_ = 0;
+  const T* given_ = nullptr;  // the chunk's values as they came, where they are factors of products as they are
+  int64_t given_stride_ = 0;
 };
 
 }  // namespace attnscale

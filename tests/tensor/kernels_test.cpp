@@ -244,6 +244,30 @@ TEST_CASE("kernels: attention to numbers that are not finite is not finite") {
   }
 }
 
+TEST_CASE("kernels: attention over many keys is right for short and long queries, and blind to keys ahead to the bit") {
+  NEEDS_KERNELS(at::kBFloat16);
+  at::manual_seed(5);
+  constexpr int64_t length = 900, seen = 601;
+  const auto heads = [] { return at::randn({1, 2, length, 8}); };
+  // Logits of some queries are bounded, those of others far from 0.
+  const auto query = (heads() * at::pow(2, at::randint(-2, 9, {1, 2, length, 1}))).set_requires_grad(true);
+  const auto key = heads().set_requires_grad(true), value = heads().set_requires_grad(true);
+  const auto attend = [&](const Tensor& keys) {
+    return attention_kernel(query, keys, value, Band{.ahead = 0}, 0, at::kBFloat16);
+  };
+  // Logits that far from 0 are what rounding makes of queries and keys.
+  const auto rounded = [](const Tensor& x) { return twin_of(x.detach().to(at::kBFloat16)); };
+  const auto query2 = rounded(query), key2 = rounded(key), value2 = rounded(value);
+  const auto output = attend(key);
+  check_same(output, plain_attention(query2, key2, value2, Band{.ahead = 0}),
+             {{query, query2}, {key, key2}, {value, value2}}, at::kBFloat16);
+  for (const double ahead : {0.0, 1e3, static_cast<double>(NAN)}) {
+    const auto other = key.detach().clone();
+    other.narrow(2, seen, length - seen).fill_(ahead);
+    CHECK(at::equal(attend(other).narrow(2, 0, seen), output.narrow(2, 0, seen)));
+  }
+}
+
 TEST_CASE("kernels: attention keeps memory that grows with the length, not its square") {
   NEEDS_KERNELS(at::kFloat);
   const auto x = trained({1, 1, 4096, 8});

@@ -110,6 +110,28 @@ TEST_CASE("softmax tile: rows join softmaxes that go on, and what does not count
   check_softmax({});
 }
 
+TEST_CASE("softmax tile: what bounds a row stays its highest logit") {
+  NEEDS_KERNELS(at::kFloat);
+  at::manual_seed(6);
+  const SomeRows tile;
+  auto rows = tile.rows();
+  rows.bounded = 0b101;
+  const Tensor logits = random_rows(), given = logits.clone();
+  std::array<float, 7> highest{}, total{}, shrink{};
+  vector_functions()->softmax_tile(rows, logits.mutable_data_ptr<float>(), nullptr, 1, highest.data(), total.data(),
+                                   shrink.data());
+  const auto seen = tile.seen();
+  for (int64_t r = 0; r < 7; ++r) {
+    const bool bounded = r == 0 || r == 2;
+    const auto i = static_cast<size_t>(r);
+    const auto own = given[r].narrow(0, 0, tile.columns).to(at::kDouble).masked_select(seen[r]);
+    const double top = own.numel() > 0 ? std::max(own.max().item<double>(), 0.0) : 0;
+    CHECK(highest[i] == static_cast<float>(bounded ? 0 : top));
+    CHECK(std::abs(total[i] / (own - highest[i]).exp().sum().clamp_min(1e-30).item<double>() - 1) <
+          1e-5 + (own.numel() == 0));
+  }
+}
+
 TEST_CASE("softmax tile: of at most 64 numbers those count whose bits are set") {
   NEEDS_KERNELS(at::kFloat);
   at::manual_seed(4);

@@ -32,7 +32,7 @@ constexpr int64_t abreast = 8, stretch = 8 * tile;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// Which scratch is whose; 0 is the tile engine's.
-enum Slot { logits = 1, gradients, weights, slopes, turned, sums, highest, totals, head_memory, group_memory };
+enum Slot { logits = 1, gradients, weights, slopes, turned, sums, highest, totals, head_memory, group_memory, reaches };
 
 /// One head's rows in a tensor [B, H, T, D].
 template <class T>
@@ -121,8 +121,44 @@ class TileView {
 struct QueryTile {
   int64_t first, count;
   int64_t begin, end;         ///< its meetings with tiles of keys
+  uint64_t bounded;           ///< queries, one bit each, of which no logit is far from 0, which stands for the largest
   float *sum, *most, *total;  ///< of weighted values [count, E]; of each query, its largest logit and its weights' sum
 };
+
+/// Of each key, the largest square of its length and those of all before. With that of a query it bounds the logits
+/// that the query sees, so that nobody has to find the largest; keys that it does not see change nothing. Null where
+/// that does not pay, and for float32, in which exponentials far from 0 are less exact than what they are rounded to
+/// next.
+template <class T>
+const float* reaches_of(const AttentionSizes& sizes, Rows<const T> key) {
+  constexpr int64_t few = 8 * tile;
+  if (sizeof(T) == 4 || sizes.layout || sizes.most_seen() <= few) return nullptr;
+  float* reach = scratch(reaches, sizes.keys);
+  row_dots(key, key, sizes.keys, sizes.width, reach);
+  float longest = 0;
+  for (int64_t s = 0; s < sizes.keys; ++s)
+    reach[s] = longest = std::max(longest, reach[s] < infinity ? reach[s] : infinity);
+  return reach;
+}
+
+/// Queries of a tile, one bit each, whose exponentials and their sums stay inside float32's range as they are.
+template <class T>
+uint64_t bounded_queries(const AttentionSizes& sizes, Rows<const T> query, int64_t first, int64_t count,
+                         const float* reach) {
+  if (!reach) return 0;
+  constexpr float largest = 40;  // of logits
+  const float most = (largest / sizes.factor()) * (largest / sizes.factor());
+  std::array<float, tile> squares;
+  const Rows<const T> own{query.at(first), query.stride};
+  row_dots(own, own, count, sizes.width, squares.data());
+  uint64_t bounded = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t seen = sizes.keys_of(first + i, 0, sizes.keys).second;
+    const bool here = seen > 0 && squares[static_cast<size_t>(i)] * reach[seen - 1] <= most;  // NaN is not
+    bounded |= static_cast<uint64_t>(here) << i;
+  }
+  return bounded;
+}
 
 /// Takes up the keys of some meetings, from `meeting` on, `together` of them if there are so many.
 template <class T>
@@ -138,7 +174,9 @@ void meet(const AttentionSizes& sizes, const QueryTile& of, Rows<const T> query,
                 inner = inner_of<T>(keys);
   product_of_columns(query, of.first, key_panels, d, first_key, logit, count, keys);
   const auto join = [&](const TileView& view) {
-    loops.softmax_tile(view.rows(), logit, narrow_of(left), sizes.factor(), of.most, of.total, shrink.data());
+    auto rows = view.rows();
+    rows.bounded = of.bounded;
+    loops.softmax_tile(rows, logit, narrow_of(left), sizes.factor(), of.most, of.total, shrink.data());
   };
   if (sizes.layout) join({count, inner, keys, sizes.layout->by_query.data() + meeting * tile});
   else join({count, inner, [&](int64_t i) { return sizes.keys_of(of.first + i, first_key, keys); }});
@@ -159,9 +197,10 @@ void put_out(const AttentionSizes& sizes, const QueryTile& of, Rows<T> out, floa
 }
 
 /// One head. Some tiles of queries go along the keys side by side, so that all but the first find them near.
+/// @param reach  what `reaches_of` gave
 template <class T>
 void forward_head(const AttentionSizes& sizes, Rows<const T> query, const T* key_panels, const T* value_panels,
-                  Rows<T> out, float* log_totals) {
+                  const float* reach, Rows<T> out, float* log_totals) {
   const int64_t together = sizes.layout ? 1 : span / tile, e = sizes.value_width;
   float *sum = scratch(sums, abreast * tile * e), *most = scratch(highest, abreast * tile),
         *total = scratch(totals, abreast * tile);
@@ -171,9 +210,10 @@ void forward_head(const AttentionSizes& sizes, Rows<const T> query, const T* key
     for (int64_t first = group; first < sizes.queries && there < abreast; first += tile, ++there) {
       const int64_t count = std::min(tile, sizes.queries - first);
       const auto [begin, end] = sizes.tiles_of(first, count);
+      const uint64_t bounded = bounded_queries(sizes, query, first, count, reach);
       tiles[static_cast<size_t>(there)] = {
-          first, count, begin, end, sum + there * tile * e, most + there * tile, total + there * tile};
-      std::fill_n(most + there * tile, count, -infinity);
+          first, count, begin, end, bounded, sum + there * tile * e, most + there * tile, total + there * tile};
+      for (int64_t i = 0; i < count; ++i) most[there * tile + i] = (bounded >> i & 1) != 0 ? 0.F : -infinity;
       std::fill_n(total + there * tile, count, 0.F);
       steps = std::max(steps, end - begin);
     }
@@ -195,8 +235,9 @@ void forward_group(const AttentionSizes& sizes, const Tensor& query, const Tenso
   const auto keys = rows_of_head<T>(key, b, g), values = rows_of_head<T>(value, b, g);
   panels_from_columns(keys.data, keys.stride, d, sizes.keys, key_panels);
   panels_from_rows(values.data, values.stride, sizes.keys, e, value_panels);
+  const float* reach = reaches_of(sizes, keys);
   for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h)
-    forward_head(sizes, rows_of_head<T>(query, b, h), key_panels, value_panels, rows_to_fill<T>(out, b, h),
+    forward_head(sizes, rows_of_head<T>(query, b, h), key_panels, value_panels, reach, rows_to_fill<T>(out, b, h),
                  log_totals.mutable_data_ptr<float>() + (b * sizes.heads + h) * sizes.queries);
 }
 

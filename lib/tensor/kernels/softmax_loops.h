@@ -135,7 +135,9 @@ inline void join_rows(const TileRows& tile, float* logits, Bits16* narrow, float
     const int64_t last = std::min(first + together, tile.rows);
     float found[together];
     for (int64_t r = first; r < last; ++r)
-      found[r - first] = top_of_row<by_bits>(logits + r * tile.stride, Seen::of(tile, r)) * factor;
+      found[r - first] = (tile.bounded >> r & 1) != 0
+                             ? highest[r]
+                             : top_of_row<by_bits>(logits + r * tile.stride, Seen::of(tile, r)) * factor;
     for (int64_t r = first; r < last; ++r) {
       const float* row = logits + r * tile.stride;
       const auto seen = Seen::of(tile, r);

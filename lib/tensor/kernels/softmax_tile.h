@@ -15,6 +15,8 @@ struct TileRows {
   int64_t columns;  ///< as many are zero where they do not count
   const int64_t *low, *high;
   const uint64_t* kept = nullptr;
+  uint64_t bounded = 0;  ///< rows, one bit each, of whose numbers times the factor none is far from what is given as
+                         ///< the highest, which stays
 };
 
 /// Of the backward pass, whose rows are keys and whose columns are queries.

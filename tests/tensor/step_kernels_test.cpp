@@ -235,6 +235,7 @@ TEST_CASE("step kernels: the norm of all gradients is that of their concatenatio
 
 TEST_CASE("step kernels: few rows without gradients times a matrix equal the definition, in both dtypes") {
   NEEDS_STEP_KERNELS();
+  at::manual_seed(7);  // where a sum of two terms cancels, rounding is most of it
   const torch::NoGradGuard no_gradients;
   for (const auto dtype : {at::kFloat, at::kBFloat16})
     for (const int64_t rows : {1, 3})

@@ -1,0 +1,141 @@
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "tensor/kernels/attention_parts.h"
+
+// Part of attention_kernel.cpp: the gradients of one group of heads, tile by tile of keys.
+
+namespace attnscale {
+namespace {
+
+/// Takes pieces of one piece of memory.
+template <class T>
+T* take(char*& memory, int64_t count) {
+  T* piece = reinterpret_cast<T*>(memory);
+  memory += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+  return piece;
+}
+constexpr int64_t spare = 64 * 16;  ///< bytes that the pieces are rounded up by, at most
+
+/// What the backward pass of one head works with: queries and the output's gradient as right factors both ways.
+template <class T>
+struct Head {
+  Rows<const T> query, gradient;
+  const float* log_totals;
+  T *query_columns, *gradient_columns;  // [D, T], [E, T]
+  T *query_rows, *gradient_rows;        // [T, D], [T, E]
+  float* means;                         // of the weights' gradients: [T]
+  float* of_query;                      // [T, D]
+};
+
+/// And of a group: keys and values as they lie, keys as right factors, and the gradients of both.
+template <class T>
+struct Group {
+  Rows<const T> key, value;
+  T* key_rows;               // [S, D]
+  float *of_key, *of_value;  // [S, D], [S, E]
+};
+
+template <class T>
+Head<T> head_of(const AttentionSizes& sizes, const Tensor& query, const Tensor& gradient, const Tensor& out,
+                const Tensor& log_totals, int64_t b, int64_t h) {
+  const int64_t d = sizes.width, e = sizes.value_width, queries = sizes.queries;
+  const std::array<int64_t, 4> of = {panel_size<T>(d, queries), panel_size<T>(e, queries), panel_size<T>(queries, d),
+                                     panel_size<T>(queries, e)};
+  auto* memory = scratch_of<char>(head_memory, (of[0] + of[1] + of[2] + of[3]) * static_cast<int64_t>(sizeof(T)) +
+                                                   4 * (queries + queries * d) + spare);
+  Head<T> head{rows_of_head<T>(query, b, h),
+               rows_of_head<T>(gradient, b, h),
+               log_totals.const_data_ptr<float>() + (b * sizes.heads + h) * queries,
+               take<T>(memory, of[0]),
+               take<T>(memory, of[1]),
+               take<T>(memory, of[2]),
+               take<T>(memory, of[3]),
+               take<float>(memory, queries),
+               take<float>(memory, queries * d)};
+  panels_from_columns(head.query.data, head.query.stride, d, queries, head.query_columns);
+  panels_from_columns(head.gradient.data, head.gradient.stride, e, queries, head.gradient_columns);
+  panels_from_rows(head.query.data, head.query.stride, queries, d, head.query_rows);
+  panels_from_rows(head.gradient.data, head.gradient.stride, queries, e, head.gradient_rows);
+  row_dots(rows_of_head<T>(out, b, h), head.gradient, queries, e, head.means);
+  std::fill_n(head.of_query, queries * d, 0.F);
+  return head;
+}
+
+/// Adds the share of a span of queries, from `first` on, and a tile of keys, to all three gradients. Works on the
+/// transposed logits, so that the products with queries and the output's gradient take their left factor as it is.
+template <class T>
+void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group, int64_t first,
+                   int64_t queries, int64_t first_key, int64_t meeting) {
+  const int64_t d = sizes.width, e = sizes.value_width, keys = std::min(tile, sizes.keys - first_key),
+                inner = inner_of<T>(queries);
+  float *weight = scratch(logits, tile * row_stride), *slope = scratch(gradients, tile * row_stride);
+  T *left = left_of<T>(weight, weights), *left_slope = left_of<T>(slope, slopes);
+  product_of_columns(group.key, first_key, head.query_columns, d, first, weight, keys, queries);
+  product_of_columns(group.value, first_key, head.gradient_columns, e, first, slope, keys, queries);
+  const SoftmaxGradient of{head.log_totals + first, head.means + first, queries,
+                           sizes.factor(),          narrow_of(left),    narrow_of(left_slope)};
+  const auto go_back = [&](const TileView& view) { vector_functions()->slopes_tile(view.rows(), of, weight, slope); };
+  if (sizes.layout) go_back({keys, inner, queries, sizes.layout->by_key.data() + meeting * tile});
+  else go_back({keys, inner, [&](int64_t s) { return sizes.queries_of(first_key + s, first, queries); }});
+  product_of_rows(left, row_stride, head.gradient_rows, sizes.queries, first, queries, group.of_value + first_key * e,
+                  keys, e, true);
+  product_of_rows(left_slope, row_stride, head.query_rows, sizes.queries, first, queries, group.of_key + first_key * d,
+                  keys, d, true);
+  T* straight = scratch_of<T>(turned, tile * row_stride);
+  transpose_rows(left_slope, row_stride, keys, queries, straight, inner_of<T>(keys));
+  product_of_rows(straight, inner_of<T>(keys), group.key_rows, sizes.keys, first_key, keys, head.of_query + first * d,
+                  queries, d, true);
+}
+
+/// All that meet: a stretch of queries and all keys, then the next.
+template <class T>
+void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group) {
+  if (sizes.layout) {
+    for (int64_t first = 0; first < sizes.queries; first += tile) {
+      const int64_t count = std::min(tile, sizes.queries - first);
+      const auto [begin, end] = sizes.tiles_of(first, count);
+      for (int64_t meeting = begin; meeting < end; ++meeting)
+        backward_span(sizes, head, group, first, count, sizes.key_tile(meeting) * tile, meeting);
+    }
+    return;
+  }
+  for (int64_t from = 0; from < sizes.queries; from += stretch)
+    for (int64_t key = 0; key < sizes.keys; key += tile) {
+      const auto [low, high] = sizes.span_of(key, std::min(tile, sizes.keys - key));
+      const int64_t begin = std::max(low, from), end = std::min(high, from + stretch);
+      for (int64_t first = begin; first < end; first += span)
+        backward_span(sizes, head, group, first, std::min(span, end - first), key, 0);
+    }
+}
+
+template <class T>
+void put_rows(const float* in, Rows<T> out, int64_t rows, int64_t width) {
+  convert_rows(in, width, out.data, out.stride, rows, width);
+}
+
+/// @param saved  query, key, value, output, log_totals @param wanted  gradients of the first three, to be filled
+template <class T>
+void backward_group(const AttentionSizes& sizes, const std::vector<Tensor>& saved, const Tensor& gradient, int64_t b,
+                    int64_t g, std::vector<Tensor>& wanted) {
+  const int64_t d = sizes.width, e = sizes.value_width, of_rows = panel_size<T>(sizes.keys, d);
+  auto* memory =
+      scratch_of<char>(group_memory, of_rows * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare);
+  const Group<T> group{rows_of_head<T>(saved[1], b, g), rows_of_head<T>(saved[2], b, g), take<T>(memory, of_rows),
+                       take<float>(memory, sizes.keys * d), take<float>(memory, sizes.keys * e)};
+  panels_from_rows(group.key.data, group.key.stride, sizes.keys, d, group.key_rows);
+  std::fill_n(group.of_key, sizes.keys * d, 0.F);
+  std::fill_n(group.of_value, sizes.keys * e, 0.F);
+  for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h) {
+    const auto head = head_of<T>(sizes, saved[0], gradient, saved[3], saved[4], b, h);
+    backward_head(sizes, head, group);
+    put_rows(head.of_query, rows_to_fill<T>(wanted[0], b, h), sizes.queries, d);
+  }
+  put_rows(group.of_key, rows_to_fill<T>(wanted[1], b, g), sizes.keys, d);
+  put_rows(group.of_value, rows_to_fill<T>(wanted[2], b, g), sizes.keys, e);
+}
+
+}  // namespace
+}  // namespace attnscale

@@ -111,6 +111,8 @@ TEST_CASE("kernels: a linear layer takes strided rows, and leaves out gradients 
   NEEDS_KERNELS(at::kFloat);
   const auto whole = at::randn({5, 12, 3});
   const auto x = whole.transpose(1, 2), weight = trained({6, 12});  // rows whose numbers lie 3 apart
+  const auto bias = at::randn({12}).slice(0, 0, 12, 2);             // likewise 2
+  CHECK(at::allclose(linear_kernel(x, weight, bias, at::kFloat), at::linear(x.contiguous(), weight, bias), 1e-5, 1e-5));
   const auto output = linear_kernel(x, weight, {}, at::kFloat);
   CHECK(at::allclose(output, at::linear(x.contiguous(), weight), 1e-5, 1e-5));
   const FlopCounter counter;
@@ -266,6 +268,14 @@ TEST_CASE("kernels: attention over many keys is right for short and long queries
     other.narrow(2, seen, length - seen).fill_(ahead);
     CHECK(at::equal(attend(other).narrow(2, 0, seen), output.narrow(2, 0, seen)));
   }
+  // Keys that a window has left behind are no less unseen.
+  const Band window{.behind = 550, .ahead = 0};
+  const auto far = key.detach().clone();
+  far[0][0][0] = 1e3;
+  const auto in_window = [&](const Tensor& keys) {
+    return attention_kernel(query, keys, value, window, 0, at::kBFloat16).narrow(2, 551, length - 551);
+  };
+  CHECK(at::equal(in_window(far), in_window(key)));
 }
 
 TEST_CASE("kernels: attention keeps memory that grows with the length, not its square") {
@@ -365,7 +375,8 @@ TEST_CASE("kernels: exponentials are right to 21 units of the last place, zero b
   CHECK(at::equal(ours.narrow(0, 100006, 3), at::full({3}, INFINITY)));
 }
 
-TEST_CASE("kernels: activations that are rounded next are right to a hundredth of that, very large ones and none too") {
+TEST_CASE(
+    "kernels: activations that are rounded next are right to a hundred-thousandth, very large ones and none too") {
   NEEDS_KERNELS(at::kBFloat16);
   constexpr int64_t columns = 64;
   const auto in = at::cat({at::linspace(-9, 9, 14 * columns - 6), at::tensor({0.F, -0.F, 1e12F, -1e12F, 1e-30F, NAN})})
@@ -402,6 +413,7 @@ TEST_CASE("kernels: activations that are rounded next are right to a hundredth o
     CHECK(off(value, exact) < 3e-6);
     CHECK(off(slope, x.grad()) < 1e-5);
     CHECK(value[-1].isnan().item<bool>());
+    if (kind != Activation::relu) CHECK(slope[-1].isnan().item<bool>());
   }
 }
 

@@ -153,6 +153,9 @@ TEST_CASE("recurrence kernel: narrow inputs, and keys that all heads share") {
   const auto narrow = [](const Tensor& x) { return x.detach().to(at::kBFloat16).set_requires_grad(true); };
   check({narrow(rows(70, 2, 6)), narrow(rows(70, 1, 6)), narrow(rows(70, 1, 4)), {}, {}},
         {.dtype = at::kBFloat16, .output = at::kBFloat16, .map = FeatureMap::elu_plus_one, .epsilon = 1e-6});
+  for (const int64_t width : {4, 66})  // chunks that are whole, whose values are factors as they lie
+    check({narrow(rows(128, 2, 6)), narrow(rows(128, 1, 6)), narrow(rows(128, 1, width)), {}, {}},
+          {.dtype = at::kBFloat16, .output = at::kBFloat16, .map = FeatureMap::elu_plus_one, .epsilon = 1e-6});
   const auto query = trained({2, 3, 40, 8}), key = trained({2, 1, 40, 8}), value = trained({2, 3, 40, 5});
   const auto query2 = twin_of(query), key2 = twin_of(key), value2 = twin_of(value);
   const RecurrenceCall call;

@@ -118,7 +118,9 @@ TEST_CASE("softmax tile: what bounds a row stays its highest logit") {
   rows.bounded = 0b101;
   const Tensor logits = random_rows(), given = logits.clone();
   std::array<float, 7> highest{}, total{}, shrink{};
-  vector_functions()->softmax_tile(rows, logits.mutable_data_ptr<float>(), nullptr, 1, highest.data(), total.data(),
+  std::vector<Bits16> narrow(7 * stride, 7);
+  vector_functions()->softmax_tile(rows, logits.mutable_data_ptr<float>(),
+                                   GENERATE(false, true) ? narrow.data() : nullptr, 1, highest.data(), total.data(),
                                    shrink.data());
   const auto seen = tile.seen();
   for (int64_t r = 0; r < 7; ++r) {

@@ -60,8 +60,8 @@ TEST_CASE("tiles: products by AMX have the bits of LibTorch's") {
   NEEDS_KERNELS(at::kBFloat16);
   if (!multiplies_by_amx()) SKIP("this processor has no AMX");
   const TileUse use;
-  for (const auto& [inner, columns] :
-       {std::pair(32, 64), std::pair(256, 64), std::pair(2048, 64), std::pair(8, 64), std::pair(64, 8)})
+  for (const auto& [inner, columns] : {std::pair(32, 64), std::pair(256, 64), std::pair(2048, 64), std::pair(8, 64),
+                                       std::pair(64, 8), std::pair(64, 64), std::pair(64, 32), std::pair(64, 48)})
     for (const bool add : {false, true}) {
       CAPTURE(inner, columns, add);
       REQUIRE(amx_fits(64, inner, columns));

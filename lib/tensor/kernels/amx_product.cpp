@@ -23,7 +23,7 @@ bool may_be_amx(std::string isa) {
   return isa.find("amx") != std::string::npos || !(isa.starts_with("avx") || isa.starts_with("sse"));
 }
 
-/// Sizes of tiles: sums are tiles 0 to 3, left factors 4 and 5, right ones 6 and 7.
+/// Sizes of tiles: sums are tiles 0 to 3, left factors 4 and 5, right ones 6 and 7, but in `short_product`.
 struct TileSizes {
   int64_t inner = 0, columns = 0;  ///< at most 32 and 16; 0: tiles are not in use
   bool operator==(const TileSizes&) const = default;

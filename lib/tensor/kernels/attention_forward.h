@@ -19,13 +19,13 @@ struct QueryTile {
 };
 
 /// Of each key, the largest square of its length and those of all before. With that of a query it bounds the logits
-/// that the query sees, so that nobody has to find the largest; keys that it does not see change nothing. Null where
-/// that does not pay, and for float32, in which exponentials far from 0 are less exact than what they are rounded to
-/// next.
+/// that the query sees, so that nobody has to find the largest; keys ahead of it change nothing. Null where queries do
+/// not see all keys behind them, where it does not pay, and for float32, which would feel how inexact exponentials far
+/// from 0 are.
 template <class T>
 const float* reaches_of(const AttentionSizes& sizes, Rows<const T> key) {
   constexpr int64_t few = 8 * tile;
-  if (sizeof(T) == 4 || sizes.layout || sizes.most_seen() <= few) return nullptr;
+  if (sizeof(T) == 4 || sizes.layout || sizes.keys <= few || sizes.band.behind < sizes.keys - 1) return nullptr;
   float* reach = scratch(reaches, sizes.keys);
   row_dots(key, key, sizes.keys, sizes.width, reach);
   float longest = 0;
@@ -39,7 +39,7 @@ template <class T>
 uint64_t bounded_queries(const AttentionSizes& sizes, Rows<const T> query, int64_t first, int64_t count,
                          const float* reach) {
   if (!reach) return 0;
-  constexpr float largest = 40;  // of logits
+  constexpr float largest = 20;  // of logits: values up to 1e25 stay finite times the sum of 10,000 such exponentials
   const float most = (largest / sizes.factor()) * (largest / sizes.factor());
   std::array<float, tile> squares;
   const Rows<const T> own{query.at(first), query.stride};

@@ -23,8 +23,6 @@ struct AttentionSizes {
   int64_t offset() const { return keys - queries; }
   int64_t shared() const { return heads / groups; }
 
-  /// Keys that a query sees at most.
-  int64_t most_seen() const { return std::min(keys, std::min(band.behind, keys) + std::min(band.ahead, keys) + 1); }
   /// Keys that a query sees, cut to [first, first + count): as [low, high) counted from `first`.
   std::pair<int64_t, int64_t> keys_of(int64_t query, int64_t first, int64_t count) const {
     const int64_t place = query + offset() - first;

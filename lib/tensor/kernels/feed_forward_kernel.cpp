@@ -305,10 +305,10 @@ class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
 
 Tensor feed_forward_kernel(const Tensor& x, const Tensor& up, const Tensor& up_bias, const Tensor& down,
                            const Tensor& down_bias, Activation activation, bool gated, at::ScalarType dtype) {
-  TORCH_CHECK(x.dim() > 0 && up.dim() == 2 && down.dim() == 2 && x.size(-1) == up.size(1) &&
-                  up.size(0) == (gated ? 2 : 1) * down.size(1),
+  TORCH_CHECK(x.numel() > 0 && x.dim() > 0 && down.numel() > 0 && up.dim() == 2 && down.dim() == 2 &&
+                  x.size(-1) == up.size(1) && up.size(0) == (gated ? 2 : 1) * down.size(1),
               "feed_forward_kernel: x ", x.sizes(), ", up ", up.sizes(), " and down ", down.sizes(),
-              ", expected [.., K], [", gated ? "2 F" : "F", ", K] and [N, F]");
+              ", expected [.., K], [", gated ? "2 F" : "F", ", K] and [N, F], none of them empty");
   check_vector("feed_forward_kernel: up_bias", up_bias, up.size(0));
   check_vector("feed_forward_kernel: down_bias", down_bias, down.size(0));
   const bool keep = at::GradMode::is_enabled() && wanted_of({x, up, up_bias, down, down_bias}) != 0;

@@ -71,7 +71,8 @@ class LinearKernel : public torch::autograd::Function<LinearKernel> {
 }  // namespace
 
 std::optional<at::ScalarType> product_dtype(const Tensor& x, const Tensor& weight) {
-  if (!x.is_cpu() || weight.scalar_type() != at::kFloat || x.numel() == 0 || !weight.is_cpu()) return std::nullopt;
+  if (!x.is_cpu() || weight.scalar_type() != at::kFloat || x.numel() == 0 || weight.numel() == 0 || !weight.is_cpu())
+    return std::nullopt;
   auto dtype = at::kFloat;
   if (autocast_applies())
     if (const auto mixed = mixed_dtype(at::kCPU)) dtype = *mixed;
@@ -82,8 +83,9 @@ std::optional<at::ScalarType> product_dtype(const Tensor& x, const Tensor& weigh
 }
 
 Tensor linear_kernel(const Tensor& x, const Tensor& weight, const Tensor& bias, at::ScalarType dtype) {
-  TORCH_CHECK(x.dim() > 0 && weight.dim() == 2 && x.size(-1) == weight.size(1), "linear_kernel: x ", x.sizes(),
-              " and weight ", weight.sizes(), ", expected [.., K] and [N, K]");
+  TORCH_CHECK(x.numel() > 0 && x.dim() > 0 && weight.dim() == 2 && weight.size(0) > 0 && x.size(-1) == weight.size(1),
+              "linear_kernel: x ", x.sizes(), " and weight ", weight.sizes(),
+              ", expected [.., K] and [N, K], none of them empty");
   check_vector("linear_kernel: bias", bias, weight.size(0));
   return LinearKernel::apply(x, weight, if_defined(bias), dtype);
 }

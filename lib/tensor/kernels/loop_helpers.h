@@ -110,7 +110,7 @@ inline Vector exponential(const Vector& x) {
 #endif
 }
 
-/// exp(x) for x below 88, within 3e-6 of it: for what is rounded to bfloat16 next, by two thirds of the instructions.
+/// exp(x) for x below 88, within 7e-6 of it: for what is rounded to bfloat16 next, by two thirds of the instructions.
 /// NaN stays NaN.
 inline Vector nearly_exponential(const Vector& x) {
 #ifdef CPU_CAPABILITY_AVX512

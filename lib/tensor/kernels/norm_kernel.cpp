@@ -140,7 +140,7 @@ bool norm_has_kernel(const Tensor& x, const Tensor& added, const Tensor& weight)
 
 Normed norm_kernel(const Tensor& x, const Tensor& added, const Tensor& weight, const Tensor& bias, const NormKind& kind,
                    at::ScalarType out) {
-  TORCH_CHECK(x.dim() > 0 && x.size(-1) > 0, "norm_kernel: x ", x.sizes(), ", expected [.., M]");
+  TORCH_CHECK(x.dim() > 0 && x.numel() > 0, "norm_kernel: x ", x.sizes(), ", expected [.., M], not empty");
   check_vector("norm_kernel: weight", weight, x.size(-1));
   check_vector("norm_kernel: bias", bias, x.size(-1));
   TORCH_CHECK(!added.defined() || added.sizes() == x.sizes(), "norm_kernel: added ", added.sizes(), ", expected ",

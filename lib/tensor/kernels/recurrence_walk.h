@@ -244,7 +244,7 @@ class RecurrenceWalk {
 
   /// S and z decayed: what a chunk leaves of them.
   void decay_state(float* state, float* norm) const {
-    if (decay_.kind() == Decay::none) return;
+    if (!decays()) return;
     for (int64_t f = 0; f < s_.features; ++f) {
       loops().scale(state + f * es_, decay_.whole(f), s_.values);
       norm[f] *= decay_.whole(f);

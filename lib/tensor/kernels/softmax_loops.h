@@ -132,7 +132,7 @@ inline void join_rows(const TileRows& tile, float* logits, Bits16* narrow, float
   // The largest numbers of some rows first: to find one takes longer than to begin with the next.
   constexpr int64_t together = 4;
   for (int64_t first = 0; first < tile.rows; first += together) {
-    const int64_t last = std::min(first + together, tile.rows);
+    const int64_t last = first + together < tile.rows ? first + together : tile.rows;
     float found[together];
     for (int64_t r = first; r < last; ++r)
       found[r - first] = (tile.bounded >> r & 1) != 0

@@ -64,8 +64,8 @@ struct NearlyValue {
 #ifdef CPU_CAPABILITY_AVX512
 /// Of GELU what depends on |x|: P = Phi(|x|) - 1/2 and Q = P + |x| phi(|x|), so that GELU is x / 2 + |x| P and its
 /// slope 1/2 + sign(x) Q. Polynomials of third degree in each of 32 pieces, through both at the four places where
-/// Chebyshev's of fourth degree is zero: GELU within 2e-6 and the slope within 8e-6, a hundredth of what rounding
-/// takes.
+/// Chebyshev's of fourth degree is zero: GELU within 2e-6 and the slope within 8e-6, not as parts of
+/// themselves: from -5 down both are 0.
 struct GeluPieces {
   static constexpr int pieces = 32;
   static constexpr double length = 5.0 / (pieces - 1);  // the last piece, from 5 on, is 1/2

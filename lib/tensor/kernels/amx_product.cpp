@@ -59,11 +59,12 @@ __attribute__((target("amx-tile"))) void configure(const TileSizes& sizes) {
   configured = sizes;
 }
 
+constexpr int64_t panel_bytes = 256, step_bytes = 16 * panel_bytes;  // of a row of pairs, and of sixteen of them
+
 /// One or two tiles of rows by one or two of columns.
 template <int row_tiles, int column_tiles>
 __attribute__((target("amx-tile,amx-bf16"))) void block_product(const char* a, int64_t a_bytes, const char* panel,
                                                                 char* out, int64_t out_bytes, int64_t steps, bool add) {
-  constexpr int64_t panel_bytes = 256, step_bytes = 16 * panel_bytes;  // of a row of pairs, and of sixteen of them
   if (add) {
     _tile_loadd(0, out, out_bytes);
     if constexpr (column_tiles == 2) _tile_loadd(1, out + 64, out_bytes);
@@ -98,7 +99,6 @@ __attribute__((target("amx-tile,amx-bf16"))) void block_product(const char* a, i
 /// All rows by two tiles of columns, of 64 inner numbers: the four tiles of the right factor stay where they are.
 __attribute__((target("amx-tile,amx-bf16"))) void short_product(const char* a, int64_t a_bytes, const char* panel,
                                                                 char* out, int64_t out_bytes, int64_t rows, bool add) {
-  constexpr int64_t panel_bytes = 256, step_bytes = 16 * panel_bytes;
   _tile_loadd(4, panel, panel_bytes);
   _tile_loadd(5, panel + 64, panel_bytes);
   _tile_loadd(6, panel + step_bytes, panel_bytes);

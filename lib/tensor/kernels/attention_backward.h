@@ -10,14 +10,7 @@
 namespace attnscale {
 namespace {
 
-/// Takes pieces of one piece of memory.
-template <class T>
-T* take(char*& memory, int64_t count) {
-  T* piece = reinterpret_cast<T*>(memory);
-  memory += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-  return piece;
-}
-constexpr int64_t spare = 64 * 16;  ///< bytes that the pieces are rounded up by, at most
+constexpr int64_t spare = 64 * 16;  ///< bytes that an arena's pieces are rounded up by, at most
 
 /// What the backward pass of one head works with: queries and the output's gradient as right factors both ways.
 template <class T>
@@ -44,17 +37,17 @@ Head<T> head_of(const AttentionSizes& sizes, const Tensor& query, const Tensor& 
   const int64_t d = sizes.width, e = sizes.value_width, queries = sizes.queries;
   const std::array<int64_t, 4> of = {panel_size<T>(d, queries), panel_size<T>(e, queries), panel_size<T>(queries, d),
                                      panel_size<T>(queries, e)};
-  auto* memory = scratch_of<char>(head_memory, (of[0] + of[1] + of[2] + of[3]) * static_cast<int64_t>(sizeof(T)) +
-                                                   4 * (queries + queries * d) + spare);
+  Arena memory(scratch_of<char>(head_memory, (of[0] + of[1] + of[2] + of[3]) * static_cast<int64_t>(sizeof(T)) +
+                                                 4 * (queries + queries * d) + spare));
   Head<T> head{rows_of_head<T>(query, b, h),
                rows_of_head<T>(gradient, b, h),
                log_totals.const_data_ptr<float>() + (b * sizes.heads + h) * queries,
-               take<T>(memory, of[0]),
-               take<T>(memory, of[1]),
-               take<T>(memory, of[2]),
-               take<T>(memory, of[3]),
-               take<float>(memory, queries),
-               take<float>(memory, queries * d)};
+               memory.take<T>(of[0]),
+               memory.take<T>(of[1]),
+               memory.take<T>(of[2]),
+               memory.take<T>(of[3]),
+               memory.take<float>(queries),
+               memory.take<float>(queries * d)};
   panels_from_columns(head.query.data, head.query.stride, d, queries, head.query_columns);
   panels_from_columns(head.gradient.data, head.gradient.stride, e, queries, head.gradient_columns);
   panels_from_rows(head.query.data, head.query.stride, queries, d, head.query_rows);
@@ -121,10 +114,10 @@ template <class T>
 void backward_group(const AttentionSizes& sizes, const std::vector<Tensor>& saved, const Tensor& gradient, int64_t b,
                     int64_t g, std::vector<Tensor>& wanted) {
   const int64_t d = sizes.width, e = sizes.value_width, of_rows = panel_size<T>(sizes.keys, d);
-  auto* memory =
-      scratch_of<char>(group_memory, of_rows * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare);
-  const Group<T> group{rows_of_head<T>(saved[1], b, g), rows_of_head<T>(saved[2], b, g), take<T>(memory, of_rows),
-                       take<float>(memory, sizes.keys * d), take<float>(memory, sizes.keys * e)};
+  Arena memory(
+      scratch_of<char>(group_memory, of_rows * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare));
+  const Group<T> group{rows_of_head<T>(saved[1], b, g), rows_of_head<T>(saved[2], b, g), memory.take<T>(of_rows),
+                       memory.take<float>(sizes.keys * d), memory.take<float>(sizes.keys * e)};
   panels_from_rows(group.key.data, group.key.stride, sizes.keys, d, group.key_rows);
   std::fill_n(group.of_key, sizes.keys * d, 0.F);
   std::fill_n(group.of_value, sizes.keys * e, 0.F);

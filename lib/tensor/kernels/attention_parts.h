@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "tensor/kernels/attention_sizes.h"
+#include "tensor/kernels/head_rows.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/softmax_tile.h"
 
@@ -21,14 +22,6 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// Which scratch is whose; 0 is the tile engine's.
 enum Slot { logits = 1, gradients, weights, slopes, turned, sums, highest, totals, head_memory, group_memory, reaches };
-
-/// One head's rows in a tensor [B, H, T, D].
-template <class T>
-struct Rows {
-  T* data;
-  int64_t stride;
-  T* at(int64_t row) const { return data + row * stride; }
-};
 
 template <class T>
 Rows<const T> rows_of_head(const Tensor& x, int64_t b, int64_t h) {

@@ -79,11 +79,9 @@ std::array<Tensor, 2> panels_of_parts(const Tensor& up, const Inside& inside) {
 /// A block's rows, of all that there are, times a panel, and a bias if there is one.
 template <class T>
 void product_of(const Block& block, const Tensor& rows, int64_t inner, const T* panels, const float* bias, float* out) {
-  if (bias)
-    for (int64_t i = 0; i < block.count; ++i) std::copy_n(bias + block.column, block.columns, out + i * block.columns);
-  product(rows.const_data_ptr<T>() + block.first * rows.size(-1), rows.size(-1),
-          panels + block.column * inner_of<T>(inner), out, block.columns, block.count, inner, block.columns,
-          bias != nullptr);
+  const int64_t stride = rows.size(-1);
+  product_into(rows.const_data_ptr<T>() + block.first * stride, stride, block.count, inner,
+               panels + block.column * inner_of<T>(inner), bias ? bias + block.column : nullptr, out, block.columns);
 }
 
 /// Puts numbers away that only the backward pass reads.

@@ -18,6 +18,14 @@ inline Tensor with_dense_rows(const Tensor& x) {
   return dense ? x : x.clone(at::MemoryFormat::Contiguous);
 }
 
+/// One head's rows as they lie.
+template <class T>
+struct Rows {
+  T* data = nullptr;
+  int64_t stride = 0;
+  T* at(int64_t row) const { return data + row * stride; }
+};
+
 /// Rows of one head of a float32 or bfloat16 tensor, as float32.
 class HeadRows {
  public:
@@ -41,12 +49,11 @@ class HeadRows {
     std::fill_n(out + count * out_stride, (rows - count) * out_stride, 0.F);
   }
 
-  /// Rows from `first` on as they lie, if they are of T; otherwise null.
+  /// Rows from `first` on, if they are of T; otherwise none.
   template <class T>
-  const T* as_they_lie(int64_t first) const {
-    return narrow_ == (sizeof(T) == 2) ? at<T>(first) : nullptr;
+  Rows<const T> as_they_lie(int64_t first) const {
+    return narrow_ == (sizeof(T) == 2) ? Rows<const T>{at<T>(first), stride_} : Rows<const T>{};
   }
-  int64_t stride() const { return stride_; }
 
   void write(int64_t first, int64_t count, const float* in, int64_t in_stride) const {
     if (narrow_) convert_rows(in, in_stride, at<at::BFloat16>(first), stride_, count, width_);

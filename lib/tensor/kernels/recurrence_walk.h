@@ -79,7 +79,7 @@ class RecurrenceWalk {
       const T* turned_key = turned_right_factor(key_.values(), fs_, s_.features, rows_, turned_key_);
       const T* state = right_factor(state_, es_, s_.features, s_.values, state_panels_);
       const T* values = value_panels_;
-      if (given_) panels_from_rows(given_, given_stride_, rows_, s_.values, value_panels_);
+      if (given_.data) panels_from_rows(given_.data, given_.stride, rows_, s_.values, value_panels_);
       else values = right_factor(delta_ ? correct(state) : value_, es_, rows_, s_.values, value_panels_);
       for (int64_t h = g * s_.shared(); h < (g + 1) * s_.shared(); ++h) {
         begin_query(b, h);
@@ -107,10 +107,10 @@ class RecurrenceWalk {
           delta_ ? correct(right_factor(state_, es_, s_.features, s_.values, state_panels_)) : value_;
       // What the chunk writes, from the gradient of the state that the next one finds.
       const float* write = decay_.writing(key_.values(), write_);
-      const Values values =
-          given_ ? Values{given_, given_stride_} : Values{left_factor<T>(written, rows_, es_, value_left_), es_};
+      const Rows<const T> values =
+          given_.data ? given_ : Rows<const T>{left_factor<T>(written, rows_, es_, value_left_), es_};
       float* share = decays() ? share_ : of_writer_;
-      product(values.rows, values.stride, turned_right_factor(of_state_, es_, s_.values, s_.features, turned_state_),
+      product(values.data, values.stride, turned_right_factor(of_state_, es_, s_.values, s_.features, turned_state_),
               share, fs_, rows_, s_.values, s_.features);
       const T* keys = left_factor<T>(write, rows_, fs_, key_left_);
       product(keys, fs_, right_factor(of_state_, es_, s_.features, s_.values, state_panels_), of_value_, es_, rows_,
@@ -139,12 +139,6 @@ class RecurrenceWalk {
   }
 
  private:
-  /// Values of the chunk as a left factor.
-  struct Values {
-    const T* rows;
-    int64_t stride;
-  };
-
   bool decays() const { return decay_.kind() != Decay::none; }
 
   float* largest_at(int64_t b, int64_t g) const {
@@ -162,9 +156,8 @@ class RecurrenceWalk {
     first_ = j * s_.chunk;
     count_ = std::min(s_.chunk, s_.positions - first_);
     const HeadRows values(tensors_.value, b, g);
-    given_ = delta_ || count_ < rows_ || s_.values % 2 != 0 ? nullptr : values.template as_they_lie<T>(first_);
-    given_stride_ = values.stride();
-    if (!given_) values.read(first_, count_, value_, rows_, es_);
+    given_ = delta_ || count_ < rows_ || s_.values % 2 != 0 ? Rows<const T>{} : values.template as_they_lie<T>(first_);
+    if (!given_.data) values.read(first_, count_, value_, rows_, es_);
     key_.read(HeadRows(tensors_.key, b, g), first_, count_);
     if (key_.projects()) before = stabilise_keys(b, g, before);
     else if (decay_.kind() == Decay::scalar) {
@@ -271,16 +264,12 @@ class RecurrenceWalk {
 
   void keep_state(int64_t b, int64_t g, int64_t j) const {
     float* to = state_at(b, g, j);
-    if (es_ == s_.values) std::copy_n(state_, s_.features * es_, to);
-    else
-      for (int64_t f = 0; f < s_.features; ++f) std::copy_n(state_ + f * es_, s_.values, to + f * s_.values);
+    convert_rows(state_, es_, to, s_.values, s_.features, s_.values);
     if (s_.divided) std::copy_n(norm_, s_.features, to + s_.features * s_.values);
   }
   void find_state(int64_t b, int64_t g, int64_t j) {
     const float* from = state_at(b, g, j);
-    if (es_ == s_.values) std::copy_n(from, s_.features * es_, state_);
-    else
-      for (int64_t f = 0; f < s_.features; ++f) std::copy_n(from + f * s_.values, s_.values, state_ + f * es_);
+    convert_rows(from, s_.values, state_, es_, s_.features, s_.values);
     if (s_.divided) std::copy_n(from + s_.features * s_.values, s_.features, norm_);
   }
 
@@ -302,7 +291,7 @@ class RecurrenceWalk {
   /// One head's share of all gradients. Pairs lie transposed, [key][query], so that their left factors need no turning
   /// but once.
   void backward_head(const Tensor& upstream, int64_t b, int64_t h, const T* keys, const T* key_panels,
-                     const Values& values, const T* turned_state) {
+                     const Rows<const T>& values, const T* turned_state) {
     const int64_t f = s_.features, e = s_.values;
     begin_query(b, h);
     begin_upstream(upstream, b, h);
@@ -315,7 +304,7 @@ class RecurrenceWalk {
               rows_);
       decay_.upper(weights_);
     }
-    product(values.rows, values.stride, turned_right_factor(of_output_, es_, e, rows_, panels_), of_weights_, tile_side,
+    product(values.data, values.stride, turned_right_factor(of_output_, es_, e, rows_, panels_), of_weights_, tile_side,
             rows_, e, rows_);
     if (s_.divided)
       for (int64_t i = 0; i < rows_; ++i) loops().add(of_total_, of_weights_ + i * tile_side, rows_);
@@ -393,8 +382,7 @@ class RecurrenceWalk {
   T *value_left_ = nullptr, *narrow_straight_ = nullptr, *key_panels_ = nullptr, *panels_ = nullptr,
     *turned_state_ = nullptr;
   int64_t first_ = 0, count_ = 0;
-  const T* given_ = nullptr;  // the chunk's values as they came, where they are factors of products as they are
-  int64_t given_stride_ = 0;
+  Rows<const T> given_;  // the chunk's values as they came, where they are factors of products as they are
 };
 
 }  // namespace attnscale

@@ -48,6 +48,7 @@ inline void convert(const at::BFloat16* in, float* out, int64_t count) {
 /// The same for rows that are so far apart.
 inline void convert_rows(const float* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows,
                          int64_t columns) {
+  if (in_stride == columns && out_stride == columns) return convert(in, out, rows * columns);
   for (int64_t i = 0; i < rows; ++i) std::copy_n(in + i * in_stride, columns, out + i * out_stride);
 }
 inline void convert_rows(const float* in, int64_t in_stride, at::BFloat16* out, int64_t out_stride, int64_t rows,

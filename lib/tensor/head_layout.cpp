@@ -1,18 +1,19 @@
 #include "tensor/head_layout.h"
 
-#include <torch/csrc/autograd/custom_function.h>
+#include <numeric>
+
+#include "tensor/empty.h"
+#include "tensor/graph_node.h"
 
 namespace attnscale {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
 /// The same memory, seen otherwise, of which the graph knows nothing but that it is the same: who changes one in place
 /// changes what was saved of the other, and autograd says so.
 Tensor seen_as(const Tensor& x, at::IntArrayRef sizes, at::IntArrayRef strides, int64_t offset) {
-  const at::AutoDispatchBelowADInplaceOrView below;
-  Tensor seen = x.as_strided(sizes, strides, offset);
+  Tensor seen =
+      at::detail::make_tensor<at::TensorImpl>(at::TensorImpl::VIEW, at::Storage(x.storage()), x.key_set(), x.dtype());
+  seen.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
   if (!x.is_inference() && !seen.is_inference())
     seen.unsafeGetTensorImpl()->set_version_counter(x.unsafeGetTensorImpl()->version_counter());
   return seen;
@@ -51,55 +52,59 @@ bool lie_side_by_side(const variable_list& parts) {
 
 Tensor joined(const Tensor& heads) { return heads.transpose(1, 2).flatten(2); }
 
-class SplitHeads : public torch::autograd::Function<SplitHeads> {
+class SplitHeads : public GraphNode<SplitHeads> {
  public:
-  static variable_list forward(AutogradContext* context, const Tensor& projected, const std::vector<int64_t>& counts) {
-    int64_t heads = 0;
-    for (const auto count : counts) heads += count;
-    const int64_t width = projected.size(2) / heads;
-    context->saved_data["sizes"] = projected.sizes();
-    context->saved_data["counts"] = counts;
-    context->saved_data["width"] = width;
-    context->set_materialize_grads(false);
-    return parts_of(projected.contiguous(), counts, std::vector<int64_t>(counts.size(), width));
+  static constexpr bool sees_missing_gradients = true;
+
+  variable_list forward(const Tensor& projected, const std::vector<int64_t>& counts) {
+    const int64_t heads = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+    sizes_ = projected.sizes();
+    counts_ = counts;
+    width_ = projected.size(2) / heads;
+    return parts_of(projected.contiguous(), counts, std::vector<int64_t>(counts.size(), width_));
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const auto sizes = context->saved_data["sizes"].toIntVector(), counts = context->saved_data["counts"].toIntVector();
+  variable_list backward(const variable_list& gradients) {
+    const auto& sizes = sizes_;
     const bool graph_wanted = at::GradMode::is_enabled();
     if (!graph_wanted && lie_side_by_side(gradients))
-      return {seen_as(gradients[0], sizes, {sizes[1] * sizes[2], sizes[2], 1}, gradients[0].storage_offset()),
-              Tensor()};
-    const int64_t width = context->saved_data["width"].toInt();
+      return {seen_as(gradients[0], sizes, {sizes[1] * sizes[2], sizes[2], 1}, gradients[0].storage_offset())};
     Tensor like;
     for (const auto& gradient : gradients)
       if (gradient.defined()) like = gradient;
-    if (!like.defined()) return {Tensor(), Tensor()};
+    if (!like.defined()) return {Tensor()};
     variable_list rows;
     for (size_t i = 0; i < gradients.size(); ++i)
       rows.push_back(gradients[i].defined() ? joined(gradients[i])
-                                            : at::zeros({sizes[0], sizes[1], counts[i] * width}, like.options()));
-    return {at::cat(rows, 2), Tensor()};
+                                            : at::zeros({sizes[0], sizes[1], counts_[i] * width_}, like.options()));
+    return {at::cat(rows, 2)};
   }
+
+ private:
+  at::DimVector sizes_;  ///< of what was split
+  std::vector<int64_t> counts_;
+  int64_t width_ = 0;
 };
 
-class JoinHeads : public torch::autograd::Function<JoinHeads> {
+class JoinHeads : public GraphNode<JoinHeads> {
  public:
-  static Tensor forward(AutogradContext* context, const Tensor& heads) {
-    context->saved_data["heads"] = heads.size(1);
+  Tensor forward(const Tensor& heads) {
+    heads_ = heads.size(1);
     const variable_list alone = {heads};
     if (!lie_side_by_side(alone)) return joined(heads).contiguous();
     const int64_t row = heads.size(1) * heads.size(3);
     return seen_as(heads, {heads.size(0), heads.size(2), row}, {heads.size(2) * row, row, 1}, heads.storage_offset());
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const int64_t heads = context->saved_data["heads"].toInt();
+  variable_list backward(const variable_list& gradients) {
     const auto& gradient = gradients[0];
     if (at::GradMode::is_enabled())
-      return {gradient.view({gradient.size(0), gradient.size(1), heads, gradient.size(2) / heads}).transpose(1, 2)};
-    return parts_of(gradient.contiguous(), {heads}, {gradient.size(2) / heads});
+      return {gradient.view({gradient.size(0), gradient.size(1), heads_, gradient.size(2) / heads_}).transpose(1, 2)};
+    return parts_of(gradient.contiguous(), {heads_}, {gradient.size(2) / heads_});
   }
+
+ private:
+  int64_t heads_ = 0;
 };
 
 }  // namespace
@@ -110,13 +115,19 @@ std::vector<Tensor> split_heads(const Tensor& projected, const std::vector<int64
 
 Tensor join_heads(const Tensor& heads) { return JoinHeads::apply(heads); }
 
+Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int64_t width, at::ScalarType type) {
+  const int64_t row = heads * width;
+  return seen_as(empty_on_cpu({batch, positions, heads, width}, type), {batch, heads, positions, width},
+                 {positions * row, width, row, 1}, 0);
+}
+
 std::vector<Tensor> empty_parts(const std::vector<Tensor>& parts) {
   std::vector<Tensor> apart;
   if (!lie_side_by_side(parts)) {
     for (const auto& part : parts)
       apart.push_back(part.is_contiguous()
-                          ? at::empty(part.sizes(), part.options())
-                          : by_positions(part.size(0), part.size(1), part.size(2), part.size(3), part.options()));
+                          ? empty_on_cpu(part.sizes(), part.scalar_type())
+                          : by_positions(part.size(0), part.size(1), part.size(2), part.size(3), part.scalar_type()));
     return apart;
   }
   std::vector<int64_t> counts, widths;
@@ -125,7 +136,7 @@ std::vector<Tensor> empty_parts(const std::vector<Tensor>& parts) {
     widths.push_back(part.size(3));
   }
   const auto& first = parts[0];  // whose rows are as far apart as all are wide
-  return parts_of(at::empty({first.size(0), first.size(2), first.stride(2)}, first.options()), counts, widths);
+  return parts_of(empty_on_cpu({first.size(0), first.size(2), first.stride(2)}, first.scalar_type()), counts, widths);
 }
 
 }  // namespace attnscale

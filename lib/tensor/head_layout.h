@@ -20,14 +20,12 @@ std::vector<Tensor> split_heads(const Tensor& projected, const std::vector<int64
 /// @return [B, T, N D], a view where the positions lie outside the heads
 Tensor join_heads(const Tensor& heads);
 
-/// [B, H, T, D] whose positions lie outside the heads, as projections put them.
-inline Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int64_t width, at::TensorOptions options) {
-  return at::empty({batch, positions, heads, width}, options).transpose(1, 2);
-}
+/// Room on the CPU for [B, H, T, D] whose positions lie outside the heads, as projections put them.
+Tensor by_positions(int64_t batch, int64_t heads, int64_t positions, int64_t width, at::ScalarType type);
 
-/// Room for gradients of parts: side by side in one tensor where the parts are what `split_heads` gave, otherwise each
-/// for itself, contiguous as its part is, which spares a leaf's gradient a copy, or with its positions outside its
-/// heads.
+/// Room on the CPU for gradients of parts: side by side in one tensor where the parts are what `split_heads` gave,
+/// otherwise each for itself, contiguous as its part is, which spares a leaf's gradient a copy, or with its positions
+/// outside its heads.
 /// @param parts  [B, N, T, D] each
 std::vector<Tensor> empty_parts(const std::vector<Tensor>& parts);
 

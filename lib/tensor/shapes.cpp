@@ -1,6 +1,6 @@
 #include "tensor/shapes.h"
 
-#include <sstream>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,12 +9,24 @@
 
 namespace attnscale {
 
+namespace {
+
+std::vector<std::string_view> words_of(std::string_view text) {
+  std::vector<std::string_view> words;
+  while (true) {
+    text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+    if (text.empty()) return words;
+    words.push_back(text.substr(0, text.find(' ')));
+    text.remove_prefix(words.back().size());
+  }
+}
+
+}  // namespace
+
 ShapeLetters check_shapes(const char* function, std::initializer_list<ShapeSpec> specs) {
   ShapeLetters letters;
   for (const auto& spec : specs) {
-    std::istringstream words(spec.shape);
-    std::vector<std::string> expected;
-    for (std::string word; words >> word;) expected.push_back(word);
+    const auto expected = words_of(spec.shape);
     const auto sizes = spec.tensor.sizes();
     const auto refuse = [&](const std::string& why) {
       throw ShapeError(fmt::format("{}: {} is [{}], expected [{}]{}", function, spec.name,
@@ -22,7 +34,7 @@ ShapeLetters check_shapes(const char* function, std::initializer_list<ShapeSpec>
     };
     if (sizes.size() != expected.size()) refuse("");
     for (size_t i = 0; i < expected.size(); ++i) {
-      const auto& word = expected[i];
+      const auto word = expected[i];
       if (word == "*") continue;
       if (std::isdigit(static_cast<unsigned char>(word[0]))) {
         if (std::to_string(sizes[i]) != word) refuse("");

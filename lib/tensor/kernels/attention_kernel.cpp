@@ -1,10 +1,11 @@
 #include "tensor/kernels/attention_kernel.h"
 
 #include <ATen/record_function.h>
-#include <torch/csrc/autograd/custom_function.h>
 
+#include "tensor/empty.h"
 #include "tensor/flop_counter.h"
 #include "tensor/full_precision.h"
+#include "tensor/graph_node.h"
 #include "tensor/head_layout.h"
 #include "tensor/kernels/attention_backward.h"
 #include "tensor/kernels/attention_forward.h"
@@ -17,9 +18,6 @@
 namespace attnscale {
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
 /// Calls work(b, g) for each batch row and key-value head.
 template <class Work>
 void for_each_group(const AttentionSizes& sizes, const Work& work) {
@@ -27,67 +25,52 @@ void for_each_group(const AttentionSizes& sizes, const Work& work) {
                 [&](int64_t index, int64_t) { work(index / sizes.groups, index % sizes.groups); });
 }
 
-struct LayoutHolder : torch::CustomClassHolder {
-  explicit LayoutHolder(std::shared_ptr<const TileLayout> it) : layout(std::move(it)) {}
-  std::shared_ptr<const TileLayout> layout;
-};
-
-class AttentionKernel : public torch::autograd::Function<AttentionKernel> {
+class AttentionKernel : public GraphNode<AttentionKernel> {
  public:
-  static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value,
-                        int64_t behind, int64_t ahead, const std::shared_ptr<const TileLayout>& layout,
-                        double counted_pairs, at::ScalarType dtype) {
+  Tensor forward(const Tensor& query, const Tensor& key, const Tensor& value, const Band& band,
+                 const std::shared_ptr<const TileLayout>& layout, double counted_pairs, at::ScalarType dtype) {
     RECORD_FUNCTION("attnscale::attention", std::vector<c10::IValue>());
-    const AttentionSizes sizes{query.size(0), query.size(1), key.size(1),     query.size(2), key.size(2),
-                               query.size(3), value.size(3), {behind, ahead}, layout.get()};
+    layout_ = layout;
+    types_ = {query.scalar_type(), key.scalar_type(), value.scalar_type()};
+    const AttentionSizes sizes{query.size(0), query.size(1), key.size(1), query.size(2), key.size(2),
+                               query.size(3), value.size(3), band,        layout.get()};
     const auto q = with_dense_rows(query.to(dtype)), k = with_dense_rows(key.to(dtype)),
                v = with_dense_rows(value.to(dtype));
-    auto out = by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.value_width, q.options());
-    auto log_totals = at::empty({sizes.batch, sizes.heads, sizes.queries}, q.options().dtype(at::kFloat));
+    auto out = by_positions(sizes.batch, sizes.heads, sizes.queries, sizes.value_width, dtype);
+    auto log_totals = empty_on_cpu({sizes.batch, sizes.heads, sizes.queries}, at::kFloat);
     for_each_group(sizes, [&](int64_t b, int64_t g) {
       if (dtype == at::kFloat) forward_group<float>(sizes, q, k, v, b, g, out, log_totals);
       else forward_group<at::BFloat16>(sizes, q, k, v, b, g, out, log_totals);
     });
-    const double flops =
-        2 * static_cast<double>(sizes.batch * sizes.heads * (sizes.width + sizes.value_width)) * counted_pairs;
-    count_flops("attnscale::attention", flops);
-    context->save_for_backward({q, k, v, out, log_totals});
-    context->saved_data["behind"] = behind;
-    context->saved_data["ahead"] = ahead;
-    context->saved_data["layout"] = c10::IValue::make_capsule(c10::make_intrusive<LayoutHolder>(layout));
-    context->saved_data["flops"] = flops;
-    context->saved_data["types"] =
-        std::vector<int64_t>{static_cast<int64_t>(query.scalar_type()), static_cast<int64_t>(key.scalar_type()),
-                             static_cast<int64_t>(value.scalar_type())};
+    sizes_ = sizes;
+    flops_ = 2 * static_cast<double>(sizes.batch * sizes.heads * (sizes.width + sizes.value_width)) * counted_pairs;
+    count_flops("attnscale::attention", flops_);
+    keep({q, k, v, out, log_totals});
     return out;
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+  variable_list backward(const variable_list& gradients) {
     RECORD_FUNCTION("attnscale::attention_backward", std::vector<c10::IValue>());
     refuse_second_derivative("attention_kernel");
-    const auto saved = context->get_saved_variables();
+    const auto saved = kept();
     const auto &query = saved[0], &key = saved[1], &value = saved[2];
-    const auto held = context->saved_data["layout"].toCapsule();
-    const AttentionSizes sizes{query.size(0),
-                               query.size(1),
-                               key.size(1),
-                               query.size(2),
-                               key.size(2),
-                               query.size(3),
-                               value.size(3),
-                               {context->saved_data["behind"].toInt(), context->saved_data["ahead"].toInt()},
-                               static_cast<const LayoutHolder&>(*held).layout.get()};
+    const auto& sizes = sizes_;
     const auto gradient = with_dense_rows(gradients[0].to(query.scalar_type()));
     auto of = empty_parts({query, key, value});
     for_each_group(sizes, [&](int64_t b, int64_t g) {
       if (query.scalar_type() == at::kFloat) backward_group<float>(sizes, saved, gradient, b, g, of);
       else backward_group<at::BFloat16>(sizes, saved, gradient, b, g, of);
     });
-    count_flops("attnscale::attention_backward", 2.5 * context->saved_data["flops"].toDouble());
-    const auto types = context->saved_data["types"].toIntVector();
-    for (size_t i = 0; i < of.size(); ++i) of[i] = of[i].to(static_cast<at::ScalarType>(types[i]));
-    return {of[0], of[1], of[2], Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    count_flops("attnscale::attention_backward", 2.5 * flops_);
+    for (size_t i = 0; i < of.size(); ++i) of[i] = of[i].to(types_[i]);
+    return of;
   }
+
+ private:
+  AttentionSizes sizes_ = {};
+  std::shared_ptr<const TileLayout> layout_;  ///< that of `sizes_`
+  std::array<at::ScalarType, 3> types_ = {};  ///< of query, key and value
+  double flops_ = 0;
 };
 
 void check_call(const Tensor& query, const Tensor& key, const Tensor& value, at::ScalarType dtype) {
@@ -115,8 +98,7 @@ std::optional<at::ScalarType> attention_dtype(const Tensor& query, const Tensor&
 Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value, const Band& band,
                         double counted_pairs, at::ScalarType dtype) {
   check_call(query, key, value, dtype);
-  return AttentionKernel::apply(query, key, value, band.behind, band.ahead, std::shared_ptr<const TileLayout>(),
-                                counted_pairs, dtype);
+  return AttentionKernel::apply(query, key, value, band, std::shared_ptr<const TileLayout>(), counted_pairs, dtype);
 }
 
 Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& value,
@@ -124,7 +106,7 @@ Tensor attention_kernel(const Tensor& query, const Tensor& key, const Tensor& va
   check_call(query, key, value, dtype);
   TORCH_CHECK(layout, "attention_kernel: no layout");
   check_layout(*layout, query.size(2), key.size(2));
-  return AttentionKernel::apply(query, key, value, Band::all, Band::all, layout, counted_pairs, dtype);
+  return AttentionKernel::apply(query, key, value, Band{Band::all, Band::all}, layout, counted_pairs, dtype);
 }
 
 }  // namespace attnscale

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "tensor/empty.h"
 #include "tensor/kernels/chunk_factors.h"
 #include "tensor/kernels/head_rows.h"
 #include "tensor/kernels/recurrence_kernel.h"
@@ -18,9 +19,9 @@ struct Projection {
   Projection() = default;
   explicit Projection(const Tensor& w) {
     const int64_t f = w.size(0), d = w.size(1);
-    forward = at::empty({panel_size<float>(d, f)}, w.options());
+    forward = empty_on_cpu({panel_size<float>(d, f)}, at::kFloat);
     panels_from_columns(w.const_data_ptr<float>(), d, d, f, forward.mutable_data_ptr<float>());
-    backward = at::empty({panel_size<T>(f, d)}, w.options().dtype(c10::CppTypeToScalarType<T>::value));
+    backward = empty_on_cpu({panel_size<T>(f, d)}, c10::CppTypeToScalarType<T>::value);
     panels_from_rows(w.const_data_ptr<float>(), d, f, d, backward.mutable_data_ptr<T>());
   }
 };

@@ -63,7 +63,7 @@ Tensor few_rows_product(const Tensor& x, const Tensor& weight, const Tensor& bia
   auto shape = x.sizes().vec();
   shape.back() = outputs;
   const Tensor in = x.contiguous(), shift = bias.defined() ? bias.contiguous() : bias;
-  Tensor out = at::empty(shape, x.options());
+  Tensor out = empty_on_cpu(shape, x.scalar_type());
   count_flops("attnscale::few_rows_product", 2 * static_cast<double>(rows) * static_cast<double>(weight.numel()));
   with_type(x.scalar_type(), [&]<class T>() {
     constexpr int64_t grain = 64;  // weights that a thread takes at once
@@ -100,7 +100,7 @@ Tensor newest_attention(const Tensor& query, const Tensor& key, const Tensor& va
               " numbers from number to number, expected 1");
   const int64_t shared = heads / key.size(1), all = query.size(0) * heads;
   const Tensor in = query.contiguous();
-  Tensor out = at::empty({query.size(0), heads, 1, value_width}, query.options());
+  Tensor out = empty_on_cpu({query.size(0), heads, 1, value_width}, query.scalar_type());
   count_flops("attnscale::newest_attention",
               2 * static_cast<double>(all * keys) * static_cast<double>(wide + value_width));
   with_type(query.scalar_type(), [&]<class T>() {

@@ -1,9 +1,9 @@
 #include "tensor/kernels/feed_forward_kernel.h"
 
 #include <ATen/record_function.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "tensor/flop_counter.h"
+#include "tensor/graph_node.h"
 #include "tensor/kernels/activation_rows.h"
 #include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/kernel_shapes.h"
@@ -12,9 +12,6 @@
 
 namespace attnscale {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 /// Which scratch is whose; 0 is the tile engine's, and 1 that of matrix_products.h.
 enum Slot { first_tile = 2, second_tile, active_tile, row_memory };
@@ -152,77 +149,70 @@ void go_back(Activation kind, const Block& block, const Gradients<at::BFloat16>&
                                               .sums = {of.sums[0], of.sums[1]}});
 }
 
-class FeedForwardKernel : public torch::autograd::Function<FeedForwardKernel> {
+class FeedForwardKernel : public GraphNode<FeedForwardKernel> {
  public:
-  /// @param keep  whether there will be a backward pass
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& up,
-                        const std::optional<Tensor>& up_bias, const Tensor& down,
-                        const std::optional<Tensor>& down_bias, int64_t activation, bool gated, at::ScalarType dtype,
-                        bool keep) {
+  Tensor forward(const Tensor& x, const Tensor& up, const Tensor& up_bias, const Tensor& down, const Tensor& down_bias,
+                 Activation activation, bool gated, at::ScalarType dtype) {
     RECORD_FUNCTION("attnscale::feed_forward", std::vector<c10::IValue>());
+    dtype_ = dtype;
+    type_ = x.scalar_type();
+    shape_ = x.sizes();
     return with_type(dtype, [&]<class T>() {
       const Tensor rows = rows_of<T>(x);
-      const Inside inside{static_cast<Activation>(activation), gated, down.size(1), strip_of(rows_in(rows))};
+      const Inside inside{activation, gated, down.size(1), strip_of(rows_in(rows))};
+      inside_ = inside;
       Tensor hidden;  // what the activation reads, in pieces
-      if (keep) hidden = at::empty({inside.parts(), rows_in(rows), inside.width}, rows.options());
-      Tensor out = at::empty(shape_with_last(x, down.size(0)), rows.options());
-      forward_rows<T>(inside, rows, up, or_undefined(up_bias), down, or_undefined(down_bias), hidden, out);
-      context->save_for_backward({rows, up, down, hidden});
-      context->saved_data["shape"] = x.sizes();
-      context->saved_data["type"] = x.scalar_type();
-      context->saved_data["dtype"] = dtype;
-      context->saved_data["wanted"] = wanted_of({x, up, or_undefined(up_bias), down, or_undefined(down_bias)});
-      context->saved_data["activation"] = activation;
-      context->saved_data["gated"] = gated;
-      context->saved_data["strip"] = inside.strip;
+      if (recorded()) hidden = empty_on_cpu({inside.parts(), rows_in(rows), inside.width}, dtype);
+      Tensor out = empty_on_cpu(shape_with_last(x, down.size(0)), dtype);
+      forward_rows<T>(inside, rows, up, up_bias, down, down_bias, hidden, out);
+      keep({rows, up, down, hidden});
       count_flops("attnscale::feed_forward", product_flops(rows, up) + product_flops(rows, down));
       return out;
     });
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+  variable_list backward(const variable_list& gradients) {
     RECORD_FUNCTION("attnscale::feed_forward_backward", std::vector<c10::IValue>());
     refuse_second_derivative("feed_forward_kernel");
-    const auto saved = context->get_saved_variables();
-    auto& data = context->saved_data;
-    return with_type(data["dtype"].toScalarType(), [&]<class T>() -> variable_list {
+    const auto saved = kept();
+    return with_type(dtype_, [&]<class T>() -> variable_list {
       const Tensor &rows = saved[0], &up = saved[1], &down = saved[2];
-      const Inside inside{static_cast<Activation>(data["activation"].toInt()), data["gated"].toBool(), down.size(1),
-                          data["strip"].toInt()};
+      const Inside& inside = inside_;
       const Tensor gradient = rows_of<T>(gradients[0]);
-      const int64_t wanted = data["wanted"].toInt(), count = rows_in(rows),
-                    blocks = (count + row_block - 1) / row_block;
-      const auto numbers = rows.options().dtype(at::kFloat);
+      const int64_t count = rows_in(rows), blocks = (count + row_block - 1) / row_block;
       Tensor of_x, of_up, of_up_bias, of_down, of_down_bias, of_hidden, active;
-      if ((wanted & 1) != 0) of_x = at::empty(data["shape"].toIntVector(), numbers.dtype(data["type"].toScalarType()));
-      if ((wanted & 2) != 0)
-        of_hidden = at::empty({inside.parts(), panel_size<T>(count, inside.width)}, rows.options());
-      if ((wanted & 4) != 0) of_up_bias = at::zeros({blocks, inside.columns()}, numbers);
-      if ((wanted & 8) != 0) active = at::empty({panel_size<T>(count, inside.width)}, rows.options());
-      if ((wanted & 15) != 0)
+      if (wants(0)) of_x = empty_on_cpu(shape_, type_);
+      if (wants(1)) of_hidden = empty_on_cpu({inside.parts(), panel_size<T>(count, inside.width)}, dtype_);
+      if (wants(2)) of_up_bias = at::zeros({blocks, inside.columns()}, at::kFloat);
+      if (wants(3)) active = empty_on_cpu({panel_size<T>(count, inside.width)}, dtype_);
+      const bool through = wants(0) || wants(1) || wants(2);
+      if (through || wants(3))
         backward_rows<T>(inside, gradient, up, down, saved[3], of_x, of_hidden, of_up_bias, active);
-      if ((wanted & 2) != 0) {
-        of_up = at::empty({inside.columns(), up.size(1)}, numbers);
+      if (wants(1)) {
+        of_up = empty_on_cpu({inside.columns(), up.size(1)}, at::kFloat);
         const auto turned = turned_rows<T>(rows, up.size(1));
         for (int64_t part = 0; part < inside.parts(); ++part)
           transposed_sum_over_rows<T>(turned, of_hidden[part].template const_data_ptr<T>(), inside.width,
                                       of_up[part * inside.width].template mutable_data_ptr<float>());
       }
-      if ((wanted & 4) != 0) of_up_bias = of_up_bias.sum(0);
-      if ((wanted & 8) != 0) {
-        of_down = at::empty({down.size(0), inside.width}, numbers);
+      if (wants(2)) of_up_bias = of_up_bias.sum(0);
+      if (wants(3)) {
+        of_down = empty_on_cpu({down.size(0), inside.width}, at::kFloat);
         sum_over_rows<T>(turned_rows<T>(gradient, down.size(0)), active.const_data_ptr<T>(), inside.width,
                          of_down.mutable_data_ptr<float>());
       }
-      if ((wanted & 16) != 0) of_down_bias = row_sums<T>(gradient, down.size(0));
-      count_flops("attnscale::feed_forward_backward",
-                  (of_x.defined() + of_up.defined()) * product_flops(rows, up) +
-                      (((wanted & 7) != 0) + of_down.defined()) * product_flops(rows, down));
-      return {of_x, of_up, of_up_bias, of_down, of_down_bias, Tensor(), Tensor(), Tensor(), Tensor()};
+      if (wants(4)) of_down_bias = row_sums<T>(gradient, down.size(0));
+      count_flops("attnscale::feed_forward_backward", (of_x.defined() + of_up.defined()) * product_flops(rows, up) +
+                                                          (through + of_down.defined()) * product_flops(rows, down));
+      return {of_x, of_up, of_up_bias, of_down, of_down_bias};
     });
   }
 
  private:
+  at::ScalarType dtype_ = at::kFloat, type_ = at::kFloat;  ///< of the products, of x
+  at::DimVector shape_;                                    ///< of x
+  Inside inside_ = {};
+
   /// @param hidden  filled if defined @param out  [.., outputs], filled
   template <class T>
   static void forward_rows(const Inside& inside, const Tensor& rows, const Tensor& up, const Tensor& up_bias,
@@ -309,9 +299,7 @@ Tensor feed_forward_kernel(const Tensor& x, const Tensor& up, const Tensor& up_b
               ", expected [.., K], [", gated ? "2 F" : "F", ", K] and [N, F], none of them empty");
   check_vector("feed_forward_kernel: up_bias", up_bias, up.size(0));
   check_vector("feed_forward_kernel: down_bias", down_bias, down.size(0));
-  const bool keep = at::GradMode::is_enabled() && wanted_of({x, up, up_bias, down, down_bias}) != 0;
-  return FeedForwardKernel::apply(x, up, if_defined(up_bias), down, if_defined(down_bias),
-                                  static_cast<int64_t>(activation), gated, dtype, keep);
+  return FeedForwardKernel::apply(x, up, up_bias, down, down_bias, activation, gated, dtype);
 }
 
 }  // namespace attnscale

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "tensor/empty.h"
 #include "tensor/kernels/row_functions.h"
 #include "tensor/kernels/tiles.h"
 
@@ -42,7 +43,7 @@ Tensor rows_of(const Tensor& x) {
 template <class T>
 Tensor panels_of_transpose(const Tensor& weight) {
   const Tensor in = weight.contiguous();
-  Tensor panels = at::empty({panel_size<T>(in.size(1), in.size(0))}, in.options().dtype(type_of<T>));
+  Tensor panels = empty_on_cpu({panel_size<T>(in.size(1), in.size(0))}, type_of<T>);
   panels_from_columns(in.const_data_ptr<float>(), in.size(1), in.size(1), in.size(0), panels.mutable_data_ptr<T>());
   return panels;
 }
@@ -51,7 +52,7 @@ Tensor panels_of_transpose(const Tensor& weight) {
 template <class T, class From>
 Tensor panels_of_rows(const Tensor& matrix, int64_t columns) {
   const int64_t inner = rows_in(matrix);
-  Tensor panels = at::empty({panel_size<T>(inner, columns)}, matrix.options().dtype(type_of<T>));
+  Tensor panels = empty_on_cpu({panel_size<T>(inner, columns)}, type_of<T>);
   panels_from_rows(matrix.const_data_ptr<From>(), matrix.size(-1), inner, columns, panels.mutable_data_ptr<T>());
   return panels;
 }
@@ -70,7 +71,7 @@ template <class T>
 TurnedRows<T> turned_rows(const Tensor& a, int64_t columns) {
   constexpr int64_t line = 64 / sizeof(T);
   const int64_t inner = inner_of<T>(rows_in(a)), stride = inner % (16 * line) == 0 ? inner + line : inner;
-  TurnedRows<T> turned{at::empty({columns, stride}, a.options()), columns, inner, stride};
+  TurnedRows<T> turned{empty_on_cpu({columns, stride}, type_of<T>), columns, inner, stride};
   transpose_rows(a.const_data_ptr<T>(), a.size(-1), rows_in(a), columns, turned.memory.template mutable_data_ptr<T>(),
                  stride);
   return turned;
@@ -102,7 +103,7 @@ void transposed_sum_over_rows(const TurnedRows<T>& turned, const T* panels, int6
 /// out panels does. @param a  [.., >= N] @param b  [.., >= K], M rows of T each @return [N, K]
 template <class T>
 Tensor transposed_product(const Tensor& a, int64_t outputs, const Tensor& b, int64_t inputs) {
-  Tensor out = at::empty({outputs, inputs}, a.options().dtype(at::kFloat));
+  Tensor out = empty_on_cpu({outputs, inputs}, at::kFloat);
   auto* to = out.mutable_data_ptr<float>();
   if (outputs <= inputs)
     sum_over_rows<T>(turned_rows<T>(a, outputs), panels_of_rows<T, T>(b, inputs).template const_data_ptr<T>(), inputs,

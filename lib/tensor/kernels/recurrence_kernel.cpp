@@ -2,9 +2,10 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/record_function.h>
-#include <torch/csrc/autograd/custom_function.h>
 
+#include "tensor/empty.h"
 #include "tensor/flop_counter.h"
+#include "tensor/graph_node.h"
 #include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/kernel_shapes.h"
 #include "tensor/kernels/kernels.h"
@@ -12,9 +13,6 @@
 
 namespace attnscale {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 /// Calls work(walk, b, g) for each batch row and state.
 template <class T, class Work>
@@ -39,17 +37,14 @@ void for_each_state_of(at::ScalarType dtype, const RecurrenceSizes& sizes, const
 
 Tensor as_float(const Tensor& x) { return x.defined() ? x.to(at::kFloat).contiguous() : x; }
 
-struct CallHolder : torch::CustomClassHolder {
-  RecurrenceCall call;
-};
-
-class RecurrenceKernel : public torch::autograd::Function<RecurrenceKernel> {
+class RecurrenceKernel : public GraphNode<RecurrenceKernel> {
  public:
-  static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value,
-                        const std::optional<Tensor>& given_decay, const std::optional<Tensor>& given_beta,
-                        const RecurrenceCall& call, bool keeps) {
+  Tensor forward(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& log_decay,
+                 const Tensor& beta, const RecurrenceCall& call) {
     RECORD_FUNCTION("attnscale::recurrence", std::vector<c10::IValue>());
-    const auto log_decay = given_decay.value_or(Tensor()), beta = given_beta.value_or(Tensor());
+    call_ = call;
+    if (log_decay.defined()) decay_type_ = log_decay.scalar_type();
+    if (beta.defined()) beta_type_ = beta.scalar_type();
     RecurrenceTensors x{with_dense_rows(query),
                         with_dense_rows(key),
                         with_dense_rows(value),
@@ -60,47 +55,39 @@ class RecurrenceKernel : public torch::autograd::Function<RecurrenceKernel> {
                         {},
                         {}};
     const RecurrenceSizes sizes(x, call);
-    const auto options = query.options().dtype(at::kFloat);
-    x.output = by_positions(sizes.batch, sizes.heads, sizes.positions, sizes.values, options.dtype(call.output));
-    if (keeps) x.states = at::empty({sizes.batch, sizes.groups, sizes.chunks, sizes.state_size()}, options);
-    if (sizes.divided) x.inverses = at::empty({sizes.batch, sizes.heads, sizes.positions}, options);
-    if (call.projection.defined()) x.largest = at::empty({sizes.batch, sizes.groups, sizes.positions}, options);
+    x.output = by_positions(sizes.batch, sizes.heads, sizes.positions, sizes.values, call.output);
+    if (recorded()) x.states = empty_on_cpu({sizes.batch, sizes.groups, sizes.chunks, sizes.state_size()}, at::kFloat);
+    if (sizes.divided) x.inverses = empty_on_cpu({sizes.batch, sizes.heads, sizes.positions}, at::kFloat);
+    if (call.projection.defined()) x.largest = empty_on_cpu({sizes.batch, sizes.groups, sizes.positions}, at::kFloat);
     for_each_state_of(call.dtype, sizes, call, x, nullptr,
-                      [&](auto& walk, int64_t b, int64_t g) { walk.forward(b, g, keeps); });
+                      [&](auto& walk, int64_t b, int64_t g) { walk.forward(b, g, recorded()); });
     count_flops("attnscale::recurrence", call.flops);
-    context->save_for_backward(
-        {x.query, x.key, x.value, x.log_decay, x.beta, x.output, x.states, x.inverses, x.largest});
-    auto held = c10::make_intrusive<CallHolder>();
-    held->call = call;
-    context->saved_data["call"] = c10::IValue::make_capsule(held);
-    context->saved_data["log_decay_type"] =
-        static_cast<int64_t>(log_decay.defined() ? log_decay.scalar_type() : at::kFloat);
-    context->saved_data["beta_type"] = static_cast<int64_t>(beta.defined() ? beta.scalar_type() : at::kFloat);
+    keep({x.query, x.key, x.value, x.log_decay, x.beta, x.output, x.states, x.inverses, x.largest});
     return x.output;
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& upstream) {
+  variable_list backward(const variable_list& upstream) {
     RECORD_FUNCTION("attnscale::recurrence_backward", std::vector<c10::IValue>());
     refuse_second_derivative("recurrence_kernel");
-    const auto saved = context->get_saved_variables();
+    const auto saved = kept();
     RecurrenceTensors x{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]};
-    const auto held = context->saved_data["call"].toCapsule();
-    const auto& call = static_cast<const CallHolder&>(*held).call;
+    const auto& call = call_;
     const RecurrenceSizes s(x, call);
     const auto parts = empty_parts({x.query, x.key, x.value});
     RecurrenceGradients made{parts[0], parts[1], parts[2], {}, {}};
-    if (x.log_decay.defined() && context->needs_input_grad(3)) made.log_decay = at::empty_like(x.log_decay);
+    if (x.log_decay.defined() && wants(3)) made.log_decay = at::empty_like(x.log_decay);
     if (x.beta.defined()) made.beta = at::empty_like(x.beta);
     const auto rows = with_dense_rows(upstream[0]);
     for_each_state_of(call.dtype, s, call, x, &made,
                       [&](auto& walk, int64_t b, int64_t g) { walk.backward(rows, b, g); });
     count_flops("attnscale::recurrence_backward", 2 * call.flops);
-    const auto typed = [&](const Tensor& of, const char* type) {
-      return of.defined() ? of.to(static_cast<at::ScalarType>(context->saved_data[type].toInt())) : of;
-    };
-    return {made.query, made.key, made.value, typed(made.log_decay, "log_decay_type"), typed(made.beta, "beta_type"),
-            Tensor(),   Tensor()};
+    const auto typed = [](const Tensor& of, at::ScalarType type) { return of.defined() ? of.to(type) : of; };
+    return {made.query, made.key, made.value, typed(made.log_decay, decay_type_), typed(made.beta, beta_type_)};
   }
+
+ private:
+  RecurrenceCall call_;
+  at::ScalarType decay_type_ = at::kFloat, beta_type_ = at::kFloat;
 };
 
 void check_sums(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& log_decay,
@@ -142,11 +129,7 @@ Tensor recurrence_kernel(const Tensor& query, const Tensor& key, const Tensor& v
   check_sums(query, key, value, log_decay, beta, call);
   TORCH_CHECK(call.chunk_length >= 1 && call.chunk_length <= longest_chunk, "recurrence_kernel: chunk_length ",
               call.chunk_length, ", expected 1 to ", longest_chunk);
-  bool keeps = false;
-  for (const auto& x : {query, key, value, log_decay, beta}) keeps = keeps || (x.defined() && x.requires_grad());
-  const auto given = [](const Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; };
-  return RecurrenceKernel::apply(query, key, value, given(log_decay), given(beta), call,
-                                 keeps && at::GradMode::is_enabled());
+  return RecurrenceKernel::apply(query, key, value, log_decay, beta, call);
 }
 
 }  // namespace attnscale

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <mutex>
+#include <type_traits>
+#include <vector>
+
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/node.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/types.h>
+
+// Operations with a backward pass of their own.
+
+namespace attnscale {
+
+using torch::Tensor;
+using torch::autograd::variable_list;
+
+/// A node of autograd's graph. An operation derives from it, and has
+///
+///     Result forward(tensors and options...);                       // Result: Tensor or variable_list
+///     variable_list backward(const variable_list& of_outputs);      // one for each tensor that forward is given
+///
+/// and keeps what both need as members. `torch::autograd::Function` does as much, with a map of boxed values by name
+/// and a description of every tensor besides, which takes a small operation longer than its work.
+template <class Operation>
+class GraphNode : public torch::autograd::Node {
+ public:
+  /// How many outputs, from the first on, have gradients.
+  static constexpr size_t differentiable_outputs = SIZE_MAX;
+  /// Whether `backward` wants to know which outputs have no gradient; otherwise those come as zeros.
+  static constexpr bool sees_missing_gradients = false;
+
+  /// Calls `forward` without a graph, and puts the operation into it where one is wanted. Undefined tensors stay so.
+  template <class... Arguments>
+  static auto apply(const Arguments&... arguments) {
+    const auto node = make();
+    node->recorded_ = torch::GradMode::is_enabled() && (learns(arguments) || ...);
+    if (node->recorded_) (node->add_input(arguments), ...);
+    auto outputs = [&] {
+      const torch::NoGradGuard without_graph;
+      return node->forward(arguments...);
+    }();
+    if (node->recorded_) record(outputs, node);
+    return outputs;
+  }
+
+  variable_list apply(variable_list&& of_outputs) final {
+    const std::lock_guard lock(mutex_);
+    if constexpr (!Operation::sees_missing_gradients)
+      for (size_t i = 0; i < of_outputs.size(); ++i)
+        if (!of_outputs[i].defined()) of_outputs[i] = input_metadata(i).zeros_like();
+    return static_cast<Operation*>(this)->backward(of_outputs);
+  }
+
+  void release_variables() final {
+    const std::lock_guard lock(mutex_);
+    for (auto& tensor : kept_) tensor.reset_data();
+  }
+
+ protected:
+  /// Whether there may be a backward pass.
+  bool recorded() const { return recorded_; }
+
+  /// For the backward pass. Once, in `forward`; inputs and outputs are told from others.
+  void keep(variable_list tensors) {
+    if (recorded_) to_keep_ = std::move(tensors);
+  }
+  /// What was kept. @throws c10::Error if it was changed in place, or is gone since a backward pass went by
+  variable_list kept() {
+    variable_list result;
+    result.reserve(kept_.size());
+    for (const auto& tensor : kept_) result.push_back(tensor.unpack(getptr()));
+    return result;
+  }
+
+  /// In `backward`: whether the gradient of this tensor, counted among those given to `forward`, is asked for.
+  bool wants(size_t input) const { return task_should_compute_output(input); }
+
+ private:
+  // Nodes are counted from within since PyTorch 2.13, and were shared pointers with a deleter before.
+  static auto make() {
+    if constexpr (std::is_base_of_v<c10::intrusive_ptr_target, Operation>) return c10::make_intrusive<Operation>();
+    else return std::shared_ptr<Operation>(new Operation, [](Operation* node) { deleteNode(node); });
+  }
+
+  static bool learns(const Tensor& input) { return input.defined() && input.requires_grad(); }
+  template <class Option>
+  static bool learns(const Option&) {
+    return false;
+  }
+
+  void add_input(const Tensor& input) {
+    add_next_edge(input.defined() ? torch::autograd::impl::gradient_edge(input) : torch::autograd::Edge());
+  }
+  template <class Option>
+  void add_input(const Option&) {}
+
+  template <class Pointer>
+  static void record(const Tensor& output, const Pointer& node) {
+    torch::autograd::set_history(output, node);
+    node->keep_all();
+  }
+  template <class Pointer>
+  static void record(const variable_list& outputs, const Pointer& node) {
+    for (size_t i = 0; i < std::min(outputs.size(), Operation::differentiable_outputs); ++i)
+      torch::autograd::set_history(outputs[i], node);
+    node->keep_all();
+  }
+
+  /// An output that holds this node, which held it, would never go.
+  void keep_all() {
+    kept_.reserve(to_keep_.size());
+    for (const auto& tensor : to_keep_)
+      kept_.emplace_back(tensor, /*is_output=*/tensor.defined() && tensor.grad_fn().get() == this);
+    to_keep_.clear();
+  }
+
+  bool recorded_ = false;
+  variable_list to_keep_;
+  std::vector<torch::autograd::SavedVariable> kept_;
+};
+
+}  // namespace attnscale

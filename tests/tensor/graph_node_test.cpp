@@ -1,0 +1,129 @@
+#include "tensor/graph_node.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include <torch/csrc/autograd/autograd.h>
+
+using namespace attnscale;
+using Catch::Matchers::ContainsSubstring;
+using torch::Tensor;
+using torch::autograd::grad;
+using torch::autograd::variable_list;
+
+namespace {
+
+int64_t nodes_alive = 0;
+
+/// factor (x exp(w)), of which its own output is kept; w may be undefined: 0
+class Scaled : public GraphNode<Scaled> {
+ public:
+  Scaled() { ++nodes_alive; }
+  ~Scaled() override { --nodes_alive; }
+
+  Tensor forward(const Tensor& x, const Tensor& w, double factor) {
+    factor_ = factor;
+    Tensor out = factor * (w.defined() ? x * w.exp() : x);
+    keep({w, out});
+    return out;
+  }
+  variable_list backward(const variable_list& of) {
+    const auto saved = kept();
+    asked = {wants(0), wants(1)};
+    const Tensor of_x = factor_ * (saved[0].defined() ? of[0] * saved[0].exp() : of[0]);
+    return {of_x, wants(1) ? of[0] * saved[1] : Tensor()};
+  }
+  static inline std::pair<bool, bool> asked;
+
+ private:
+  double factor_ = 0;
+};
+
+/// x and 2 x, the first of which alone is learnt from where `Learnt` is 1
+template <bool Sees, size_t Learnt>
+class Both : public GraphNode<Both<Sees, Learnt>> {
+ public:
+  static constexpr bool sees_missing_gradients = Sees;
+  static constexpr size_t differentiable_outputs = Learnt;
+  variable_list forward(const Tensor& x) { return {x.clone(), 2 * x}; }
+  variable_list backward(const variable_list& of) {
+    given = of;
+    return {of[0].defined() ? of[0].clone() : Tensor()};
+  }
+  static inline variable_list given;
+};
+
+Tensor numbers() { return torch::arange(1, 7, torch::kDouble).view({2, 3}); }
+
+}  // namespace
+
+TEST_CASE("graph node: an operation's own backward pass is what autograd calls") {
+  const auto x = numbers().requires_grad_(), w = (0.1 * numbers()).requires_grad_();
+  const auto out = Scaled::apply(x, w, 3.0);
+  CHECK(at::equal(out, 3 * (x * w.exp())));
+  const auto of = grad({out.square().sum()}, {x, w});
+  const auto again = grad({(3 * (x * w.exp())).square().sum()}, {x, w});
+  CHECK(at::allclose(of[0], again[0], 1e-14));
+  CHECK(at::allclose(of[1], again[1], 1e-14));
+}
+
+TEST_CASE("graph node: a node is told which gradients are asked for, and undefined inputs stay undefined") {
+  const auto x = numbers().requires_grad_(), w = (0.1 * numbers()).requires_grad_();
+  CHECK(grad({Scaled::apply(x, w, 3.0).sum()}, {x})[0].defined());
+  CHECK(Scaled::asked == std::pair(true, false));
+  CHECK(grad({Scaled::apply(x.detach(), w, 3.0).sum()}, {w})[0].defined());
+  CHECK(Scaled::asked == std::pair(false, true));
+  const auto of = grad({Scaled::apply(x, Tensor(), 3.0).sum()}, {x});
+  CHECK(at::equal(of[0], torch::full_like(x, 3)));
+  CHECK(Scaled::asked == std::pair(true, false));
+}
+
+TEST_CASE("graph node: without gradients wanted, nothing is recorded") {
+  const auto x = numbers();
+  CHECK_FALSE(Scaled::apply(x, Tensor(), 3.0).requires_grad());
+  const torch::NoGradGuard guard;
+  CHECK_FALSE(Scaled::apply(x.clone().requires_grad_(), Tensor(), 3.0).requires_grad());
+}
+
+TEST_CASE("graph node: a node that keeps its own output goes when the output does") {
+  const int64_t before = nodes_alive;
+  {
+    const auto x = numbers().requires_grad_();
+    const auto out = Scaled::apply(x, x, 3.0);
+    CHECK(nodes_alive == before + 1);
+    const auto used = Scaled::apply(x, x, 3.0);
+    grad({used.sum()}, {x});
+  }
+  CHECK(nodes_alive == before);
+}
+
+TEST_CASE("graph node: a second backward pass, and a change of what was kept, are refused") {
+  const auto x = numbers().requires_grad_(), w = numbers().requires_grad_();
+  const auto loss = Scaled::apply(x, w, 3.0).sum();
+  grad({loss}, {x});
+  CHECK_THROWS_WITH(grad({loss}, {x}), ContainsSubstring("second time"));
+  const auto changed = Scaled::apply(x, w, 3.0);
+  const auto sum = changed.sum();
+  {
+    const torch::NoGradGuard guard;
+    w.add_(1);
+  }
+  CHECK_THROWS_WITH(grad({sum}, {x}), ContainsSubstring("modified by an inplace operation"));
+}
+
+TEST_CASE("graph node: gradients that nobody gave are zeros, or missing for who wants to know") {
+  const auto x = numbers().requires_grad_();
+  grad({Both<false, SIZE_MAX>::apply(x)[0].sum()}, {x});
+  CHECK(at::equal(Both<false, SIZE_MAX>::given[1], torch::zeros_like(x)));
+  grad({Both<true, SIZE_MAX>::apply(x)[0].sum()}, {x});
+  CHECK_FALSE(Both<true, SIZE_MAX>::given[1].defined());
+}
+
+TEST_CASE("graph node: outputs past the learnt ones are no part of the graph") {
+  const auto x = numbers().requires_grad_();
+  const auto both = Both<true, 1>::apply(x);
+  CHECK(both[0].requires_grad());
+  CHECK_FALSE(both[1].requires_grad());
+  grad({both[0].sum()}, {x});
+  CHECK(Both<true, 1>::given.size() == 1);
+}

@@ -100,14 +100,13 @@ ExitCode sweeping(const SweepBench& bench, bool json) {
   }
   const bool python = result.contains("python");
   Table table;
-  for (const auto* title : {"layers x width", "runs", "s", "processor s"}) table.add_column(title, Table::right);
+  for (const auto* title : {"layers x width", "runs", "s"}) table.add_column(title, Table::right);
   if (python)
     for (const auto* title : {"PyTorch: best way", "s", "processor s", "times slower"})
       table.add_column(title, Table::right);
   for (const auto& row : result["sizes"]) {
     std::vector<std::string> cells = {fmt::format("{} x {}", row["depth"].dump(), row["model_dim"].dump()),
-                                      row["runs"].dump(), fmt::format("{:.1f}", row["seconds"].get<double>()),
-                                      fmt::format("{:.1f}", row["processor_seconds"].get<double>())};
+                                      row["runs"].dump(), fmt::format("{:.1f}", row["seconds"].get<double>())};
     if (python) {
       const auto& theirs = row["python"];
       cells.push_back(fmt::format("{}, {} threads", theirs["mode"].get<std::string>(), theirs["threads"].dump()));
@@ -118,9 +117,12 @@ ExitCode sweeping(const SweepBench& bench, bool json) {
     table.add_row(cells);
   }
   print(table.text(200));
-  print(fmt::format("\n{} runs of {} steps in {:.1f} s, {} side by side, {}; {:.1f} s of processors\n",
-                    result["runs"].dump(), bench.steps, result["seconds"].get<double>(), bench.jobs, bench.dtype,
-                    result["processor_seconds"].get<double>()));
+  print(fmt::format("\n{} runs of {} steps in {:.1f} s{}, {} side by side, {}; {:.1f} s of processors\n",
+                    result["runs"].dump(), bench.steps, result["seconds"].get<double>(),
+                    python ? fmt::format(" (before {:.1f}, after {:.1f})", result["sweeps"][0].get<double>(),
+                                         result["sweeps"][1].get<double>())
+                           : "",
+                    bench.jobs, bench.dtype, result["processor_seconds"].get<double>()));
   if (!python) return ExitCode::done;
   const auto& theirs = result["python"];
   print(fmt::format(
@@ -209,7 +211,7 @@ void add_bench_sweep(CLI::App& bench, Action& action) {
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
   command->add_option("--dtype", options->dtype, "of our runs: float32 or bfloat16")->capture_default_str();
-  add_shared(*command, *shared, "python: the same runs as a loop of Python processes, size by size in turns");
+  add_shared(*command, *shared, "python: the same runs as a loop of Python processes, between two sweeps of ours");
   command->add_option("--modes", options->modes, "of PyTorch that are tried on each size; the fastest counts")
       ->delimiter(',')
       ->check(CLI::IsMember(python_modes));

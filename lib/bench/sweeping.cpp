@@ -1,6 +1,9 @@
 #include "bench/sweeping.h"
 
 #include <algorithm>
+#include <limits>
+#include <map>
+#include <sstream>
 
 #include <sys/resource.h>
 
@@ -37,9 +40,14 @@ Spent spent_on(const Work& work) {
   return {(now_ms(Clock::wall) - begin) * 1e-3, processor_seconds_of_all() - processor};
 }
 
+int64_t count_of(const SweepBench& bench) {
+  return std::ssize(bench.depths) * std::ssize(bench.widths) * std::ssize(bench.learning_rates);
+}
+
+int64_t heads_of(const SweepBench& bench, int64_t width) { return std::max<int64_t>(1, width / bench.head_dim); }
+
 Json run_json(const SweepBench& bench, int64_t depth, int64_t width) {
-  const int64_t heads = std::max<int64_t>(1, width / bench.head_dim);
-  return {{"model", {{"depth", depth}, {"model_dim", width}, {"num_heads", heads}, {"bias", false}}},
+  return {{"model", {{"depth", depth}, {"model_dim", width}, {"num_heads", heads_of(bench, width)}, {"bias", false}}},
           {"data", {{"source", "zipf_memory"}, {"num_keys", 49}, {"num_labels", 16}, {"context", bench.context}}},
           {"train",
            {{"steps", bench.steps},
@@ -49,23 +57,41 @@ Json run_json(const SweepBench& bench, int64_t depth, int64_t width) {
             {"eval_tokens", 16384}}}};
 }
 
-/// Ours of one size, in a folder of their own.
-Spent sweep_size(const SweepBench& bench, int64_t depth, int64_t width) {
-  const auto folder = bench.folder / fmt::format("{}x{}", depth, width);
+using Size = std::pair<int64_t, int64_t>;  // layers, width
+
+/// What a sweep took, and the seconds that its runs of each size lasted.
+struct SweepTime {
+  Spent whole;
+  std::map<Size, double> runs;
+};
+
+/// All sizes as one sweep, in a folder that is removed.
+SweepTime sweep_all(const SweepBench& bench) {
+  const auto folder = bench.folder / "sweep";
   make_folder(folder);
+  std::vector<int64_t> heads;
+  for (const auto width : bench.widths) heads.push_back(heads_of(bench, width));
   const Json document = {{"name", "bench"},
-                         {"base", run_json(bench, depth, width)},
-                         {"grid", {{"train.learning_rate", bench.learning_rates}}}};
+                         {"base", run_json(bench, bench.depths.front(), bench.widths.front())},
+                         {"grid", {{"model.depth", bench.depths}, {"train.learning_rate", bench.learning_rates}}},
+                         {"zip", {{"model.model_dim", bench.widths}, {"model.num_heads", heads}}}};
   write_file_atomically(folder / "bench.json", document.dump());
-  const auto time = spent_on([&] {
+  SweepTime time;
+  time.whole = spent_on([&] {
     const Spec spec = read_spec(folder / "bench.json", {});
     const auto outcome =
         run_sweep(spec, make_plan(spec), {.folder = folder / "results", .program = bench.program, .jobs = bench.jobs});
     if (outcome.interrupted) throw ConfigError("bench sweep: interrupted");
-    if (outcome.done != std::ssize(bench.learning_rates))
-      throw ConfigError(fmt::format("bench sweep: of {} runs with {} layers of {} only {} came to their end",
-                                    bench.learning_rates.size(), depth, width, outcome.done));
+    if (outcome.done != count_of(bench))
+      throw ConfigError(
+          fmt::format("bench sweep: of {} runs only {} came to their end", count_of(bench), outcome.done));
   });
+  std::istringstream rows(read_file(folder / "results" / "results.jsonl"));
+  for (std::string line; std::getline(rows, line);) {
+    const auto row = Json::parse(line);
+    const auto& model = row.at("config").at("model");
+    time.runs[{model.at("depth"), model.at("model_dim")}] += row.at("timing").at("seconds").get<double>();
+  }
   std::filesystem::remove_all(folder);
   return time;
 }
@@ -97,10 +123,9 @@ void make_run(const SweepBench& bench, Json run, Way& way) {
   }));
 }
 
-/// @param ours  what our runs of the size took
 /// @param all  what all runs of the size take is added to it
 /// @param made  the number of runs of the way that counts is added to it
-Json python_side(const SweepBench& bench, int64_t depth, int64_t width, const Spent& ours, Spent& all, int64_t& made) {
+Json python_side(const SweepBench& bench, int64_t depth, int64_t width, Spent& all, int64_t& made) {
   const auto run = run_json(bench, depth, width);
   const int64_t count = std::ssize(bench.learning_rates);
   std::vector<Way> ways;
@@ -128,7 +153,6 @@ Json python_side(const SweepBench& bench, int64_t depth, int64_t width, const Sp
           {"runs", best.runs.size()},
           {"seconds", whole.seconds},
           {"processor_seconds", whole.processor_seconds},
-          {"times_slower", whole.seconds / ours.seconds},
           {"tried", std::move(tried)}};
 }
 
@@ -144,46 +168,58 @@ Spent all_runs(const std::vector<Spent>& made, bool first_compiles, int64_t coun
 }
 
 Json bench_sweep(const SweepBench& bench) {
-  const int64_t rates = std::ssize(bench.learning_rates), sizes = std::ssize(bench.depths) * std::ssize(bench.widths);
+  const int64_t rates = std::ssize(bench.learning_rates), count = count_of(bench);
   if (bench.python_runs < 1 || bench.python_runs > rates)
     throw ConfigError(
         fmt::format("bench sweep: Python can make 1 to {} runs of each size, received {}", rates, bench.python_runs));
-  Spent ours, python;
+  std::vector<SweepTime> ours = {sweep_all(bench)};
+  Spent python;
   int64_t made = 0;
-  Json rows = Json::array();
-  std::vector<double> ratios;
-  for (const auto depth : bench.depths)
-    for (const auto width : bench.widths) {
-      const auto time = sweep_size(bench, depth, width);
-      ours += time;
-      rows.push_back({{"depth", depth},
-                      {"model_dim", width},
-                      {"runs", rates},
-                      {"seconds", time.seconds},
-                      {"processor_seconds", time.processor_seconds}});
-      if (bench.python.empty()) continue;
-      rows.back()["python"] = python_side(bench, depth, width, time, python, made);
-      ratios.push_back(rows.back()["python"]["times_slower"]);
-    }
+  std::map<Size, Json> theirs;
+  if (!bench.python.empty()) {
+    for (const auto& [size, seconds] : ours.front().runs)
+      theirs[size] = python_side(bench, size.first, size.second, python, made);
+    ours.push_back(sweep_all(bench));
+  }
   std::filesystem::remove_all(bench.folder / "compiled");
-  Json result = {{"runs", sizes * rates},
+  Spent mean;
+  std::vector<double> seconds;
+  for (const auto& sweep : ours) {
+    seconds.push_back(sweep.whole.seconds);
+    mean += sweep.whole;
+  }
+  const auto sweeps = static_cast<double>(ours.size());
+  mean = {mean.seconds / sweeps, mean.processor_seconds / sweeps};
+  Json rows = Json::array();
+  double lowest = std::numeric_limits<double>::infinity(), highest = 0;
+  for (const auto& [size, first] : ours.front().runs) {
+    double own = 0;  // its share of the time of `jobs` side by side
+    for (const auto& sweep : ours) own += sweep.runs.at(size) / sweeps / bench.jobs;
+    rows.push_back({{"depth", size.first}, {"model_dim", size.second}, {"runs", rates}, {"seconds", own}});
+    if (bench.python.empty()) continue;
+    auto& row = rows.back()["python"] = std::move(theirs.at(size));
+    row["times_slower"] = row["seconds"].get<double>() / own;
+    lowest = std::min(lowest, row["times_slower"].get<double>());
+    highest = std::max(highest, row["times_slower"].get<double>());
+  }
+  Json result = {{"runs", count},
                  {"jobs", bench.jobs},
                  {"dtype", bench.dtype},
                  {"kernels", kernels_in_use()},
                  {"allocator", allocator_in_use()},
                  {"steps", bench.steps},
-                 {"seconds", ours.seconds},
-                 {"processor_seconds", ours.processor_seconds},
+                 {"seconds", mean.seconds},
+                 {"processor_seconds", mean.processor_seconds},
+                 {"sweeps", seconds},
                  {"sizes", std::move(rows)}};
   if (bench.python.empty()) return result;
-  const auto [lowest, highest] = std::minmax_element(ratios.begin(), ratios.end());
   result["python"] = {{"runs", made},
-                      {"extrapolated", made < sizes * rates},
+                      {"extrapolated", made < count},
                       {"seconds", python.seconds},
                       {"processor_seconds", python.processor_seconds},
-                      {"times_slower", python.seconds / ours.seconds},
-                      {"lowest", *lowest},
-                      {"highest", *highest}};
+                      {"times_slower", python.seconds / mean.seconds},
+                      {"lowest", lowest},
+                      {"highest", highest}};
   return result;
 }
 

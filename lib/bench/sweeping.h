@@ -43,11 +43,12 @@ struct SweepBench {
   int64_t python_runs = 1;  ///< of the learning rates of each size; the others' time is `all_runs`'
 };
 
-/// Size by size, our runs and then Python's, so that a machine that slows down slows both. Our times hold all that a
-/// sweep does but its fits and report: workers, evaluation, logs, checkpoints, results. Python's hold the start of the
-/// interpreter and the steps.
-/// @return {runs, jobs, dtype, kernels, steps, seconds, processor_seconds,
-///          sizes: [{depth, model_dim, runs, seconds, processor_seconds,
+/// All sizes as one sweep, then Python's runs size by size, then the sweep once more, so that a machine that slows down
+/// slows both. Our times hold all that a sweep does but its fits and report: workers, evaluation, logs, checkpoints,
+/// results. Python's hold the start of the interpreter and the steps.
+/// @return {runs, jobs, dtype, kernels, allocator, steps, seconds and processor_seconds (of a sweep, on average),
+///          sweeps (the seconds of each),
+///          sizes: [{depth, model_dim, runs, seconds (of its runs, divided by how many run side by side),
 ///                   (python: {mode, threads, runs (made), seconds and processor_seconds (of all), times_slower,
 ///                    tried: [{mode, threads, run_seconds}]})}],
 ///          (python: {runs (made, of the ways that count), extrapolated, seconds (of all), processor_seconds,

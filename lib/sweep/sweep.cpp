@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <deque>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -17,6 +16,7 @@
 
 #include "core/signals.h"
 #include "sweep/progress.h"
+#include "sweep/run_queue.h"
 #include "sweep/shared_folder.h"
 #include "sweep/stopping_ledger.h"
 #include "sweep/store.h"
@@ -52,14 +52,17 @@ double patience_with(const Worker& worker) { return std::max(120.0, 10 * worker.
 class Supervisor {
  public:
   Supervisor(const Spec& spec, const Plan& plan, const SweepOptions& options)
-      : options_(options), rule_(plan.rule()), store_(options.folder, plan, options.lease_seconds) {
+      : options_(options),
+        rule_(plan.rule()),
+        store_(options.folder, plan, options.lease_seconds),
+        waiting_(options.jobs, /*in_order=*/!rule_.is_null()) {  // who is stopped early depends on who came before
     store_.write_plan(spec, plan);
     say_what_the_folder_lacks();
     double work = 0;
     for (const auto& run : plan.runs) {
       by_id_[run.id] = &run;
       if (store_.is_done(run.id)) continue;
-      waiting_.push_back(&run);
+      waiting_.add(run, work_of(run));
       work += work_of(run);
     }
     const auto done = static_cast<int64_t>(plan.runs.size() - waiting_.size());
@@ -127,8 +130,7 @@ class Supervisor {
   void give_work(Worker& worker) {
     worker.run_id.clear();
     while (!waiting_.empty()) {
-      const PlannedRun& run = *waiting_.front();
-      waiting_.pop_front();
+      const PlannedRun& run = waiting_.take();
       const auto folder = store_.run_folder(run.id);
       const auto expired = std::exchange(expired_[run.id], 0);
       const bool held = look_at_lease(folder).held;  // before the result: a holder publishes it, then gives back
@@ -171,7 +173,7 @@ class Supervisor {
         view_->say(fmt::format("{}: {} has given no sign of life for {:.0f} s: taken over", run->id,
                                watch.state().holder, watch.state().seconds));
       if (free) {
-        waiting_.push_back(run);
+        waiting_.add(*run, work_of(*run));
         expired_[run->id] = watch.expired();
       }
       one = settled || free ? elsewhere_.erase(one) : std::next(one);
@@ -285,7 +287,7 @@ class Supervisor {
   Json rule_;  ///< for early stopping; null without
   Store store_;
   std::map<std::string, const PlannedRun*> by_id_;
-  std::deque<const PlannedRun*> waiting_;
+  RunQueue<PlannedRun> waiting_;
   std::map<const PlannedRun*, LeaseWatch> elsewhere_;  ///< runs that other processes have
   std::map<std::string, int64_t> expired_;             ///< by id: the lease that is to be taken over
   std::chrono::steady_clock::time_point looked_;

@@ -20,15 +20,22 @@ struct Head {
   T *query_columns, *gradient_columns;  // [D, T], [E, T]
   T *query_rows, *gradient_rows;        // [T, D], [T, E]
   float* means;                         // of the weights' gradients: [T]
-  float* of_query;                      // [T, D]
 };
 
-/// And of a group: keys and values as they lie, keys as right factors, and the gradients of both.
+/// And of a group: keys and values as they lie, keys turned, and the gradients of both.
 template <class T>
 struct Group {
   Rows<const T> key, value;
-  T* key_rows;               // [S, D]
+  Rows<T> turned_key;        // [D, S]
   float *of_key, *of_value;  // [S, D], [S, E]
+};
+
+/// Of a stretch of queries, turned, as the products give it: [D, of the stretch], `stride` apart.
+struct QueryGradient {
+  static constexpr int64_t stride = stretch + 16;  // no power of two, as `row_stride`
+  float* data;
+  int64_t from;  ///< the stretch's first query
+  float* at(int64_t query) const { return data + query - from; }
 };
 
 template <class T>
@@ -37,8 +44,8 @@ Head<T> head_of(const AttentionSizes& sizes, const Tensor& query, const Tensor& 
   const int64_t d = sizes.width, e = sizes.value_width, queries = sizes.queries;
   const std::array<int64_t, 4> of = {panel_size<T>(d, queries), panel_size<T>(e, queries), panel_size<T>(queries, d),
                                      panel_size<T>(queries, e)};
-  Arena memory(scratch_of<char>(head_memory, (of[0] + of[1] + of[2] + of[3]) * static_cast<int64_t>(sizeof(T)) +
-                                                 4 * (queries + queries * d) + spare));
+  Arena memory(scratch_of<char>(
+      head_memory, (of[0] + of[1] + of[2] + of[3]) * static_cast<int64_t>(sizeof(T)) + 4 * queries + spare));
   Head<T> head{rows_of_head<T>(query, b, h),
                rows_of_head<T>(gradient, b, h),
                log_totals.const_data_ptr<float>() + (b * sizes.heads + h) * queries,
@@ -46,22 +53,21 @@ Head<T> head_of(const AttentionSizes& sizes, const Tensor& query, const Tensor& 
                memory.take<T>(of[1]),
                memory.take<T>(of[2]),
                memory.take<T>(of[3]),
-               memory.take<float>(queries),
-               memory.take<float>(queries * d)};
+               memory.take<float>(queries)};
   panels_from_columns(head.query.data, head.query.stride, d, queries, head.query_columns);
   panels_from_columns(head.gradient.data, head.gradient.stride, e, queries, head.gradient_columns);
   panels_from_rows(head.query.data, head.query.stride, queries, d, head.query_rows);
   panels_from_rows(head.gradient.data, head.gradient.stride, queries, e, head.gradient_rows);
   row_dots(rows_of_head<T>(out, b, h), head.gradient, queries, e, head.means);
-  std::fill_n(head.of_query, queries * d, 0.F);
   return head;
 }
 
 /// Adds the share of a span of queries, from `first` on, and a tile of keys, to all three gradients. Works on the
-/// transposed logits, so that the products with queries and the output's gradient take their left factor as it is.
+/// transposed logits, so that the products with queries and the output's gradient take their left factor as it is, and
+/// that with keys, which gives the transposed gradient of queries, its right one without turning it.
 template <class T>
-void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group, int64_t first,
-                   int64_t queries, int64_t first_key, int64_t meeting) {
+void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group,
+                   const QueryGradient& of_query, int64_t first, int64_t queries, int64_t first_key, int64_t meeting) {
   const int64_t d = sizes.width, e = sizes.value_width, keys = std::min(tile, sizes.keys - first_key),
                 inner = inner_of<T>(queries);
   float *weight = scratch(logits, tile * row_stride), *slope = scratch(gradients, tile * row_stride);
@@ -77,31 +83,12 @@ void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group
                   keys, e, true);
   product_of_rows(left_slope, row_stride, head.query_rows, sizes.queries, first, queries, group.of_key + first_key * d,
                   keys, d, true);
-  T* straight = scratch_of<T>(turned, tile * row_stride);
-  transpose_rows(left_slope, row_stride, keys, queries, straight, inner_of<T>(keys));
-  product_of_rows(straight, inner_of<T>(keys), group.key_rows, sizes.keys, first_key, keys, head.of_query + first * d,
-                  queries, d, true);
-}
-
-/// All that meet: a stretch of queries and all keys, then the next.
-template <class T>
-void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group) {
-  if (sizes.layout) {
-    for (int64_t first = 0; first < sizes.queries; first += tile) {
-      const int64_t count = std::min(tile, sizes.queries - first);
-      const auto [begin, end] = sizes.tiles_of(first, count);
-      for (int64_t meeting = begin; meeting < end; ++meeting)
-        backward_span(sizes, head, group, first, count, sizes.key_tile(meeting) * tile, meeting);
-    }
-    return;
-  }
-  for (int64_t from = 0; from < sizes.queries; from += stretch)
-    for (int64_t key = 0; key < sizes.keys; key += tile) {
-      const auto [low, high] = sizes.span_of(key, std::min(tile, sizes.keys - key));
-      const int64_t begin = std::max(low, from), end = std::min(high, from + stretch);
-      for (int64_t first = begin; first < end; first += span)
-        backward_span(sizes, head, group, first, std::min(span, end - first), key, 0);
-    }
+  T* right_slope = scratch_of<T>(right_slopes, panel_size<T>(tile, span));
+  panels_from_rows(left_slope, row_stride, keys, queries, right_slope);
+  for (int64_t column = 0; column < queries; column += panel_columns)
+    tile_product(group.turned_key.data + first_key, group.turned_key.stride, right_slope + column * inner_of<T>(keys),
+                 of_query.at(first + column), QueryGradient::stride, d, keys, std::min(panel_columns, queries - column),
+                 true);
 }
 
 template <class T>
@@ -109,22 +96,63 @@ void put_rows(const float* in, Rows<T> out, int64_t rows, int64_t width) {
   convert_rows(in, width, out.data, out.stride, rows, width);
 }
 
+template <class T>
+void put_turned(const QueryGradient& of, Rows<T> out, int64_t queries, int64_t width) {
+  float* straight = scratch(logits, tile * width);
+  for (int64_t first = 0; first < queries; first += tile) {
+    const int64_t count = std::min(tile, queries - first);
+    vector_functions()->transpose(of.data + first, QueryGradient::stride, straight, width, width, count);
+    put_rows(straight, Rows<T>{out.at(of.from + first), out.stride}, count, width);
+  }
+}
+
+/// All that meet: a stretch of queries and all keys, then the next.
+/// @param of_query  their gradient, filled
+template <class T>
+void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group, Rows<T> of_query) {
+  float* memory = scratch(turned, sizes.width * QueryGradient::stride);
+  for (int64_t from = 0; from < sizes.queries; from += stretch) {
+    const int64_t last = std::min(from + stretch, sizes.queries);
+    const QueryGradient of{memory, from};
+    std::fill_n(memory, sizes.width * QueryGradient::stride, 0.F);
+    if (sizes.layout) {
+      for (int64_t first = from; first < last; first += tile) {
+        const int64_t count = std::min(tile, last - first);
+        const auto [begin, end] = sizes.tiles_of(first, count);
+        for (int64_t meeting = begin; meeting < end; ++meeting)
+          backward_span(sizes, head, group, of, first, count, sizes.key_tile(meeting) * tile, meeting);
+      }
+    } else {
+      for (int64_t key = 0; key < sizes.keys; key += tile) {
+        const auto [low, high] = sizes.span_of(key, std::min(tile, sizes.keys - key));
+        const int64_t begin = std::max(low, from), end = std::min(high, last);
+        for (int64_t first = begin; first < end; first += span)
+          backward_span(sizes, head, group, of, first, std::min(span, end - first), key, 0);
+      }
+    }
+    put_turned(of, of_query, last - from, sizes.width);
+  }
+}
+
 /// @param saved  query, key, value, output, log_totals @param wanted  gradients of the first three, to be filled
 template <class T>
 void backward_group(const AttentionSizes& sizes, const std::vector<Tensor>& saved, const Tensor& gradient, int64_t b,
                     int64_t g, std::vector<Tensor>& wanted) {
-  const int64_t d = sizes.width, e = sizes.value_width, of_rows = panel_size<T>(sizes.keys, d);
+  constexpr int64_t line = 64 / sizeof(T);
+  const int64_t d = sizes.width, e = sizes.value_width, stride = inner_of<T>(sizes.keys) + line;
   Arena memory(
-      scratch_of<char>(group_memory, of_rows * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare));
-  const Group<T> group{rows_of_head<T>(saved[1], b, g), rows_of_head<T>(saved[2], b, g), memory.take<T>(of_rows),
-                       memory.take<float>(sizes.keys * d), memory.take<float>(sizes.keys * e)};
-  panels_from_rows(group.key.data, group.key.stride, sizes.keys, d, group.key_rows);
+      scratch_of<char>(group_memory, d * stride * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare));
+  const Group<T> group{rows_of_head<T>(saved[1], b, g),
+                       rows_of_head<T>(saved[2], b, g),
+                       {memory.take<T>(d * stride), stride},
+                       memory.take<float>(sizes.keys * d),
+                       memory.take<float>(sizes.keys * e)};
+  transpose_rows(group.key.data, group.key.stride, sizes.keys, d, group.turned_key.data, stride);
   std::fill_n(group.of_key, sizes.keys * d, 0.F);
   std::fill_n(group.of_value, sizes.keys * e, 0.F);
   for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h) {
     const auto head = head_of<T>(sizes, saved[0], gradient, saved[3], saved[4], b, h);
-    backward_head(sizes, head, group);
-    put_rows(head.of_query, rows_to_fill<T>(wanted[0], b, h), sizes.queries, d);
+    backward_head(sizes, head, group, rows_to_fill<T>(wanted[0], b, h));
   }
   put_rows(group.of_key, rows_to_fill<T>(wanted[1], b, g), sizes.keys, d);
   put_rows(group.of_value, rows_to_fill<T>(wanted[2], b, g), sizes.keys, e);

@@ -21,7 +21,20 @@ constexpr int64_t abreast = 8, stretch = 8 * tile;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// Which scratch is whose; 0 is the tile engine's.
-enum Slot { logits = 1, gradients, weights, slopes, turned, sums, highest, totals, head_memory, group_memory, reaches };
+enum Slot {
+  logits = 1,
+  gradients,
+  weights,
+  slopes,
+  right_slopes,
+  turned,
+  sums,
+  highest,
+  totals,
+  head_memory,
+  group_memory,
+  reaches
+};
 
 template <class T>
 Rows<const T> rows_of_head(const Tensor& x, int64_t b, int64_t h) {

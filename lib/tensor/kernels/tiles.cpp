@@ -123,7 +123,7 @@ class Scratch {
   int64_t size_ = 0;
 };
 
-constexpr int scratch_slots = 12;
+constexpr int scratch_slots = 13;
 thread_local Scratch scratches[scratch_slots];
 
 }  // namespace

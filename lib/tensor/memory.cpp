@@ -39,11 +39,20 @@ void ask_for_large_pages() {
   if (to > from) madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);
 }
 
+/// tcmalloc gives pages that are free back to the kernel now and then, which clears them when they are asked for again:
+/// 2 % of a training step. The name is that of its flag (TCMALLOC_RELEASE_RATE), for which it has no function in C.
+void keep_pages_of_tcmalloc() {
+  constexpr auto* flag =
+      "_ZN62FLAG__namespace_do_not_use_directly_use_DECLARE_double_instead27FLAGS_tcmalloc_release_rateE";
+  if (auto* rate = static_cast<double*>(dlsym(RTLD_DEFAULT, flag))) *rate = 0;
+}
+
 }  // namespace
 #endif
 
 void keep_freed_memory() {
 #ifdef __GLIBC__
+  keep_pages_of_tcmalloc();
   mallopt(M_MMAP_THRESHOLD, 1 << 30);  // bytes; blocks below come from the heap
   mallopt(M_TRIM_THRESHOLD, -1);       // the heap does not shrink
   mallopt(M_TOP_PAD, 64 << 20);        // and grows in large strides

@@ -32,8 +32,8 @@ struct Group {
 
 /// Of a stretch of queries, turned, as the products give it: [D, of the stretch], `stride` apart.
 struct QueryGradient {
-  static constexpr int64_t stride = stretch + 16;  // no power of two, as `row_stride`
   float* data;
+  int64_t stride;
   int64_t from;  ///< the stretch's first query
   float* at(int64_t query) const { return data + query - from; }
 };
@@ -87,7 +87,7 @@ void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group
   panels_from_rows(left_slope, row_stride, keys, queries, right_slope);
   for (int64_t column = 0; column < queries; column += panel_columns)
     tile_product(group.turned_key.data + first_key, group.turned_key.stride, right_slope + column * inner_of<T>(keys),
-                 of_query.at(first + column), QueryGradient::stride, d, keys, std::min(panel_columns, queries - column),
+                 of_query.at(first + column), of_query.stride, d, keys, std::min(panel_columns, queries - column),
                  true);
 }
 
@@ -101,7 +101,7 @@ void put_turned(const QueryGradient& of, Rows<T> out, int64_t queries, int64_t w
   float* straight = scratch(logits, tile * width);
   for (int64_t first = 0; first < queries; first += tile) {
     const int64_t count = std::min(tile, queries - first);
-    vector_functions()->transpose(of.data + first, QueryGradient::stride, straight, width, width, count);
+    vector_functions()->transpose(of.data + first, of.stride, straight, width, width, count);
     put_rows(straight, Rows<T>{out.at(of.from + first), out.stride}, count, width);
   }
 }
@@ -110,11 +110,12 @@ void put_turned(const QueryGradient& of, Rows<T> out, int64_t queries, int64_t w
 /// @param of_query  their gradient, filled
 template <class T>
 void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group, Rows<T> of_query) {
-  float* memory = scratch(turned, sizes.width * QueryGradient::stride);
+  const int64_t stride = at::divup(std::min(stretch, sizes.queries), int64_t{16}) * 16 + 16;  // as `row_stride`
+  float* memory = scratch(turned, sizes.width * stride);
   for (int64_t from = 0; from < sizes.queries; from += stretch) {
     const int64_t last = std::min(from + stretch, sizes.queries);
-    const QueryGradient of{memory, from};
-    std::fill_n(memory, sizes.width * QueryGradient::stride, 0.F);
+    const QueryGradient of{memory, stride, from};
+    std::fill_n(memory, sizes.width * stride, 0.F);
     if (sizes.layout) {
       for (int64_t first = from; first < last; first += tile) {
         const int64_t count = std::min(tile, last - first);

@@ -183,7 +183,7 @@ class FeedForwardKernel : public GraphNode<FeedForwardKernel> {
       Tensor of_x, of_up, of_up_bias, of_down, of_down_bias, of_hidden, active;
       if (wants(0)) of_x = empty_on_cpu(shape_, type_);
       if (wants(1)) of_hidden = empty_on_cpu({inside.parts(), panel_size<T>(count, inside.width)}, dtype_);
-      if (wants(2)) of_up_bias = at::zeros({blocks, inside.columns()}, at::kFloat);
+      if (wants(2)) of_up_bias = zeros_on_cpu({blocks, inside.columns()}, at::kFloat);
       if (wants(3)) active = empty_on_cpu({panel_size<T>(count, inside.width)}, dtype_);
       const bool through = wants(0) || wants(1) || wants(2);
       if (through || wants(3))

@@ -125,7 +125,7 @@ inline void add_rows(const at::BFloat16* rows, int64_t stride, int64_t count, fl
 /// Sums over rows in float32: the gradient of a bias. @param a  [.., >= N], rows of T
 template <class T>
 Tensor row_sums(const Tensor& a, int64_t columns) {
-  Tensor out = at::zeros({columns}, a.options().dtype(at::kFloat));
+  Tensor out = zeros_on_cpu({columns}, at::kFloat);
   add_rows(a.const_data_ptr<T>(), a.size(-1), rows_in(a), out.mutable_data_ptr<float>(), columns);
   return out;
 }

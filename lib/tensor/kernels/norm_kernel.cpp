@@ -94,8 +94,8 @@ class NormKernel : public GraphNode<NormKernel> {
     Tensor of_added;
     if (with_added) of_added = *added_type_ == at::kFloat ? of_x : empty_on_cpu(of_x.sizes(), *added_type_);
     // Of each block of rows; added up in order, whatever threads there are.
-    const Tensor of_weight = at::zeros({blocks, width}, of_x.options());
-    const Tensor of_bias = with_bias_ ? at::zeros({blocks, width}, of_x.options()) : Tensor();
+    const Tensor of_weight = zeros_on_cpu({blocks, width}, at::kFloat);
+    const Tensor of_bias = with_bias_ ? zeros_on_cpu({blocks, width}, at::kFloat) : Tensor();
     const Tensor narrow = with_added && of_added.scalar_type() != at::kFloat ? of_added : Tensor();
     by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
       const int64_t block = first / row_block;

@@ -87,6 +87,7 @@ void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, 
 }
 
 constinit thread_local double new_tile_flops = 0;
+constinit thread_local bool brgemm_in_use = false;
 
 namespace {
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <utility>
+
 #include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
 #include <torch/types.h>
@@ -71,6 +73,9 @@ void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, 
 /// FLOPs of products of tiles on this thread that `tile_flops` does not know of yet.
 extern constinit thread_local double new_tile_flops;
 
+/// Whether `brgemm` was called on this thread, and its tiles not given back.
+extern constinit thread_local bool brgemm_in_use;
+
 /// out (+)= a [rows, inner] b [inner, columns], of at most 64 columns.
 template <class T>
 void tile_product(const T* a, int64_t a_stride, const T* panel, float* out, int64_t out_stride, int64_t rows,
@@ -83,6 +88,7 @@ void tile_product(const T* a, int64_t a_stride, const T* panel, float* out, int6
         return amx_product(a, a_stride, panel, out, out_stride, rows, inner, columns, add);
     release_amx();
   }
+  brgemm_in_use = true;
   at::native::cpublas::brgemm(rows, columns, inner_of<T>(inner), a_stride, panel_columns, out_stride, add, a, panel,
                               out, /*is_vnni=*/sizeof(T) == 2);
 }
@@ -122,7 +128,7 @@ class TileUse {
   TileUse() = default;
   ~TileUse() {
     release_amx();
-    at::native::cpublas::brgemm_release();
+    if (std::exchange(brgemm_in_use, false)) at::native::cpublas::brgemm_release();
     count_tile_flops();
   }
   TileUse(const TileUse&) = delete;

@@ -1,6 +1,7 @@
 #include "attention/key_value_state.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/cat.h>
@@ -9,6 +10,27 @@
 namespace attnscale {
 
 namespace {
+
+/// cache[.., at:, :] = fresh, [B, G, n, D] each.
+void put_positions(const Tensor& cache, int64_t at, const Tensor& fresh) {
+  const bool plain = cache.is_cpu() && fresh.is_cpu() && cache.scalar_type() == fresh.scalar_type() &&
+                     fresh.stride(3) == 1 && cache.stride(3) == 1;
+  if (!plain) {
+    cache.narrow(2, at, fresh.size(2)).copy_(fresh);
+    return;
+  }
+  // Of one position, LibTorch would take longer to find out how than to do it.
+  const size_t bytes = static_cast<size_t>(fresh.size(3)) * fresh.element_size();
+  auto* to = static_cast<char*>(cache.mutable_data_ptr());
+  const auto* from = static_cast<const char*>(fresh.const_data_ptr());
+  const auto place = [](const Tensor& x, int64_t b, int64_t g, int64_t t) {
+    return (b * x.stride(0) + g * x.stride(1) + t * x.stride(2)) * static_cast<int64_t>(x.element_size());
+  };
+  for (int64_t b = 0; b < fresh.size(0); ++b)
+    for (int64_t g = 0; g < fresh.size(1); ++g)
+      for (int64_t t = 0; t < fresh.size(2); ++t)
+        std::memcpy(to + place(cache, b, g, at + t), from + place(fresh, b, g, t), bytes);
+}
 
 /// The next positions of a cache [B, G, S, D], in the room behind it if that is there and nobody else's.
 Tensor grown(Tensor& cache, const Tensor& fresh) {
@@ -31,7 +53,7 @@ Tensor grown(Tensor& cache, const Tensor& fresh) {
     result = view(memory);
     result.narrow(2, 0, old).copy_(cache);
   }
-  result.narrow(2, old, count - old).copy_(fresh);
+  put_positions(result, old, fresh);
   return result;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "model/options.h"
-#include "tensor/kernels/norm_kernel.h"
+#include "tensor/kernels/decode_kernel.h"
 #include "tensor/linear.h"
 
 // M width of what is normalised
@@ -26,11 +26,16 @@ class Norm : public torch::nn::Module {
   Tensor forward(const Tensor& x) const;
 
   /// Whether `of_sum` takes these.
-  bool joins(const Tensor& x, const Tensor& added) const { return has_kernel_ && norm_has_kernel(x, added, weight_); }
+  bool joins(const Tensor& x, const Tensor& added) const {
+    return has_kernel_ && (norm_has_kernel(x, added, weight_) || norms_few_rows(x, added, weight_));
+  }
 
-  /// x + added and its norm, by one kernel. @param added  [.., M]; undefined: x alone @param out  dtype of the norm
+  /// x + added and its norm, by one kernel. @param added  [.., M]; undefined: x alone
+  /// @param out  dtype of the norm; of a bfloat16 stream it is that
   Normed of_sum(const Tensor& x, const Tensor& added, at::ScalarType out) const {
-    return norm_kernel(x, added, weight_, bias_, {.centred = kind_ == "layer_norm", .epsilon = epsilon_}, out);
+    const NormKind kind{.centred = kind_ == "layer_norm", .epsilon = epsilon_};
+    if (x.scalar_type() == at::kBFloat16) return few_rows_norm(x, added, weight_, bias_, kind);
+    return norm_kernel(x, added, weight_, bias_, kind, out);
   }
 
  private:

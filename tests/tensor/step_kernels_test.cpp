@@ -1,4 +1,4 @@
-// The kernels of a training step besides its matrix products, and those of decoding, against the same definition in
+// The kernels of a training step besides its matrix products against the same definition in
 // float64 by LibTorch's plain operators. Tolerances: float32 sums of some hundred terms, 1e-5 of the largest number;
 // bfloat16 keeps 8 bits, of which a few roundings in a row take up to 4 %.
 
@@ -11,7 +11,6 @@
 
 #include "tensor/kernels/adam_kernel.h"
 #include "tensor/kernels/cross_entropy_kernel.h"
-#include "tensor/kernels/decode_kernel.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/norm_kernel.h"
 #include "tensor/linear.h"
@@ -231,60 +230,4 @@ TEST_CASE("step kernels: the norm of all gradients is that of their concatenatio
   CHECK(std::isnan(norm_of_all({all[0], at::full({2}, NAN)})));
   CHECK(std::abs(norm_of_all({at::full({4}, 1e30F)}) / 2e30 - 1) < 1e-6);  // squares beyond float32
   CHECK(std::abs(norm_of_all({at::full({4}, 1e-30F)}) / 2e-30 - 1) < 1e-6);
-}
-
-TEST_CASE("step kernels: few rows without gradients times a matrix equal the definition, in both dtypes") {
-  NEEDS_STEP_KERNELS();
-  at::manual_seed(7);  // where a sum of two terms cancels, rounding is most of it
-  const torch::NoGradGuard no_gradients;
-  for (const auto dtype : {at::kFloat, at::kBFloat16})
-    for (const int64_t rows : {1, 3})
-      for (const auto& [in, out] : {std::pair<int64_t, int64_t>{1, 1}, {33, 7}, {128, 130}})
-        for (const bool with_bias : {false, true}) {
-          CAPTURE(dtype, rows, in, out, with_bias);
-          const auto x = at::randn({1, rows, in}).to(dtype), weight = at::randn({out, in}).to(dtype);
-          const auto bias = with_bias ? at::randn({out}).to(dtype) : Tensor();
-          REQUIRE(has_few_rows(x, weight));
-          const auto ours = few_rows_product(x, weight, bias);
-          CHECK(ours.scalar_type() == dtype);
-          CHECK(largest_difference(ours, at::linear(x.to(at::kDouble), weight.to(at::kDouble),
-                                                    with_bias ? bias.to(at::kDouble) : bias)) <
-                (dtype == at::kFloat ? 1e-6 : 0.004));
-        }
-  const auto x = at::randn({1, 8}), weight = at::randn({5, 8});
-  CHECK_FALSE(has_few_rows(at::randn({5, 8}), weight));
-  CHECK_FALSE(has_few_rows(x, weight.to(at::kDouble)));
-  {
-    const torch::AutoGradMode gradients(true);
-    CHECK_FALSE(has_few_rows(x, weight));
-  }
-  set_kernels(false);
-  CHECK_FALSE(has_few_rows(x, weight));
-}
-
-TEST_CASE("step kernels: attention of the newest query equals the definition, with shared heads and room behind") {
-  NEEDS_STEP_KERNELS();
-  const torch::NoGradGuard no_gradients;
-  // Values of 86: four vectors that are summed side by side, one more, and a part of one, where vectors are of 16.
-  for (const auto& [dtype, keys, width] :
-       std::vector<std::tuple<at::ScalarType, int64_t, int64_t>>{{at::kFloat, 1, 7},
-                                                                 {at::kFloat, 5, 86},
-                                                                 {at::kFloat, 130, 7},
-                                                                 {at::kFloat, 130, 86},
-                                                                 {at::kBFloat16, 1, 7},
-                                                                 {at::kBFloat16, 5, 86},
-                                                                 {at::kBFloat16, 130, 7},
-                                                                 {at::kBFloat16, 130, 86}}) {
-    CAPTURE(dtype, keys, width);
-    const auto query = at::randn({2, 4, 1, 12}).to(dtype);
-    const auto key = at::randn({2, 2, keys + 9, 12}).to(dtype).narrow(2, 0, keys);
-    const auto value = at::randn({2, 2, keys + 9, width}).to(dtype).narrow(2, 0, keys);
-    REQUIRE(is_newest_query(query, key, value));
-    const auto exact = [](const Tensor& x) { return x.to(at::kDouble); };
-    const auto weights =
-        at::softmax(at::matmul(exact(query), exact(key).repeat_interleave(2, 1).mT()) / std::sqrt(12.0), -1);
-    CHECK(largest_difference(newest_attention(query, key, value),
-                             at::matmul(weights, exact(value).repeat_interleave(2, 1))) <
-          (dtype == at::kFloat ? 1e-5 : 0.01));
-  }
 }

@@ -59,10 +59,17 @@ Json run_json(const SweepBench& bench, int64_t depth, int64_t width) {
 
 using Size = std::pair<int64_t, int64_t>;  // layers, width
 
-/// What a sweep took, and the seconds that its runs of each size lasted.
+/// What a sweep took, and the seconds that its runs lasted, by size.
 struct SweepTime {
   Spent whole;
   std::map<Size, double> runs;
+
+  /// A size's share of the whole, with what no run's time holds: workers that start, and those that wait at the end.
+  double share(const Size& size) const {
+    double all = 0;
+    for (const auto& [other, seconds] : runs) all += seconds;
+    return whole.seconds * runs.at(size) / all;
+  }
 };
 
 /// All sizes as one sweep, in a folder that is removed.
@@ -193,8 +200,8 @@ Json bench_sweep(const SweepBench& bench) {
   Json rows = Json::array();
   double lowest = std::numeric_limits<double>::infinity(), highest = 0;
   for (const auto& [size, first] : ours.front().runs) {
-    double own = 0;  // its share of the time of `jobs` side by side
-    for (const auto& sweep : ours) own += sweep.runs.at(size) / sweeps / bench.jobs;
+    double own = 0;
+    for (const auto& sweep : ours) own += sweep.share(size) / sweeps;
     rows.push_back({{"depth", size.first}, {"model_dim", size.second}, {"runs", rates}, {"seconds", own}});
     if (bench.python.empty()) continue;
     auto& row = rows.back()["python"] = std::move(theirs.at(size));

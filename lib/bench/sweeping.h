@@ -48,7 +48,7 @@ struct SweepBench {
 /// results. Python's hold the start of the interpreter and the steps.
 /// @return {runs, jobs, dtype, kernels, allocator, steps, seconds and processor_seconds (of a sweep, on average),
 ///          sweeps (the seconds of each),
-///          sizes: [{depth, model_dim, runs, seconds (of its runs, divided by how many run side by side),
+///          sizes: [{depth, model_dim, runs, seconds (its share of a sweep's),
 ///                   (python: {mode, threads, runs (made), seconds and processor_seconds (of all), times_slower,
 ///                    tried: [{mode, threads, run_seconds}]})}],
 ///          (python: {runs (made, of the ways that count), extrapolated, seconds (of all), processor_seconds,

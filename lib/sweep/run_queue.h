@@ -11,7 +11,8 @@ namespace attnscale {
 template <class Run>
 class RunQueue {
  public:
-  /// @param workers  runs side by side @param in_order  whether the last ones, too, leave as they came
+  /// @param workers  of this process: others in the folder are not known of @param in_order  whether the last ones,
+  /// too, leave as they came
   RunQueue(int workers, bool in_order) : workers_(std::max(1, workers)), in_order_(in_order) {}
 
   /// @param work  in a unit that all share, more than 0

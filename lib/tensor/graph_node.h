@@ -1,11 +1,15 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
+#include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
-#include <torch/csrc/autograd/node.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/types.h>
 
@@ -22,7 +26,8 @@ using torch::autograd::variable_list;
 ///     variable_list backward(const variable_list& of_outputs);      // one for each tensor that forward is given
 ///
 /// and keeps what both need as members. `torch::autograd::Function` does as much, with a map of boxed values by name
-/// and a description of every tensor besides, which takes a small operation longer than its work.
+/// and a description of every tensor besides, which takes a small operation longer than its work. Unlike
+/// there, no output may be an input itself, and forward-mode derivatives end here unsaid.
 template <class Operation>
 class GraphNode : public torch::autograd::Node {
  public:
@@ -62,7 +67,7 @@ class GraphNode : public torch::autograd::Node {
   /// Whether there may be a backward pass.
   bool recorded() const { return recorded_; }
 
-  /// For the backward pass. Once, in `forward`; inputs and outputs are told from others.
+  /// For the backward pass. Once, in `forward`; outputs are told from others.
   void keep(variable_list tensors) {
     if (recorded_) to_keep_ = std::move(tensors);
   }
@@ -87,6 +92,10 @@ class GraphNode : public torch::autograd::Node {
   static bool learns(const Tensor& input) { return input.defined() && input.requires_grad(); }
   template <class Option>
   static bool learns(const Option&) {
+    // Or the graph would end here unseen.
+    static_assert(
+        !std::is_convertible_v<Option, std::optional<Tensor>> && !std::is_convertible_v<Option, at::TensorList>,
+        "tensors come as `Tensor`, one by one, undefined where there is none");
     return false;
   }
 
@@ -98,14 +107,18 @@ class GraphNode : public torch::autograd::Node {
 
   template <class Pointer>
   static void record(const Tensor& output, const Pointer& node) {
-    torch::autograd::set_history(output, node);
+    enter(output, node);
     node->keep_all();
   }
   template <class Pointer>
   static void record(const variable_list& outputs, const Pointer& node) {
-    for (size_t i = 0; i < std::min(outputs.size(), Operation::differentiable_outputs); ++i)
-      torch::autograd::set_history(outputs[i], node);
+    for (size_t i = 0; i < std::min(outputs.size(), Operation::differentiable_outputs); ++i) enter(outputs[i], node);
     node->keep_all();
+  }
+  template <class Pointer>
+  static void enter(const Tensor& output, const Pointer& node) {
+    TORCH_INTERNAL_ASSERT(!output.requires_grad(), "an input was put out, whose place in the graph would be lost");
+    torch::autograd::set_history(output, node);
   }
 
   /// An output that holds this node, which held it, would never go.

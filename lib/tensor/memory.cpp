@@ -40,8 +40,10 @@ void ask_for_large_pages() {
 }
 
 /// tcmalloc gives pages that are free back to the kernel now and then, which clears them when they are asked for again:
-/// 2 % of a training step. The name is that of its flag (TCMALLOC_RELEASE_RATE), for which it has no function in C.
+/// 2 % of a training step. The name is that of its flag, for which it has no function in C; who sets it from outside
+/// (TCMALLOC_RELEASE_RATE) knows why.
 void keep_pages_of_tcmalloc() {
+  if (std::getenv("TCMALLOC_RELEASE_RATE")) return;
   constexpr auto* flag =
       "_ZN62FLAG__namespace_do_not_use_directly_use_DECLARE_double_instead27FLAGS_tcmalloc_release_rateE";
   if (auto* rate = static_cast<double*>(dlsym(RTLD_DEFAULT, flag))) *rate = 0;

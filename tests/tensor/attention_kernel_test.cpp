@@ -77,6 +77,7 @@ TEST_CASE("kernels: attention and its gradients equal the definition where one s
                             {321, 577, 1, 1, 16, 8},
                             {577, 321, 2, 2, 8, 16},
                             {70, 600, 2, 1, 6, 4},
+                            {70, 90, 1, 1, 300, 10},
                             {1100, 1100, 2, 1, 8, 6}})  // of more queries than a pass works on at once
     for (const auto& band : {Band{}, Band{.ahead = 0}, Band{.behind = 65, .ahead = 3}, Band{.behind = 300, .ahead = 0},
                              Band{.behind = 2, .ahead = Band::all}})
@@ -88,7 +89,7 @@ TEST_CASE("kernels: attention under any layout of pairs, and its gradients, equa
   const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
   NEEDS_KERNELS(dtype);
   at::manual_seed(5);
-  for (const int64_t T : {8, 64, 130, 257})
+  for (const int64_t T : {8, 64, 130, 257, 577})  // the last: of more queries than a pass works on at once
     for (const double share : {0.02, 0.5, 1.0}) {
       CAPTURE(dtype, T, share);
       // Whole blocks of 32 seen or not, and of those some pairs; the second query sees nothing.

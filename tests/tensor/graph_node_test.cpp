@@ -53,6 +53,13 @@ class Both : public GraphNode<Both<Sees, Learnt>> {
   static inline variable_list given;
 };
 
+/// What no operation may do.
+class Same : public GraphNode<Same> {
+ public:
+  Tensor forward(const Tensor& x) { return x; }
+  variable_list backward(const variable_list& of) { return of; }
+};
+
 Tensor numbers() { return torch::arange(1, 7, torch::kDouble).view({2, 3}); }
 
 }  // namespace
@@ -79,10 +86,32 @@ TEST_CASE("graph node: a node is told which gradients are asked for, and undefin
 }
 
 TEST_CASE("graph node: without gradients wanted, nothing is recorded") {
+  const int64_t before = nodes_alive;
   const auto x = numbers();
-  CHECK_FALSE(Scaled::apply(x, Tensor(), 3.0).requires_grad());
+  const auto plain = Scaled::apply(x, Tensor(), 3.0);
+  CHECK_FALSE(plain.requires_grad());
   const torch::NoGradGuard guard;
-  CHECK_FALSE(Scaled::apply(x.clone().requires_grad_(), Tensor(), 3.0).requires_grad());
+  const auto unwanted = Scaled::apply(x.clone().requires_grad_(), Tensor(), 3.0);
+  CHECK_FALSE(unwanted.requires_grad());
+  CHECK(nodes_alive == before);
+}
+
+TEST_CASE("graph node: a graph that is kept goes back twice, to the same gradients, and hooks see them") {
+  const auto x = numbers().requires_grad_(), w = numbers().requires_grad_();
+  const auto out = Scaled::apply(x, w, 3.0);
+  int64_t seen = 0;
+  out.register_hook([&](const Tensor&) { ++seen; });
+  const auto loss = out.square().sum();
+  const auto first = grad({loss}, {x, w}, {}, /*retain_graph=*/true), second = grad({loss}, {x, w});
+  CHECK(at::equal(first[0], second[0]));
+  CHECK(at::equal(first[1], second[1]));
+  CHECK(seen == 2);
+}
+
+TEST_CASE("graph node: an input that is put out is refused") {
+  const auto x = numbers().requires_grad_();
+  CHECK_THROWS_WITH(Same::apply(x), ContainsSubstring("an input was put out"));
+  CHECK(x.is_leaf());
 }
 
 TEST_CASE("graph node: a node that keeps its own output goes when the output does") {

@@ -28,8 +28,7 @@ class CrossEntropyKernel : public GraphNode<CrossEntropyKernel> {
     const int64_t rows = logits.size(0), vocabulary = logits.size(1);
     const auto* target = wanted.const_data_ptr<int64_t>();
     const Tensor log_totals = empty_on_cpu({rows}, at::kFloat);
-    const Tensor terms =
-        zeros_on_cpu({rows, 2}, at::kDouble);  // of what is minimised, of the loss
+    const Tensor terms = zeros_on_cpu({rows, 2}, at::kDouble);  // of what is minimised, of the loss
     by_row_blocks(rows, row_block, [&](int64_t first, int64_t count) {
       for (int64_t i = first; i < first + count; ++i) {
         if (target[i] == how.ignored) continue;

@@ -73,7 +73,7 @@ void transpose_rows(const T* in, int64_t stride, int64_t rows, int64_t columns, 
 /// FLOPs of products of tiles on this thread that `tile_flops` does not know of yet.
 extern constinit thread_local double new_tile_flops;
 
-/// Whether `brgemm` was called on this thread, and its tiles not given back.
+/// Whether `brgemm` was called on this thread, whose tiles may have to be given back.
 extern constinit thread_local bool brgemm_in_use;
 
 /// out (+)= a [rows, inner] b [inner, columns], of at most 64 columns.

@@ -147,10 +147,11 @@ void add_learning_curves(const Sweep& sweep, Figures& figures) {
   Json x_axis = log_x(tokens_quantity(), x);
   x_axis["axis"]["title"] = "training tokens seen";
   const Json y_axis = loss_y("validation loss (nats per token)", y);
-  std::vector<Json> layers = truth_layers(sweep);
+  std::vector<Json> layers = truth_rule(sweep);
   layers.push_back(curve_layer("curve", x_axis, y_axis, colour));
   const bool unfinished = std::any_of(shown.begin(), shown.end(), [](const Run* run) { return !run->done(); });
   if (unfinished) layers.push_back(curve_layer("unfinished", x_axis, y_axis, colour));
+  for (auto& layer : truth_label(sweep)) layers.push_back(std::move(layer));
   figure.caption =
       fmt::format("Validation loss during training, a line for each {}. ", cut ? "size (its first seed)" : "run");
   if (by_size) figure.caption += "Colour shows parameters. ";

@@ -174,22 +174,30 @@ std::vector<double> log_spaced(double low, double high, size_t count) {
 
 Json only(const std::string& kind) { return Json::array({{{"filter", "datum.kind === '" + kind + "'"}}}); }
 
-std::vector<Json> truth_layers(const Sweep& sweep) {
+std::vector<Json> truth_rule(const Sweep& sweep) {
   if (!sweep.truth) return {};
   const Json values = {{"values", Json::array({{{"truth", sweep.truth->loss}}})}};
   const Json y = {{"field", "truth"}, {"type", "quantitative"}};
+  return {{{"data", values}, {"mark", {{"type", "rule"}, {"style", "truth"}}}, {"encoding", {{"y", y}}}}};
+}
+
+std::vector<Json> truth_label(const Sweep& sweep) {
+  if (!sweep.truth) return {};
+  const Json values = {{"values", Json::array({{{"truth", sweep.truth->loss}}})}};
   const std::string name = fmt::format("{} {}, the best possible", sweep.truth->name, loss_text(sweep.truth->loss));
-  return {{{"data", values}, {"mark", {{"type", "rule"}, {"style", "truth"}}}, {"encoding", {{"y", y}}}},
-          {{"data", values},
-           {"mark",
-            {{"type", "text"},
-             {"style", "truth-label"},
-             {"text", name},
-             {"align", "left"},
-             {"baseline", "bottom"},
-             {"dx", 6},
-             {"dy", -3}}},
-           {"encoding", {{"y", y}, {"x", {{"value", 0}}}}}}};
+  const auto written = [&](const char* style) -> Json {
+    return {{"data", values},
+            {"mark",
+             {{"type", "text"},
+              {"style", style},
+              {"text", name},
+              {"align", "left"},
+              {"baseline", "bottom"},
+              {"dx", 6},
+              {"dy", -3}}},
+            {"encoding", {{"y", {{"field", "truth"}, {"type", "quantitative"}}}, {"x", {{"value", 0}}}}}};
+  };
+  return {written("truth-label-ground"), written("truth-label")};
 }
 
 Json seed_bars(const std::string& filter, const Json& x, const Json& colour) {

@@ -74,8 +74,9 @@ Json seed_bars(const std::string& filter, const Json& x, const Json& colour);
 /// The rows of one kind in a layer that shares the figure's data.
 Json only(const std::string& kind);
 
-/// Layers that draw the best possible loss as a dashed rule with its name; none when it is unknown.
-std::vector<Json> truth_layers(const Sweep& sweep);
+/// The best possible loss as a dashed rule, and its name, which is to lie over the curves; no layer when it is unknown.
+std::vector<Json> truth_rule(const Sweep& sweep);
+std::vector<Json> truth_label(const Sweep& sweep);
 
 /// A layered picture, by itself or once per variant with shared scales.
 Json layered_spec(const std::string& description, Json rows, std::vector<Json> layers, bool by_variant,

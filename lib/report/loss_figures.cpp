@@ -124,8 +124,10 @@ void finish(const Sweep& sweep, const LossPicture& picture, Json rows, const Ext
             std::vector<Json> behind, Figures& figures) {
   std::vector<Json> layers = std::move(behind);
   if (picture.with_truth)
-    for (Json& layer : truth_layers(sweep)) layers.push_back(std::move(layer));
+    for (Json& layer : truth_rule(sweep)) layers.push_back(std::move(layer));
   if (has_fit(rows)) layers.push_back(fit_layer(sweep, picture));
+  if (picture.with_truth)
+    for (Json& layer : truth_label(sweep)) layers.push_back(std::move(layer));
   for (Json& layer : mean_layers(sweep, picture, rows, x, y)) layers.push_back(std::move(layer));
   figure.spec = layered_spec(figure.title + ". " + figure.caption, std::move(rows), std::move(layers),
                              picture.colour.has_value() && sweep.variants.size() > 1, sweep);

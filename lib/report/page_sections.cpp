@@ -60,10 +60,9 @@ std::string table(const std::string& caption, const std::string& head, const std
 std::string interval_cell(const Law& law, const std::string& name, double value, bool used) {
   if (!used) return "<td class=\"n\">–</td>";
   std::string text = fmt::format("{:.4g}", value);
-  if (const auto interval = law.intervals.find(name); interval != law.intervals.end()) {
-    text += fmt::format("  [{:.4g}, {:.4g}]", interval->second.first, interval->second.second);
-  }
-  return fmt::format("<td class=\"n\">{}</td>", html_escape(text));
+  if (const auto interval = law.intervals.find(name); interval != law.intervals.end())
+    text += fmt::format(" <span>[{:.4g}, {:.4g}]</span>", interval->second.first, interval->second.second);
+  return fmt::format("<td class=\"n estimate\">{}</td>", text);
 }
 
 /// Distinct values of a path over all rows, with how many rows have each when they differ.

@@ -56,6 +56,7 @@ th { color: var(--faint); font-weight: 600; font-size: 13px; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 td.n, th.n { text-align: right; }
+td.estimate { white-space: normal; } td.estimate span { white-space: nowrap; }
 td.words, #trouble td { white-space: normal; overflow-wrap: anywhere; min-width: 4em; }
 tbody tr:hover { background: color-mix(in srgb, var(--accent) 7%, transparent); }
 th button { all: unset; cursor: pointer; }

@@ -4,7 +4,7 @@ namespace attnscale {
 namespace {
 
 struct Palette {
-  const char *text, *faint, *grid, *truth;
+  const char *text, *faint, *grid, *truth, *ground;
   Json category, ramp;
 };
 
@@ -16,6 +16,7 @@ Palette palette(bool dark) {
             "#9aa3ad",
             "#343b43",
             "#f5f5f5",
+            "#1a1f25",
             {"#4ba3e3", "#ff8a4c", "#2fc79a", "#e49ac4", "#f2b93b", "#8fd0f5", "#c9a66b", "#b8bec6"},
             {"#6f5bd0", "#c2559d", "#f07f5a", "#fde37a"}};
   }
@@ -23,6 +24,7 @@ Palette palette(bool dark) {
           "#5b6570",
           "#e4e7eb",
           "#1f2328",
+          "#ffffff",
           {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#3f9fd8", "#7a5c3a", "#6b7280"},
           {"#f0a040", "#d9506e", "#8b2a9b", "#241178"}};
 }
@@ -76,6 +78,14 @@ Json figure_theme(bool dark) {
           {"text", {{"color", colours.text}}},
           {"style",
            {{"truth", {{"color", colours.truth}, {"strokeWidth", 1.4}, {"strokeDash", {5, 4}}, {"opacity", 0.85}}},
+            {"truth-label-ground",
+             {{"color", colours.ground},
+              {"stroke", colours.ground},
+              {"strokeWidth", 4},
+              {"strokeJoin", "round"},
+              {"opacity", 0.8},
+              {"fontSize", 12},
+              {"fontStyle", "italic"}}},
             {"truth-label", {{"color", colours.faint}, {"fontSize", 12}, {"fontStyle", "italic"}}},
             {"quiet", {{"color", colours.faint}, {"fontSize", 12}}},
             {"value-on-light", {{"color", "#10151a"}, {"fontSize", 13}}},

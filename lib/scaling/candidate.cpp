@@ -178,7 +178,10 @@ Json candidate_intervals(const CandidateLaw& candidate, const CandidateFit& fit,
         [&](const LawCoordinates& at) { return by_logarithm ? std::log(value(at)) : value(at); }, std::nullopt,
         std::nullopt);
     if (!interval) return;
-    const Interval plain = by_logarithm ? Interval{std::exp(interval->low), std::exp(interval->high)} : *interval;
+    Interval plain = by_logarithm ? Interval{std::exp(interval->low), std::exp(interval->high)} : *interval;
+    // Robust and least squares may disagree, as in `LawIntervals`.
+    const double own = value(fit.at);
+    plain = {std::min(plain.low, own), std::max(plain.high, own)};
     if (std::isfinite(plain.low) && std::isfinite(plain.high)) found[name] = {plain.low, plain.high};
   };
   if (candidate.smooth) {

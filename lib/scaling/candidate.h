@@ -54,7 +54,8 @@ CandidateFit fit_candidate(const CandidateLaw& candidate, const std::vector<std:
                            const std::vector<double>& losses, double delta, std::optional<double> fixed_E,
                            bool certify);
 
-/// 95 % intervals by profile t, {NAME: [low, high]}; a parameter that the points do not bound is left out.
+/// 95 % intervals by profile t of least squares, {NAME: [low, high]}, as far as the robust fit's own value where that lies
+/// outside; a parameter that the points do not bound is left out.
 /// @param group  each point's group, every one at a single x [P]
 Json candidate_intervals(const CandidateLaw& candidate, const CandidateFit& fit, const std::vector<double>& losses,
                          const std::vector<int>& group, std::optional<double> fixed_E);

@@ -178,7 +178,7 @@ void add_truth(const Form& form, const FitReportOptions& options, Json& out, Fla
   Json known = {{"bayes_loss", truth}};
   if (const auto intervals = out.find("intervals"); intervals != out.end() && intervals->contains("E")) {
     const double E = out["E"].get<double>(), error = 1.959963984540054 * options.validation_error.value_or(0);
-    const double low = E - std::hypot(E - (*intervals)["E"][0].get<double>(), error);
+    const double low = std::max(0.0, E - std::hypot(E - (*intervals)["E"][0].get<double>(), error));
     const double high = E + std::hypot((*intervals)["E"][1].get<double>() - E, error);
     known["interval"] = {low, high};
     known["covered"] = low <= truth && truth <= high;

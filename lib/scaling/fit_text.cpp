@@ -6,11 +6,14 @@
 namespace attnscale {
 namespace {
 
+std::string in_brackets(const Json& interval) {
+  return fmt::format(" [{:.4g}, {:.4g}]", interval[0].get<double>(), interval[1].get<double>());
+}
+
 std::string with_interval(const Json& form, const char* name) {
-  auto text = fmt::format("{:.5g}", form[name].get<double>());
-  if (const auto intervals = form.find("intervals"); intervals != form.end() && intervals->contains(name))
-    text += fmt::format(" [{:.4g}, {:.4g}]", (*intervals)[name][0].get<double>(), (*intervals)[name][1].get<double>());
-  return text;
+  const auto intervals = form.find("intervals");
+  const bool bounded = intervals != form.end() && intervals->contains(name);
+  return fmt::format("{:.5g}", form[name].get<double>()) + (bounded ? in_brackets((*intervals)[name]) : "");
 }
 
 std::string formula(const std::string& name) {
@@ -19,20 +22,23 @@ std::string formula(const std::string& name) {
   return fmt::format("{} = E + A {}^-alpha", name, variable);
 }
 
-/// `irreducible loss: fitted x [lo, hi] / true y (covered)`, and what the paired fit says where there is one.
+/// `irreducible loss: fitted x [lo, hi] / true y (covered)`, and what the paired fit says where there is one. The
+/// interval is that of the verdict, as in the report: with the error of what validation tokens say about the source.
 std::string floor_line(const std::string& name, const Json& form) {
-  auto line = "irreducible loss: fitted " + with_interval(form, "E");
+  const auto known = form.find("truth");
+  const bool judged = known != form.end() && known->contains("interval");
+  auto line = "irreducible loss: fitted " +
+              (judged ? fmt::format("{:.5g}", form["E"].get<double>()) + in_brackets((*known)["interval"])
+                      : with_interval(form, "E"));
   const auto verdict = [](const Json& truth) -> std::string {
     if (!truth.contains("covered")) return "";
     return truth["covered"].get<bool>() ? " (covered)" : " (NOT covered)";
   };
-  if (const auto truth = form.find("truth"); truth != form.end()) {
-    line += fmt::format(" / true {:.5g}", (*truth)["bayes_loss"].get<double>()) + verdict(*truth);
-    if (const auto paired = truth->find("paired"); paired != truth->end() && paired->contains("E")) {
+  if (known != form.end()) {
+    line += fmt::format(" / true {:.5g}", (*known)["bayes_loss"].get<double>()) + verdict(*known);
+    if (const auto paired = known->find("paired"); paired != known->end() && paired->contains("E")) {
       line += fmt::format("; sharper, from the paired excess: {:.5g}", (*paired)["E"].get<double>());
-      if (paired->contains("interval"))
-        line += fmt::format(" [{:.4g}, {:.4g}]", (*paired)["interval"][0].get<double>(),
-                            (*paired)["interval"][1].get<double>());
+      if (paired->contains("interval")) line += in_brackets((*paired)["interval"]);
       line += verdict(*paired);
     }
   }

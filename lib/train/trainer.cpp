@@ -138,6 +138,11 @@ class Run {
     started_ = checkpoint->state.at("started").get<std::string>();
     notes_ = checkpoint->state.value("notes", notes_);
     go_on_with_kernels(checkpoint->state, where);
+    if (const auto began = checkpoint->state.value("commit", build_commit()); began != build_commit())
+      note(fmt::format(
+          "went on at step {} with the program of commit {} from one of {}: the bits may not be those of one "
+          "program",
+          checkpoint->step, build_commit(), began));
     for (const auto& reason : checkpoint->passed_over)
       note(fmt::format("{}; going on from the checkpoint of step {} instead", reason, checkpoint->step));
     return checkpoint->log_lines;
@@ -247,6 +252,7 @@ class Run {
                       {"seconds", earlier_seconds_ + seconds_since(begin_)},
                       {"started", started_},
                       {"notes", notes_},
+                      {"commit", build_commit()},
                       {"kernels", kernels.name},
                       {"kernel_products", kernels.products.value()},
                       {"updates", stepper_.optimizer().steps_taken()},

@@ -14,6 +14,8 @@
 #include "run_of.h"
 #include "scratch_folder.h"
 #include "tensor/kernels/kernels.h"
+#include "train/checkpoint.h"
+#include "train/provenance.h"
 
 using namespace attnscale;
 using Catch::Matchers::ContainsSubstring;
@@ -217,6 +219,21 @@ TEST_CASE("trainer: a run goes on without kernels if it began so, and is refused
   CHECK_THAT(row["provenance"]["notes"].dump(), ContainsSubstring("went on without the kernels of " + with));
   check_same_run(scratch / "without", scratch / "without_parts");
   CHECK(kernels_on());  // the next run of this process has them
+}
+
+TEST_CASE("trainer: a run that another program began says so, and goes on") {
+  const ScratchFolder scratch;
+  const auto config = small_run();
+  train_some(config, scratch.path, 7);
+  const auto folder = scratch / "checkpoint";
+  auto checkpoint = read_checkpoint(folder, 7).value();
+  CHECK(checkpoint.state.at("commit") == build_commit());
+  checkpoint.state["commit"] = "0123abc";
+  write_checkpoint(folder, checkpoint, std::nullopt);
+  const auto row = train(config, scratch.path);
+  CHECK(row["status"] == "done");
+  CHECK_THAT(row["provenance"]["notes"].dump(), ContainsSubstring("went on at step 7 with the program of commit " +
+                                                                  build_commit() + " from one of 0123abc"));
 }
 
 TEST_CASE("trainer: rows that no checkpoint knows, torn or whole, are dropped on resume") {

@@ -34,14 +34,20 @@ void put_positions(const Tensor& cache, int64_t at, const Tensor& fresh) {
 
 /// The next positions of a cache [B, G, S, D], in the room behind it if that is there and nobody else's.
 Tensor grown(Tensor& cache, const Tensor& fresh) {
+  TORCH_CHECK(fresh.dim() == 4 && fresh.size(0) == cache.size(0) && fresh.size(1) == cache.size(1) &&
+                  fresh.size(3) == cache.size(3),
+              "decoding: ", fresh.sizes(), " does not continue a cache of ", cache.sizes());
   const int64_t rows = cache.size(0), heads = cache.size(1), old = cache.size(2), count = old + fresh.size(2),
                 width = cache.size(3);
   if (at::GradMode::is_enabled() || rows == 0 || heads == 0 || width == 0) return at::cat({cache, fresh}, 2);
   const at::AutoDispatchBelowADInplaceOrView no_views_to_keep_track_of;  // they would hold the memory too
   const auto view = [&](const Tensor& of) { return of.as_strided({rows, heads, count, width}, of.strides()); };
   const bool own = cache.use_count() == 1 && cache.storage().use_count() == 1 && cache.storage_offset() == 0;
-  const int64_t room = own && cache.stride(3) == 1 && cache.stride(2) == width && cache.stride(1) % width == 0 &&
-                               cache.stride(0) == heads * cache.stride(1) && old > 0
+  // Where a dimension has size 1 its stride may be anything: only what the storage holds is room.
+  const bool whole = static_cast<int64_t>(cache.storage().nbytes()) ==
+                     rows * cache.stride(0) * static_cast<int64_t>(cache.element_size());
+  const int64_t room = own && whole && cache.stride(3) == 1 && cache.stride(2) == width &&
+                               cache.stride(1) % width == 0 && cache.stride(0) == heads * cache.stride(1) && old > 0
                            ? cache.stride(1) / width
                            : 0;
   Tensor result;

@@ -35,10 +35,11 @@ FeedForward::FeedForward(const ModelOptions& options)
 }
 
 Tensor FeedForward::forward(const Tensor& x) const {
-  if (input_scale_ == 1 && has_few_rows(x, up_->weight()))
+  const bool few = has_few_rows(x, up_->weight()) && has_few_rows(x, down_->weight());
+  if (few && input_scale_ == 1)
     return few_rows_feed_forward(x, up_->weight(), up_->bias(), down_->weight(), down_->bias(), activation_of(kind_),
                                  is_gated(kind_));
-  const auto dtype = has_few_rows(x, up_->weight()) ? std::nullopt : product_dtype(x, up_->weight());
+  const auto dtype = few ? std::nullopt : product_dtype(x, up_->weight());
   if (dtype && input_scale_ == 1)
     return feed_forward_kernel(x, up_->weight(), up_->bias(), down_->weight(), down_->bias(), activation_of(kind_),
                                is_gated(kind_), *dtype);

@@ -31,7 +31,7 @@ class Norm : public torch::nn::Module {
   }
 
   /// x + added and its norm, by one kernel. @param added  [.., M]; undefined: x alone
-  /// @param out  dtype of the norm; of a bfloat16 stream it is that
+  /// @param out  dtype of the norm; that of a bfloat16 stream is bfloat16
   Normed of_sum(const Tensor& x, const Tensor& added, at::ScalarType out) const {
     const NormKind kind{.centred = kind_ == "layer_norm", .epsilon = epsilon_};
     if (x.scalar_type() == at::kBFloat16) return few_rows_norm(x, added, weight_, bias_, kind);

@@ -181,23 +181,24 @@ std::vector<Json> truth_rule(const Sweep& sweep) {
   return {{{"data", values}, {"mark", {{"type", "rule"}, {"style", "truth"}}}, {"encoding", {{"y", y}}}}};
 }
 
+Json rule_label(const Json& data, const std::string& field, const std::string& text, const std::string& style) {
+  return {{"data", data},
+          {"mark",
+           {{"type", "text"},
+            {"style", style},
+            {"text", text},
+            {"align", "left"},
+            {"baseline", "bottom"},
+            {"dx", 6},
+            {"dy", -3}}},
+          {"encoding", {{"y", {{"field", field}, {"type", "quantitative"}}}, {"x", {{"value", 0}}}}}};
+}
+
 std::vector<Json> truth_label(const Sweep& sweep) {
   if (!sweep.truth) return {};
   const Json values = {{"values", Json::array({{{"truth", sweep.truth->loss}}})}};
   const std::string name = fmt::format("{} {}, the best possible", sweep.truth->name, loss_text(sweep.truth->loss));
-  const auto written = [&](const char* style) -> Json {
-    return {{"data", values},
-            {"mark",
-             {{"type", "text"},
-              {"style", style},
-              {"text", name},
-              {"align", "left"},
-              {"baseline", "bottom"},
-              {"dx", 6},
-              {"dy", -3}}},
-            {"encoding", {{"y", {{"field", "truth"}, {"type", "quantitative"}}}, {"x", {{"value", 0}}}}}};
-  };
-  return {written("truth-label-ground"), written("truth-label")};
+  return {rule_label(values, "truth", name, "truth-label-ground"), rule_label(values, "truth", name, "truth-label")};
 }
 
 Json seed_bars(const std::string& filter, const Json& x, const Json& colour) {

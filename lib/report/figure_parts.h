@@ -74,6 +74,9 @@ Json seed_bars(const std::string& filter, const Json& x, const Json& colour);
 /// The rows of one kind in a layer that shares the figure's data.
 Json only(const std::string& kind);
 
+/// A name above the left end of a rule. @param style  its ground first, which parts it from curves, then itself
+Json rule_label(const Json& data, const std::string& field, const std::string& text, const std::string& style);
+
 /// The best possible loss as a dashed rule, and its name, which is to lie over the curves; no layer when it is unknown.
 std::vector<Json> truth_rule(const Sweep& sweep);
 std::vector<Json> truth_label(const Sweep& sweep);

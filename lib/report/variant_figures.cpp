@@ -52,16 +52,8 @@ std::vector<Json> difference_layers(const Sweep& sweep, const ReferenceCompariso
   const Json zero = {{"values", Json::array({{{"zero", 0}}})}};
   const Json zero_y = {{"field", "zero"}, {"type", "quantitative"}};
   return {{{"data", zero}, {"mark", {{"type", "rule"}, {"style", "truth"}}}, {"encoding", {{"y", zero_y}}}},
-          {{"data", zero},
-           {"mark",
-            {{"type", "text"},
-             {"style", "truth-label"},
-             {"text", label(comparison.reference)},
-             {"align", "left"},
-             {"baseline", "bottom"},
-             {"dx", 6},
-             {"dy", -3}}},
-           {"encoding", {{"y", zero_y}, {"x", {{"value", 0}}}}}},
+          rule_label(zero, "zero", label(comparison.reference), "truth-label-ground"),
+          rule_label(zero, "zero", label(comparison.reference), "truth-label"),
           seed_bars("datum.seeds > 1", x_axis, colour),
           {{"mark", {{"type", "point"}, {"filled", true}, {"size", 75}, {"opacity", 1}}},
            {"encoding",

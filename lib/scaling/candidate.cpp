@@ -179,7 +179,7 @@ Json candidate_intervals(const CandidateLaw& candidate, const CandidateFit& fit,
         std::nullopt);
     if (!interval) return;
     Interval plain = by_logarithm ? Interval{std::exp(interval->low), std::exp(interval->high)} : *interval;
-    // Robust and least squares may disagree, as in `LawIntervals`.
+    // Robust and least squares may disagree; no bootstrap stands by here, as it does in `LawIntervals`.
     const double own = value(fit.at);
     plain = {std::min(plain.low, own), std::max(plain.high, own)};
     if (std::isfinite(plain.low) && std::isfinite(plain.high)) found[name] = {plain.low, plain.high};

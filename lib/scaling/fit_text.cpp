@@ -10,10 +10,15 @@ std::string in_brackets(const Json& interval) {
   return fmt::format(" [{:.4g}, {:.4g}]", interval[0].get<double>(), interval[1].get<double>());
 }
 
-std::string with_interval(const Json& form, const char* name) {
+/// The interval of E is the one that the verdict on the truth rests on, as in the report: with the error of what
+/// validation tokens say about the source.
+std::string with_interval(const Json& form, const std::string& name) {
+  const auto text = fmt::format("{:.5g}", form[name].get<double>());
   const auto intervals = form.find("intervals");
-  const bool bounded = intervals != form.end() && intervals->contains(name);
-  return fmt::format("{:.5g}", form[name].get<double>()) + (bounded ? in_brackets((*intervals)[name]) : "");
+  if (intervals == form.end() || !intervals->contains(name)) return text;
+  const auto truth = form.find("truth");
+  const bool judged = name == "E" && truth != form.end() && truth->contains("interval");
+  return text + in_brackets(judged ? (*truth)["interval"] : (*intervals)[name]);
 }
 
 std::string formula(const std::string& name) {
@@ -22,19 +27,14 @@ std::string formula(const std::string& name) {
   return fmt::format("{} = E + A {}^-alpha", name, variable);
 }
 
-/// `irreducible loss: fitted x [lo, hi] / true y (covered)`, and what the paired fit says where there is one. The
-/// interval is that of the verdict, as in the report: with the error of what validation tokens say about the source.
+/// `irreducible loss: fitted x [lo, hi] / true y (covered)`, and what the paired fit says where there is one.
 std::string floor_line(const std::string& name, const Json& form) {
-  const auto known = form.find("truth");
-  const bool judged = known != form.end() && known->contains("interval");
-  auto line = "irreducible loss: fitted " +
-              (judged ? fmt::format("{:.5g}", form["E"].get<double>()) + in_brackets((*known)["interval"])
-                      : with_interval(form, "E"));
+  auto line = "irreducible loss: fitted " + with_interval(form, "E");
   const auto verdict = [](const Json& truth) -> std::string {
     if (!truth.contains("covered")) return "";
     return truth["covered"].get<bool>() ? " (covered)" : " (NOT covered)";
   };
-  if (known != form.end()) {
+  if (const auto known = form.find("truth"); known != form.end()) {
     line += fmt::format(" / true {:.5g}", (*known)["bayes_loss"].get<double>()) + verdict(*known);
     if (const auto paired = known->find("paired"); paired != known->end() && paired->contains("E")) {
       line += fmt::format("; sharper, from the paired excess: {:.5g}", (*paired)["E"].get<double>());

@@ -46,7 +46,10 @@ class GraphNode : public torch::autograd::Node {
       const torch::NoGradGuard without_graph;
       return node->forward(arguments...);
     }();
-    if (node->recorded_) record(outputs, node);
+    if (node->recorded_) {
+      (refuse_among(outputs, arguments), ...);
+      record(outputs, node);
+    }
     return outputs;
   }
 
@@ -105,22 +108,26 @@ class GraphNode : public torch::autograd::Node {
   template <class Option>
   void add_input(const Option&) {}
 
+  static void refuse_among(const Tensor& output, const Tensor& input) {
+    TORCH_INTERNAL_ASSERT(!output.is_same(input), "an input was put out, whose place in the graph would be lost");
+  }
+  static void refuse_among(const variable_list& outputs, const Tensor& input) {
+    for (const auto& output : outputs) refuse_among(output, input);
+  }
+  template <class Outputs, class Option>
+  static void refuse_among(const Outputs&, const Option&) {}
+
   template <class Pointer>
   static void record(const Tensor& output, const Pointer& node) {
-    enter(output, node);
+    torch::autograd::set_history(output, node);
     node->keep_all();
   }
   template <class Pointer>
   static void record(const variable_list& outputs, const Pointer& node) {
-    for (size_t i = 0; i < std::min(outputs.size(), Operation::differentiable_outputs); ++i) enter(outputs[i], node);
+    for (size_t i = 0; i < std::min(outputs.size(), Operation::differentiable_outputs); ++i)
+      torch::autograd::set_history(outputs[i], node);
     node->keep_all();
   }
-  template <class Pointer>
-  static void enter(const Tensor& output, const Pointer& node) {
-    TORCH_INTERNAL_ASSERT(!output.requires_grad(), "an input was put out, whose place in the graph would be lost");
-    torch::autograd::set_history(output, node);
-  }
-
   /// An output that holds this node, which held it, would never go.
   void keep_all() {
     kept_.reserve(to_keep_.size());

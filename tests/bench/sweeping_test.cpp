@@ -47,6 +47,7 @@ TEST_CASE("bench sweep: all sizes are one sweep, timed and removed") {
     seconds += size["seconds"].get<double>();
   }
   CHECK(std::abs(result["seconds"].get<double>() - seconds) < 1e-9);
+  CHECK(result["sizes"][1]["seconds"].get<double>() != result["sizes"][0]["seconds"].get<double>());
   CHECK(result["processor_seconds"].get<double>() > 0);
   CHECK(result["sweeps"] == Json{result["seconds"]});
   CHECK_FALSE(result.contains("python"));

@@ -65,6 +65,46 @@ TEST_CASE("fit_report: a sweep gives three forms with intervals, and the truth b
              ContainsSubstring("irreducible loss: fitted 1.") && ContainsSubstring("/ true 1.7 (covered)"));
 }
 
+TEST_CASE("fit_report: text and verdict have one interval of E, which does not fall below 0") {
+  auto options = quick;
+  options.true_bayes_loss = 1.7;
+  options.validation_error = 1;  // more than E itself
+  const auto report = fit_report(noisy(0.002), options);
+  const auto& form = report["forms"]["L(N,D)"];
+  const double low = form["truth"]["interval"][0], high = form["truth"]["interval"][1];
+  CHECK(low == 0);
+  CHECK(high > 3);
+  const auto judged = fmt::format("{:.5g} [0, {:.4g}]", form["E"].get<double>(), high);
+  CHECK_THAT(fit_text(report), ContainsSubstring("  E      " + judged) &&
+                                   ContainsSubstring("irreducible loss: fitted " + judged + " / true 1.7 (covered)"));
+}
+
+TEST_CASE("fit_report: intervals of the laws that are compared hold the laws' own values") {
+  // A floor that the laws without one do not have: what robust fits make of that is outside least squares' intervals.
+  std::mt19937_64 random(2);
+  std::normal_distribution<double> normal(0, 0.002);
+  std::vector<Point> runs;
+  for (const double N : {1470.0, 3320.0, 8180.0, 22500.0})
+    for (const double D : {64e3, 128e3, 256e3, 512e3})
+      for (int64_t seed = 0; seed < 2; ++seed) {
+        const double L = 1.64 + 0.16 * std::pow(1470 / N, 2.2) + 0.12 * std::pow(64e3 / D, 2.6);
+        runs.push_back({.N = N, .D = D, .L = L * (1 + normal(random) * 64e3 / D), .seed = seed});
+      }
+  const auto report = fit_report(runs, quick);
+  int checked = 0;
+  for (const auto& law : report["laws"]) {
+    if (!law.contains("intervals")) continue;
+    for (const auto& [name, interval] : law["intervals"].items()) {
+      CAPTURE(law["law"].get<std::string>(), name);
+      const double value = law["fitted"][name];
+      CHECK(interval[0].get<double>() <= value * (1 + 1e-9));
+      CHECK(value * (1 - 1e-9) <= interval[1].get<double>());
+      ++checked;
+    }
+  }
+  CHECK(checked > 3);
+}
+
 TEST_CASE("fit_report: a truth outside the interval is reported as not covered") {
   auto options = quick;
   options.true_bayes_loss = 1.5;

@@ -56,8 +56,8 @@ class Both : public GraphNode<Both<Sees, Learnt>> {
 /// What no operation may do.
 class Same : public GraphNode<Same> {
  public:
-  Tensor forward(const Tensor& x) { return x; }
-  variable_list backward(const variable_list& of) { return of; }
+  Tensor forward(const Tensor& x, const Tensor& /*beside*/) { return x; }
+  variable_list backward(const variable_list& of) { return {of[0], Tensor()}; }
 };
 
 Tensor numbers() { return torch::arange(1, 7, torch::kDouble).view({2, 3}); }
@@ -109,9 +109,11 @@ TEST_CASE("graph node: a graph that is kept goes back twice, to the same gradien
 }
 
 TEST_CASE("graph node: an input that is put out is refused") {
-  const auto x = numbers().requires_grad_();
-  CHECK_THROWS_WITH(Same::apply(x), ContainsSubstring("an input was put out"));
+  const auto x = numbers().requires_grad_(), still = numbers();
+  CHECK_THROWS_WITH(Same::apply(x, Tensor()), ContainsSubstring("an input was put out"));
+  CHECK_THROWS_WITH(Same::apply(still, x), ContainsSubstring("an input was put out"));
   CHECK(x.is_leaf());
+  CHECK_FALSE(still.requires_grad());
 }
 
 TEST_CASE("graph node: a node that keeps its own output goes when the output does") {

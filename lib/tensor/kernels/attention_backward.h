@@ -12,10 +12,10 @@ namespace {
 
 constexpr int64_t spare = 64 * 16;  ///< bytes that an arena's pieces are rounded up by, at most
 
-/// Rows of what is turned, of D that there are: whole tiles of AMX, also for narrow heads.
+/// Rows of what is turned, of D that there are: whole tiles where AMX multiplies, also for narrow heads.
 template <class T>
 int64_t turned_rows(int64_t width) {
-  return sizeof(T) == 2 ? at::divup(width, int64_t{16}) * 16 : width;
+  return sizeof(T) == 2 && multiplies_by_amx() ? at::divup(width, int64_t{16}) * 16 : width;
 }
 
 /// What the backward pass of one head works with: queries and the output's gradient as right factors both ways.

@@ -9,7 +9,7 @@
 // width, E value width
 //
 // For a few new positions, without gradients, everything is as fast as memory gives weights and keys: nothing is packed
-// or copied, each number is read once.
+// or copied, and each number is read once for each row.
 
 namespace attnscale {
 
@@ -21,7 +21,7 @@ bool has_few_rows(const Tensor& x, const Tensor& weight);
 
 /// x W^T + b with sums in float32. Plain twin: at::linear.
 /// @param x  [.., K], M rows @param weight  [N, K], contiguous @param bias  [N] or undefined @return [.., N]
-/// Cost: 2 M N K FLOPs, N K numbers of memory read.
+/// Cost: 2 M N K FLOPs, M N K numbers of memory read.
 Tensor few_rows_product(const Tensor& x, const Tensor& weight, const Tensor& bias);
 
 /// down(f(up x)), gated: down(f(gate x) * up x), with sums and what is between in float32. Plain twin: `FeedForward`
@@ -37,7 +37,7 @@ Tensor few_rows_feed_forward(const Tensor& x, const Tensor& up, const Tensor& up
 bool norms_few_rows(const Tensor& x, const Tensor& added, const Tensor& weight);
 
 /// `norm_kernel` (whose float32 needs none of this) of a bfloat16 stream: the sum is rounded, its norm is made from the
-/// rounded sum in float32. Plain twin: the same. @return both in bfloat16
+/// rounded sum in float32. Plain twin: at::layer_norm, at::rms_norm and a sum. @return both in bfloat16
 Normed few_rows_norm(const Tensor& x, const Tensor& added, const Tensor& weight, const Tensor& bias,
                      const NormKind& kind);
 

@@ -118,7 +118,8 @@ float* scratch(int slot, int64_t count);
 int64_t scratch_bytes();
 void release_scratch();
 
-/// What the kernels have multiplied since the program began, masked pairs of a tile included.
+/// What the kernels have multiplied since the program began, masked pairs of a tile and its rows that are none
+/// included.
 double tile_flops();
 void count_tile_flops();
 

@@ -255,6 +255,22 @@ TEST_CASE("transformer: decoding equals the forward pass for every split") {
   CHECK(largest(at::cat(pieces, 1) - expected) < 1e-10);
 }
 
+TEST_CASE("transformer: decoding in float32 and bfloat16 is the forward pass in float64 but for rounding") {
+  const WithGatedSum scratch;
+  const torch::NoGradGuard guard;
+  const auto c = GENERATE(from_range(cases("next_token")));
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
+  CAPTURE(c.name, dtype);
+  const auto model = random_model(c);
+  const auto tokens = some_tokens(1, 13);
+  const auto expected = model->forward(tokens);
+  model->to(dtype);
+  auto state = model->new_state(1);
+  std::vector<Tensor> pieces;
+  for (int64_t t = 0; t < 13; ++t) pieces.push_back(model->decode(tokens.narrow(1, t, 1), state).to(at::kDouble));
+  CHECK(largest(at::cat(pieces, 1) - expected) < (dtype == at::kFloat ? 1e-4 : 0.1) * largest(expected));
+}
+
 TEST_CASE("transformer: the state's bytes are those of its layers") {
   const torch::NoGradGuard guard;
   Transformer model(small_options(), {}, 16, 0);

@@ -24,6 +24,7 @@ class RunQueue {
 
   bool empty() const { return waiting_.empty(); }
   size_t size() const { return waiting_.size(); }
+  double work() const { return work_; }  ///< of all that wait
   void clear() { *this = RunQueue(workers_, in_order_); }
 
   /// The next run; there must be one. Cost: O(1), towards the end O(size()).

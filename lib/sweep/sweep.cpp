@@ -58,12 +58,9 @@ class Supervisor {
         waiting_(options.jobs, /*in_order=*/!rule_.is_null()) {  // who is stopped early depends on who came before
     store_.write_plan(spec, plan);
     say_what_the_folder_lacks();
-    double work = 0;
     for (const auto& run : plan.runs) {
       by_id_[run.id] = &run;
-      if (store_.is_done(run.id)) continue;
-      waiting_.add(run, work_of(run));
-      work += work_of(run);
+      if (!store_.is_done(run.id)) waiting_.add(run, work_of(run));
     }
     const auto done = static_cast<int64_t>(plan.runs.size() - waiting_.size());
     if (done > 0) std::cerr << fmt::format("{} of {} runs are done already\n", done, plan.runs.size());
@@ -71,7 +68,7 @@ class Supervisor {
     if (store_.strangers() > 0)
       std::cerr << fmt::format("{} runs in this folder are not in this plan: kept, and left out of the results\n",
                                store_.strangers());
-    view_ = std::make_unique<ProgressView>(static_cast<int64_t>(plan.runs.size()), done, work);
+    view_ = std::make_unique<ProgressView>(static_cast<int64_t>(plan.runs.size()), done, waiting_.work());
   }
 
   SweepOutcome run() {

@@ -49,6 +49,7 @@ class GraphNode : public torch::autograd::Node {
     if (node->recorded_) {
       (refuse_among(outputs, arguments), ...);
       record(outputs, node);
+      node->keep_all();
     }
     return outputs;
   }
@@ -120,14 +121,12 @@ class GraphNode : public torch::autograd::Node {
   template <class Pointer>
   static void record(const Tensor& output, const Pointer& node) {
     torch::autograd::set_history(output, node);
-    node->keep_all();
   }
   template <class Pointer>
   static void record(const variable_list& outputs, const Pointer& node) {
-    for (size_t i = 0; i < std::min(outputs.size(), Operation::differentiable_outputs); ++i)
-      torch::autograd::set_history(outputs[i], node);
-    node->keep_all();
+    for (size_t i = 0; i < std::min(outputs.size(), Operation::differentiable_outputs); ++i) record(outputs[i], node);
   }
+
   /// An output that holds this node, which held it, would never go.
   void keep_all() {
     kept_.reserve(to_keep_.size());

@@ -65,10 +65,9 @@ class SplitHeads : public GraphNode<SplitHeads> {
   }
 
   variable_list backward(const variable_list& gradients) {
-    const auto& sizes = sizes_;
     const bool graph_wanted = at::GradMode::is_enabled();
     if (!graph_wanted && lie_side_by_side(gradients))
-      return {seen_as(gradients[0], sizes, {sizes[1] * sizes[2], sizes[2], 1}, gradients[0].storage_offset())};
+      return {seen_as(gradients[0], sizes_, {sizes_[1] * sizes_[2], sizes_[2], 1}, gradients[0].storage_offset())};
     Tensor like;
     for (const auto& gradient : gradients)
       if (gradient.defined()) like = gradient;
@@ -76,7 +75,7 @@ class SplitHeads : public GraphNode<SplitHeads> {
     variable_list rows;
     for (size_t i = 0; i < gradients.size(); ++i)
       rows.push_back(gradients[i].defined() ? joined(gradients[i])
-                                            : at::zeros({sizes[0], sizes[1], counts_[i] * width_}, like.options()));
+                                            : at::zeros({sizes_[0], sizes_[1], counts_[i] * width_}, like.options()));
     return {at::cat(rows, 2)};
   }
 

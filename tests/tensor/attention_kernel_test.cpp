@@ -51,37 +51,42 @@ void check_attention(const AttentionShape& shape, const Band& band, at::ScalarTy
              band.behind + band.ahead == 0 ? 1 : smallest);  // one key has all the weight, whatever its logit
 }
 
+void check_attention(const std::vector<AttentionShape>& shapes, const std::vector<Band>& bands, at::ScalarType dtype) {
+  for (const auto& shape : shapes)
+    for (const auto& band : bands) check_attention(shape, band, dtype);
+}
+
 }  // namespace
 
 TEST_CASE("kernels: attention and its gradients equal the definition") {
   const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
   NEEDS_KERNELS(dtype);
   at::manual_seed(3);
-  for (const auto& shape : {AttentionShape{8, 8, 1, 1, 2, 2},
-                            {63, 63, 2, 1, 8, 6},
-                            {64, 64, 2, 2, 32, 32},
-                            {129, 129, 4, 2, 16, 70},
-                            {70, 200, 2, 1, 6, 4},
-                            {200, 70, 1, 1, 4, 8}})
-    for (const auto& band : {Band{}, Band{.ahead = 0}, Band{.behind = 0, .ahead = 0}, Band{.behind = 40, .ahead = 0},
-                             Band{.behind = 65, .ahead = 3}, Band{.behind = 2, .ahead = Band::all}})
-      check_attention(shape, band, dtype);
+  check_attention({{8, 8, 1, 1, 2, 2},
+                   {63, 63, 2, 1, 8, 6},
+                   {64, 64, 2, 2, 32, 32},
+                   {129, 129, 4, 2, 16, 70},
+                   {70, 200, 2, 1, 6, 4},
+                   {200, 70, 1, 1, 4, 8}},
+                  {Band{}, Band{.ahead = 0}, Band{.behind = 0, .ahead = 0}, Band{.behind = 40, .ahead = 0},
+                   Band{.behind = 65, .ahead = 3}, Band{.behind = 2, .ahead = Band::all}},
+                  dtype);
 }
 
 TEST_CASE("kernels: attention and its gradients equal the definition where one span of tiles does not hold all") {
   const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
   NEEDS_KERNELS(dtype);
   at::manual_seed(4);
-  for (const auto& shape : {AttentionShape{257, 257, 1, 1, 16, 70},
-                            {300, 300, 2, 1, 130, 66},
-                            {321, 577, 1, 1, 16, 8},
-                            {577, 321, 2, 2, 8, 16},
-                            {70, 600, 2, 1, 6, 4},
-                            {70, 90, 1, 1, 300, 10},
-                            {1100, 1100, 2, 1, 8, 6}})  // of more queries than a pass works on at once
-    for (const auto& band : {Band{}, Band{.ahead = 0}, Band{.behind = 65, .ahead = 3}, Band{.behind = 300, .ahead = 0},
-                             Band{.behind = 2, .ahead = Band::all}})
-      check_attention(shape, band, dtype);
+  check_attention({{257, 257, 1, 1, 16, 70},
+                   {300, 300, 2, 1, 130, 66},
+                   {321, 577, 1, 1, 16, 8},
+                   {577, 321, 2, 2, 8, 16},
+                   {70, 600, 2, 1, 6, 4},
+                   {70, 90, 1, 1, 300, 10},
+                   {1100, 1100, 2, 1, 8, 6}},  // of more queries than a pass works on at once
+                  {Band{}, Band{.ahead = 0}, Band{.behind = 65, .ahead = 3}, Band{.behind = 300, .ahead = 0},
+                   Band{.behind = 2, .ahead = Band::all}},
+                  dtype);
   if (dtype == at::kFloat) check_attention({300, 300, 1, 1, 7, 5}, Band{.ahead = 0}, dtype);  // odd widths
 }
 

@@ -12,6 +12,12 @@
 using namespace attnscale;
 using namespace attnscale::kernel_checks;
 
+namespace {
+
+Tensor exact(const Tensor& x) { return x.defined() ? x.to(at::kDouble) : x; }
+
+}  // namespace
+
 TEST_CASE("decode kernels: few rows without gradients times a matrix equal the definition, in both dtypes") {
   NEEDS_KERNELS(at::kFloat);
   at::manual_seed(7);  // where a sum of two terms cancels, rounding is most of it
@@ -59,7 +65,6 @@ TEST_CASE("decode kernels: attention of the newest query equals the definition, 
     const auto key = at::randn({2, 2, keys + 9, 12}).to(dtype).narrow(2, 0, keys);
     const auto value = at::randn({2, 2, keys + 9, width}).to(dtype).narrow(2, 0, keys);
     REQUIRE(is_newest_query(query, key, value));
-    const auto exact = [](const Tensor& x) { return x.to(at::kDouble); };
     const auto weights =
         at::softmax(at::matmul(exact(query), exact(key).repeat_interleave(2, 1).mT()) / std::sqrt(12.0), -1);
     CHECK(difference(newest_attention(query, key, value), at::matmul(weights, exact(value).repeat_interleave(2, 1))) <
@@ -68,8 +73,6 @@ TEST_CASE("decode kernels: attention of the newest query equals the definition, 
 }
 
 namespace {
-
-Tensor exact(const Tensor& x) { return x.defined() ? x.to(at::kDouble) : x; }
 
 Tensor activated(const Tensor& x, Activation kind) {
   if (kind == Activation::gelu) return at::gelu(x);

@@ -14,7 +14,7 @@ constexpr int64_t spare = 64 * 16;  ///< bytes that an arena's pieces are rounde
 
 /// Rows of what is turned, of D that there are: whole tiles where AMX multiplies, also for narrow heads.
 template <class T>
-int64_t turned_rows(int64_t width) {
+int64_t turned_width(int64_t width) {
   return sizeof(T) == 2 && multiplies_by_amx() ? at::divup(width, int64_t{16}) * 16 : width;
 }
 
@@ -32,11 +32,11 @@ struct Head {
 template <class T>
 struct Group {
   Rows<const T> key, value;
-  Rows<T> turned_key;        // [turned_rows(D), S], zeros below D
+  Rows<T> turned_key;        // [turned_width(D), S], zeros below D
   float *of_key, *of_value;  // [S, D], [S, E]
 };
 
-/// Of a stretch of queries, turned, as the products give it: [turned_rows(D), of the stretch], `stride` apart.
+/// Of a stretch of queries, turned, as the products give it: [turned_width(D), of the stretch], `stride` apart.
 struct QueryGradient {
   float* data;
   int64_t stride;
@@ -93,7 +93,7 @@ void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group
   panels_from_rows(left_slope, row_stride, keys, queries, right_slope);
   for (int64_t column = 0; column < queries; column += panel_columns)
     tile_product(group.turned_key.data + first_key, group.turned_key.stride, right_slope + column * inner_of<T>(keys),
-                 of_query.at(first + column), of_query.stride, turned_rows<T>(d), keys,
+                 of_query.at(first + column), of_query.stride, turned_width<T>(d), keys,
                  std::min(panel_columns, queries - column), true);
 }
 
@@ -117,8 +117,8 @@ void put_turned(const QueryGradient& of, Rows<T> out, int64_t queries, int64_t w
 /// @param of_query  their gradient, filled
 template <class T>
 void backward_head(const AttentionSizes& sizes, const Head<T>& head, const Group<T>& group, Rows<T> of_query) {
-  const int64_t stride = at::divup(std::min(stretch, sizes.queries), tile) * tile + 16,  // as `row_stride`
-      numbers = turned_rows<T>(sizes.width) * stride;
+  const int64_t stride = panels_of(std::min(stretch, sizes.queries)) * tile + 16,  // as `row_stride`
+      numbers = turned_width<T>(sizes.width) * stride;
   float* memory = scratch(turned, numbers);
   for (int64_t from = 0; from < sizes.queries; from += stretch) {
     const int64_t last = std::min(from + stretch, sizes.queries);
@@ -148,8 +148,8 @@ template <class T>
 void backward_group(const AttentionSizes& sizes, const std::vector<Tensor>& saved, const Tensor& gradient, int64_t b,
                     int64_t g, std::vector<Tensor>& wanted) {
   constexpr int64_t line = 64 / sizeof(T);
-  const int64_t d = sizes.width, e = sizes.value_width, stride = at::divup(sizes.keys, tile) * tile + line,
-                turned_size = turned_rows<T>(d) * stride;
+  const int64_t d = sizes.width, e = sizes.value_width, stride = panels_of(sizes.keys) * tile + line,
+                turned_size = turned_width<T>(d) * stride;
   Arena memory(
       scratch_of<char>(group_memory, turned_size * static_cast<int64_t>(sizeof(T)) + 4 * sizes.keys * (d + e) + spare));
   const Group<T> group{rows_of_head<T>(saved[1], b, g),
@@ -158,7 +158,7 @@ void backward_group(const AttentionSizes& sizes, const std::vector<Tensor>& save
                        memory.take<float>(sizes.keys * d),
                        memory.take<float>(sizes.keys * e)};
   transpose_rows(group.key.data, group.key.stride, sizes.keys, d, group.turned_key.data, stride);
-  std::fill(group.turned_key.at(d), group.turned_key.at(turned_rows<T>(d)), T(0));
+  std::fill(group.turned_key.at(d), group.turned_key.at(turned_width<T>(d)), T(0));
   std::fill_n(group.of_key, sizes.keys * d, 0.F);
   std::fill_n(group.of_value, sizes.keys * e, 0.F);
   for (int64_t h = g * sizes.shared(); h < (g + 1) * sizes.shared(); ++h) {

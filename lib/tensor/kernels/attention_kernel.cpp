@@ -54,12 +54,11 @@ class AttentionKernel : public GraphNode<AttentionKernel> {
     refuse_second_derivative("attention_kernel");
     const auto saved = kept();
     const auto &query = saved[0], &key = saved[1], &value = saved[2];
-    const auto& sizes = sizes_;
     const auto gradient = with_dense_rows(gradients[0].to(query.scalar_type()));
     auto of = empty_parts({query, key, value});
-    for_each_group(sizes, [&](int64_t b, int64_t g) {
-      if (query.scalar_type() == at::kFloat) backward_group<float>(sizes, saved, gradient, b, g, of);
-      else backward_group<at::BFloat16>(sizes, saved, gradient, b, g, of);
+    for_each_group(sizes_, [&](int64_t b, int64_t g) {
+      if (query.scalar_type() == at::kFloat) backward_group<float>(sizes_, saved, gradient, b, g, of);
+      else backward_group<at::BFloat16>(sizes_, saved, gradient, b, g, of);
     });
     count_flops("attnscale::attention_backward", 2.5 * flops_);
     for (size_t i = 0; i < of.size(); ++i) of[i] = of[i].to(types_[i]);

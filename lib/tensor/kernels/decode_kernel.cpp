@@ -55,7 +55,18 @@ void outputs_of(const Tensor& weight, const Tensor& bias, const float* x, int64_
 
 constexpr int64_t grain = 64;  // outputs that a thread takes at once
 
-Tensor dense(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
+/// out [rows, outputs] = W x + bias for each row, rounded to T. @param x  [rows, inputs], T or float
+template <class T, class In>
+void put_outputs(const Tensor& weight, const Tensor& bias, const In* x, int64_t rows, T* out) {
+  const int64_t outputs = weight.size(0), inputs = weight.size(1);
+  at::parallel_for(0, outputs, grain, [&](int64_t first, int64_t last) {
+    float* sums = scratch(2, last - first);
+    for (int64_t row = 0; row < rows; ++row) {
+      outputs_of<T>(weight, bias, read_floats(x + row * inputs, 1, inputs), first, last, sums);
+      convert(sums, out + row * outputs + first, last - first);
+    }
+  });
+}
 
 }  // namespace
 
@@ -71,19 +82,12 @@ Tensor few_rows_product(const Tensor& x, const Tensor& weight, const Tensor& bia
               "few_rows_product: x ", x.sizes(), " and weight ", weight.sizes(), " of strides ", weight.strides(),
               ", expected [.., K] and contiguous [N, K]");
   check_vector("few_rows_product: bias", bias, weight.size(0));
-  const int64_t inputs = weight.size(1), outputs = weight.size(0), rows = x.numel() / inputs;
+  const int64_t rows = x.numel() / weight.size(1);
   const Tensor in = x.contiguous(), shift = dense(bias);
-  Tensor out = empty_on_cpu(shape_with_last(x, outputs), x.scalar_type());
+  Tensor out = empty_on_cpu(shape_with_last(x, weight.size(0)), x.scalar_type());
   count_flops("attnscale::few_rows_product", 2 * static_cast<double>(rows) * static_cast<double>(weight.numel()));
-  with_type(x.scalar_type(), [&]<class T>() {
-    at::parallel_for(0, outputs, grain, [&](int64_t first, int64_t last) {
-      float* sums = scratch(2, last - first);
-      for (int64_t row = 0; row < rows; ++row) {
-        outputs_of<T>(weight, shift, read_floats(in.const_data_ptr<T>() + row * inputs, 1, inputs), first, last, sums);
-        convert(sums, out.mutable_data_ptr<T>() + row * outputs + first, last - first);
-      }
-    });
-  });
+  with_type(x.scalar_type(),
+            [&]<class T>() { put_outputs(weight, shift, in.const_data_ptr<T>(), rows, out.mutable_data_ptr<T>()); });
   return out;
 }
 
@@ -96,9 +100,9 @@ Tensor few_rows_feed_forward(const Tensor& x, const Tensor& up, const Tensor& up
               ", expected [.., K], contiguous [", gated ? "2 F" : "F", ", K] and [N, F]");
   check_vector("few_rows_feed_forward: up_bias", up_bias, up.size(0));
   check_vector("few_rows_feed_forward: down_bias", down_bias, down.size(0));
-  const int64_t inputs = up.size(1), width = down.size(1), outputs = down.size(0), rows = x.numel() / inputs;
+  const int64_t inputs = up.size(1), width = down.size(1), rows = x.numel() / inputs;
   const Tensor in = x.contiguous(), up_shift = dense(up_bias), down_shift = dense(down_bias);
-  Tensor out = empty_on_cpu(shape_with_last(x, outputs), x.scalar_type());
+  Tensor out = empty_on_cpu(shape_with_last(x, down.size(0)), x.scalar_type());
   count_flops("attnscale::few_rows_feed_forward",
               2 * static_cast<double>(rows) * static_cast<double>(up.numel() + down.numel()));
   const Tensor hidden = empty_on_cpu({rows, up.size(0)}, at::kFloat), active = empty_on_cpu({rows, width}, at::kFloat);
@@ -115,13 +119,7 @@ Tensor few_rows_feed_forward(const Tensor& x, const Tensor& up, const Tensor& up
         vector_functions()->multiply(own + width + first, value, last - first);
       }
     });
-    at::parallel_for(0, outputs, grain, [&](int64_t first, int64_t last) {
-      float* sums = scratch(2, last - first);
-      for (int64_t row = 0; row < rows; ++row) {
-        outputs_of<T>(down, down_shift, after + row * width, first, last, sums);
-        convert(sums, out.mutable_data_ptr<T>() + row * outputs + first, last - first);
-      }
-    });
+    put_outputs(down, down_shift, after, rows, out.mutable_data_ptr<T>());
   });
   return out;
 }

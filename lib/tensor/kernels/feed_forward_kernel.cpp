@@ -159,8 +159,8 @@ class FeedForwardKernel : public GraphNode<FeedForwardKernel> {
     shape_ = x.sizes();
     return with_type(dtype, [&]<class T>() {
       const Tensor rows = rows_of<T>(x);
-      const Inside inside{activation, gated, down.size(1), strip_of(rows_in(rows))};
-      inside_ = inside;
+      inside_ = {activation, gated, down.size(1), strip_of(rows_in(rows))};
+      const Inside& inside = inside_;
       Tensor hidden;  // what the activation reads, in pieces
       if (recorded()) hidden = empty_on_cpu({inside.parts(), rows_in(rows), inside.width}, dtype);
       Tensor out = empty_on_cpu(shape_with_last(x, down.size(0)), dtype);
@@ -220,9 +220,7 @@ class FeedForwardKernel : public GraphNode<FeedForwardKernel> {
     const int64_t count = rows_in(rows), inputs = up.size(1), outputs = down.size(0),
                   stride = inner_of<T>(inside.width);
     const auto up_panels = panels_of_parts<T>(up, inside);
-    const Tensor down_panels = panels_of_transpose<T>(down),
-                 up_shift = up_bias.defined() ? up_bias.contiguous() : up_bias,
-                 down_shift = down_bias.defined() ? down_bias.contiguous() : down_bias;
+    const Tensor down_panels = panels_of_transpose<T>(down), up_shift = dense(up_bias), down_shift = dense(down_bias);
     T* kept = hidden.defined() ? hidden.mutable_data_ptr<T>() : nullptr;
     constexpr size_t much = 4 << 20;  // bytes: a small network's are still in a cache when the backward pass comes
     const bool far = kept && hidden.nbytes() > much;

@@ -37,8 +37,7 @@ class LinearKernel : public GraphNode<LinearKernel> {
       keep({rows, weight});
       count_flops("attnscale::linear", product_flops(rows, weight));
       Tensor out = empty_on_cpu(shape_with_last(x, weight.size(0)), dtype);
-      matrix_product<T, T>(rows, weight.size(1), panels_of_transpose<T>(weight),
-                           bias.defined() ? bias.contiguous() : bias, out);
+      matrix_product<T, T>(rows, weight.size(1), panels_of_transpose<T>(weight), dense(bias), out);
       return out;
     });
   }

@@ -8,6 +8,7 @@
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/matrix_products.h"
 #include "tensor/kernels/norm_rows.h"
+#include "tensor/kernels/product_nodes.h"
 #include "tensor/kernels/row_functions.h"
 
 namespace attnscale {
@@ -47,8 +48,8 @@ class NormKernel : public GraphNode<NormKernel> {
                         const NormKind& kind, at::ScalarType out_type) {
     RECORD_FUNCTION("attnscale::norm", std::vector<c10::IValue>());
     const bool adds = added.defined();
-    const Tensor x = given.contiguous(), other = adds ? added.contiguous() : added, gain = weight.contiguous();
-    const Tensor shift = bias.defined() ? bias.contiguous() : bias;
+    const Tensor x = given.contiguous(), other = dense(added), gain = weight.contiguous();
+    const Tensor shift = dense(bias);
     const int64_t width = x.size(-1), rows = x.numel() / width;
     const Tensor stream = adds ? empty_on_cpu(x.sizes(), at::kFloat) : x;
     const Tensor norm = empty_on_cpu(x.sizes(), out_type);
@@ -83,7 +84,7 @@ class NormKernel : public GraphNode<NormKernel> {
     const Tensor row_source = saved[0].contiguous(), gain = saved[2].contiguous();
     const Tensor& moments = saved[1];
     const bool with_added = added_type_.has_value();
-    const Tensor of_stream = with_added && gradients[0].defined() ? gradients[0].contiguous() : Tensor();
+    const Tensor of_stream = with_added ? dense(gradients[0]) : Tensor();
     const Tensor& of_norm_given = gradients[with_added ? 1 : 0];
     if (!of_norm_given.defined())  // the norm was for nobody
       return {of_stream, of_stream, Tensor(), Tensor()};

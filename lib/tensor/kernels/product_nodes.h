@@ -10,6 +10,9 @@ namespace attnscale {
 
 using torch::Tensor;
 
+/// The same numbers without gaps; undefined stays so.
+inline Tensor dense(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
+
 /// Runs a template for float or at::BFloat16.
 template <class Work>
 auto with_type(at::ScalarType dtype, const Work& work) {

@@ -71,16 +71,15 @@ class RecurrenceKernel : public GraphNode<RecurrenceKernel> {
     refuse_second_derivative("recurrence_kernel");
     const auto saved = kept();
     RecurrenceTensors x{saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], saved[7], saved[8]};
-    const auto& call = call_;
-    const RecurrenceSizes s(x, call);
+    const RecurrenceSizes s(x, call_);
     const auto parts = empty_parts({x.query, x.key, x.value});
     RecurrenceGradients made{parts[0], parts[1], parts[2], {}, {}};
     if (x.log_decay.defined() && wants(3)) made.log_decay = at::empty_like(x.log_decay);
     if (x.beta.defined()) made.beta = at::empty_like(x.beta);
     const auto rows = with_dense_rows(upstream[0]);
-    for_each_state_of(call.dtype, s, call, x, &made,
+    for_each_state_of(call_.dtype, s, call_, x, &made,
                       [&](auto& walk, int64_t b, int64_t g) { walk.backward(rows, b, g); });
-    count_flops("attnscale::recurrence_backward", 2 * call.flops);
+    count_flops("attnscale::recurrence_backward", 2 * call_.flops);
     const auto typed = [](const Tensor& of, at::ScalarType type) { return of.defined() ? of.to(type) : of; };
     return {made.query, made.key, made.value, typed(made.log_decay, decay_type_), typed(made.beta, beta_type_)};
   }

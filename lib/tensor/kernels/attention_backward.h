@@ -82,7 +82,7 @@ void backward_span(const AttentionSizes& sizes, const Head<T>& head, const Group
   product_of_columns(group.value, first_key, head.gradient_columns, e, first, slope, keys, queries);
   const SoftmaxGradient of{head.log_totals + first, head.means + first, queries,
                            sizes.factor(),          narrow_of(left),    narrow_of(left_slope)};
-  const auto go_back = [&](const TileView& view) { vector_functions()->slopes_tile(view.rows(), of, weight, slope); };
+  const auto go_back = [&](const TileView& view) { loops().slopes_tile(view.rows(), of, weight, slope); };
   if (sizes.layout) go_back({keys, inner, queries, sizes.layout->by_key.data() + meeting * tile});
   else go_back({keys, inner, [&](int64_t s) { return sizes.queries_of(first_key + s, first, queries); }});
   product_of_rows(left, row_stride, head.gradient_rows, sizes.queries, first, queries, group.of_value + first_key * e,
@@ -108,7 +108,7 @@ void put_turned(const QueryGradient& of, Rows<T> out, int64_t queries, int64_t w
   float* straight = scratch(logits, tile * width);
   for (int64_t first = 0; first < queries; first += tile) {
     const int64_t count = std::min(tile, queries - first);
-    vector_functions()->transpose(of.data + first, of.stride, straight, width, width, count);
+    loops().transpose(of.data + first, of.stride, straight, width, width, count);
     put_rows(straight, Rows<T>{out.at(of.from + first), out.stride}, count, width);
   }
 }

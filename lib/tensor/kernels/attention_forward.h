@@ -58,7 +58,6 @@ template <class T>
 void meet(const AttentionSizes& sizes, const QueryTile& of, Rows<const T> query, const T* key_panels,
           const T* value_panels, int64_t meeting, int64_t together) {
   const int64_t d = sizes.width, e = sizes.value_width, count = of.count;
-  const auto& loops = *vector_functions();
   float* logit = scratch(logits, tile * row_stride);
   std::array<float, tile> shrink;
   T* left = left_of<T>(logit, weights);
@@ -69,13 +68,13 @@ void meet(const AttentionSizes& sizes, const QueryTile& of, Rows<const T> query,
   const auto join = [&](const TileView& view) {
     auto rows = view.rows();
     rows.bounded = of.bounded;
-    loops.softmax_tile(rows, logit, narrow_of(left), sizes.factor(), of.most, of.total, shrink.data());
+    loops().softmax_tile(rows, logit, narrow_of(left), sizes.factor(), of.most, of.total, shrink.data());
   };
   if (sizes.layout) join({count, inner, keys, sizes.layout->by_query.data() + meeting * tile});
   else join({count, inner, [&](int64_t i) { return sizes.keys_of(of.first + i, first_key, keys); }});
   if (meeting > of.begin)
     for (int64_t i = 0; i < count; ++i)
-      if (shrink[static_cast<size_t>(i)] != 1) loops.scale(of.sum + i * e, shrink[static_cast<size_t>(i)], e);
+      if (shrink[static_cast<size_t>(i)] != 1) loops().scale(of.sum + i * e, shrink[static_cast<size_t>(i)], e);
   product_of_rows(left, row_stride, value_panels, sizes.keys, first_key, keys, of.sum, count, e, meeting > of.begin);
 }
 
@@ -83,7 +82,7 @@ template <class T>
 void put_out(const AttentionSizes& sizes, const QueryTile& of, Rows<T> out, float* log_totals) {
   const int64_t e = sizes.value_width;
   if (of.begin == of.end) std::fill_n(of.sum, of.count * e, 0.F);
-  vector_functions()->softmax_end(of.sum, narrow_of(out.at(of.first)), out.stride, of.total, of.count, e);
+  loops().softmax_end(of.sum, narrow_of(out.at(of.first)), out.stride, of.total, of.count, e);
   if constexpr (sizeof(T) == 4) convert_rows(of.sum, e, out.at(of.first), out.stride, of.count, e);
   for (int64_t i = 0; i < of.count; ++i)  // exp(logit - inf) = 0
     log_totals[of.first + i] = of.total[i] != 0 ? of.most[i] + std::log(of.total[i]) : infinity;

@@ -64,10 +64,10 @@ void product_of_columns(Rows<const T> left, int64_t row, const T* panels, int64_
 }
 
 void row_dots(Rows<const float> a, Rows<const float> b, int64_t rows, int64_t columns, float* out) {
-  vector_functions()->row_dots(a.data, a.stride, b.data, b.stride, rows, columns, out);
+  loops().row_dots(a.data, a.stride, b.data, b.stride, rows, columns, out);
 }
 void row_dots(Rows<const at::BFloat16> a, Rows<const at::BFloat16> b, int64_t rows, int64_t columns, float* out) {
-  vector_functions()->row_dots16(bits(a.data), a.stride, bits(b.data), b.stride, rows, columns, out);
+  loops().row_dots16(bits(a.data), a.stride, bits(b.data), b.stride, rows, columns, out);
 }
 
 /// Memory for `count` numbers of T in a slot.

@@ -11,7 +11,6 @@ constexpr int64_t tile_side = panel_columns;
 
 inline int64_t padded_width(int64_t width) { return panels_of(width) * panel_columns; }
 
-inline const VectorFunctions& loops() { return *vector_functions(); }
 
 /// Rows as a left factor, `stride` apart too.
 template <class T>

@@ -49,8 +49,7 @@ template <class T>
 void outputs_of(const Tensor& weight, const Tensor& bias, const float* x, int64_t first, int64_t last, float* out) {
   const int64_t inputs = weight.size(1);
   dots(weight.const_data_ptr<T>() + first * inputs, inputs, last - first, x, out, inputs);
-  if (bias.defined())
-    vector_functions()->add(read_floats(bias.const_data_ptr<T>() + first, 3, last - first), out, last - first);
+  if (bias.defined()) loops().add(read_floats(bias.const_data_ptr<T>() + first, 3, last - first), out, last - first);
 }
 
 constexpr int64_t grain = 64;  // outputs that a thread takes at once
@@ -113,10 +112,10 @@ Tensor few_rows_feed_forward(const Tensor& x, const Tensor& up, const Tensor& up
         const float* numbers = read_floats(in.const_data_ptr<T>() + row * inputs, 1, inputs);
         float *own = before + row * up.size(0), *value = after + row * width + first;
         outputs_of<T>(up, up_shift, numbers, first, last, own + first);
-        vector_functions()->activate(activation, own + first, value, last - first);
+        loops().activate(activation, own + first, value, last - first);
         if (!gated) continue;
         outputs_of<T>(up, up_shift, numbers, width + first, width + last, own + width + first);
-        vector_functions()->multiply(own + width + first, value, last - first);
+        loops().multiply(own + width + first, value, last - first);
       }
     });
     put_outputs(down, down_shift, after, rows, out.mutable_data_ptr<T>());
@@ -149,7 +148,7 @@ Normed few_rows_norm(const Tensor& x, const Tensor& added, const Tensor& weight,
   if (added.defined()) {
     float* sum = scratch(1, rows * width);
     convert(in.const_data_ptr<at::BFloat16>(), sum, rows * width);
-    vector_functions()->add(wide(other, 2), sum, rows * width);
+    loops().add(wide(other, 2), sum, rows * width);
     convert(sum, stream.mutable_data_ptr<at::BFloat16>(), rows * width);
   }
   row_functions()->norm({.count = rows,
@@ -199,10 +198,10 @@ Tensor newest_attention(const Tensor& query, const Tensor& key, const Tensor& va
         dots(first_key, key.stride(2), keys, read_floats(in.const_data_ptr<T>() + i * wide, 1, wide), weights, wide);
         float highest = -std::numeric_limits<float>::infinity(), total = 0, shrink = 1;
         const int64_t low = 0;
-        vector_functions()->softmax_tile({1, keys, keys, &low, &keys}, weights, nullptr,
-                                         1 / std::sqrt(static_cast<float>(wide)), &highest, &total, &shrink);
+        loops().softmax_tile({1, keys, keys, &low, &keys}, weights, nullptr, 1 / std::sqrt(static_cast<float>(wide)),
+                             &highest, &total, &shrink);
         weighted_sum(first_value, value.stride(2), keys, weights, sum, value_width);
-        vector_functions()->scale(sum, 1 / total, value_width);
+        loops().scale(sum, 1 / total, value_width);
         convert(sum, out.mutable_data_ptr<T>() + i * value_width, value_width);
       }
     });

@@ -85,19 +85,19 @@ void product_of(const Block& block, const Tensor& rows, int64_t inner, const T* 
 /// @param far  past the caches, which they would fill
 void put_away(const float* in, float* out, int64_t count, bool /*far*/) { convert(in, out, count); }
 void put_away(const float* in, at::BFloat16* out, int64_t count, bool far) {
-  (far ? vector_functions()->round_away : vector_functions()->round)(in, bits(out), count);
+  (far ? loops().round_away : loops().round)(in, bits(out), count);
 }
 
 /// Rows of T, `stride` apart: out = f(in) factor. @param factor  null: 1
 void activate(Activation kind, const Block& block, const float* in, const float* factor, float* out, int64_t stride) {
   float* value = scratch(active_tile, row_block * panel_columns);
-  vector_functions()->activate(kind, in, value, block.numbers());
-  if (factor) vector_functions()->multiply(factor, value, block.numbers());
+  loops().activate(kind, in, value, block.numbers());
+  if (factor) loops().multiply(factor, value, block.numbers());
   convert_rows(value, block.columns, out, stride, block.count, block.columns);
 }
 void activate(Activation kind, const Block& block, const float* in, const float* factor, at::BFloat16* out,
               int64_t stride) {
-  vector_functions()->activate_rows(kind, in, factor, bits(out), stride, block.count, block.columns);
+  loops().activate_rows(kind, in, factor, bits(out), stride, block.count, block.columns);
 }
 
 /// What the backward pass of a block reads and fills; what nobody wants is null.
@@ -116,13 +116,12 @@ void go_back(Activation kind, const Block& block, const Gradients<float>& of) {
   const int64_t count = block.numbers();
   float *value = scratch(active_tile, row_block * panel_columns),
         *of_factor = scratch(second_tile, row_block * panel_columns);
-  const auto& loops = *vector_functions();
   if (of.factor) std::copy_n(of.of_value, count, of_factor);
-  loops.activate_backward(kind, of.in, of.of_value, value, count);
+  loops().activate_backward(kind, of.in, of.of_value, value, count);
   if (of.factor) {
-    loops.multiply(value, of_factor, count);
-    loops.multiply(of.factor, of.of_value, count);
-    loops.multiply(of.factor, value, count);
+    loops().multiply(value, of_factor, count);
+    loops().multiply(of.factor, of.of_value, count);
+    loops().multiply(of.factor, value, count);
   }
   const auto lay_out = [&](const float* tile, float* panel) {
     if (panel) panels_from_rows(tile, block.columns, block.count, block.columns, panel);
@@ -136,17 +135,17 @@ void go_back(Activation kind, const Block& block, const Gradients<float>& of) {
   }
 }
 void go_back(Activation kind, const Block& block, const Gradients<at::BFloat16>& of) {
-  vector_functions()->activate_rows_backward({.kind = kind,
-                                              .rows = block.count,
-                                              .columns = block.columns,
-                                              .in = bits(of.in),
-                                              .factor = bits(of.factor),
-                                              .gradient = of.of_value,
-                                              .out = {bits(of.rows[0]), bits(of.rows[1])},
-                                              .stride = of.stride,
-                                              .panels = {bits(of.panels[0]), bits(of.panels[1])},
-                                              .value_panel = bits(of.value_panel),
-                                              .sums = {of.sums[0], of.sums[1]}});
+  loops().activate_rows_backward({.kind = kind,
+                                  .rows = block.count,
+                                  .columns = block.columns,
+                                  .in = bits(of.in),
+                                  .factor = bits(of.factor),
+                                  .gradient = of.of_value,
+                                  .out = {bits(of.rows[0]), bits(of.rows[1])},
+                                  .stride = of.stride,
+                                  .panels = {bits(of.panels[0]), bits(of.panels[1])},
+                                  .value_panel = bits(of.value_panel),
+                                  .sums = {of.sums[0], of.sums[1]}});
 }
 
 class FeedForwardKernel : public GraphNode<FeedForwardKernel> {

@@ -39,7 +39,7 @@ class HeadRows {
   /// Rows [first, first + count) into `out` [rows, out_stride], zeros around them.
   void read(int64_t first, int64_t count, float* out, int64_t rows, int64_t out_stride) const {
     if (narrow_) {
-      vector_functions()->widen_rows(bits(at<at::BFloat16>(first)), stride_, out, out_stride, count, width_);
+      loops().widen_rows(bits(at<at::BFloat16>(first)), stride_, out, out_stride, count, width_);
     } else {
       for (int64_t i = 0; i < count; ++i) {
         float* row = out + i * out_stride;

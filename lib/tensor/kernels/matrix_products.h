@@ -94,7 +94,7 @@ void transposed_sum_over_rows(const TurnedRows<T>& turned, const T* panels, int6
     for (int64_t column = 0; column < columns; column += panel_columns) {
       const int64_t width = std::min(panel_columns, columns - column);
       product(turned.row(first), turned.stride, panels + column * inner, tile, panel_columns, count, inner, width);
-      vector_functions()->transpose(tile, panel_columns, out + column * rows + first, rows, count, width);
+      loops().transpose(tile, panel_columns, out + column * rows + first, rows, count, width);
     }
   });
 }

@@ -36,7 +36,7 @@ Tensor sum_of_blocks(const Tensor& parts) {
   Tensor sum = empty_on_cpu({width}, at::kFloat);
   auto* total = sum.mutable_data_ptr<float>();
   std::copy_n(part, width, total);
-  for (int64_t block = 1; block < parts.size(0); ++block) vector_functions()->add(part + block * width, total, width);
+  for (int64_t block = 1; block < parts.size(0); ++block) loops().add(part + block * width, total, width);
   return sum;
 }
 

@@ -7,8 +7,6 @@
 namespace attnscale {
 namespace {
 
-const VectorFunctions& loops() { return *vector_functions(); }
-
 /// Pairs of rows of float32 or bfloat16.
 void pair_panel(const float* in, int64_t stride, int64_t rows, int64_t columns, at::BFloat16* out) {
   loops().round_pair_panel(in, stride, rows, columns, bits(out));

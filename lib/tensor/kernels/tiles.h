@@ -40,12 +40,8 @@ inline Bits16* bits(at::BFloat16* x) { return reinterpret_cast<Bits16*>(x); }
 /// Converts a run of numbers.
 inline void convert(const float* in, float* out, int64_t count) { std::copy_n(in, count, out); }
 inline void convert(const at::BFloat16* in, at::BFloat16* out, int64_t count) { std::copy_n(in, count, out); }
-inline void convert(const float* in, at::BFloat16* out, int64_t count) {
-  vector_functions()->round(in, bits(out), count);
-}
-inline void convert(const at::BFloat16* in, float* out, int64_t count) {
-  vector_functions()->widen(bits(in), out, count);
-}
+inline void convert(const float* in, at::BFloat16* out, int64_t count) { loops().round(in, bits(out), count); }
+inline void convert(const at::BFloat16* in, float* out, int64_t count) { loops().widen(bits(in), out, count); }
 
 /// The same for rows that are so far apart.
 inline void convert_rows(const float* in, int64_t in_stride, float* out, int64_t out_stride, int64_t rows,
@@ -55,7 +51,7 @@ inline void convert_rows(const float* in, int64_t in_stride, float* out, int64_t
 }
 inline void convert_rows(const float* in, int64_t in_stride, at::BFloat16* out, int64_t out_stride, int64_t rows,
                          int64_t columns) {
-  vector_functions()->round_rows(in, in_stride, bits(out), out_stride, rows, columns);
+  loops().round_rows(in, in_stride, bits(out), out_stride, rows, columns);
 }
 
 /// Panels of a factor that lies in rows of numbers From: in [inner, columns], rows `stride` apart.

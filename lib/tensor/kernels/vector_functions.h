@@ -111,4 +111,7 @@ inline const VectorFunctions* vector_functions() {
   return found;
 }
 
+/// The same where there are some, as in all that calls kernels.
+inline const VectorFunctions& loops() { return *vector_functions(); }
+
 }  // namespace attnscale

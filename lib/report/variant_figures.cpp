@@ -1,7 +1,6 @@
 // Variants against each other, and fitted irreducible losses against the truth.
 
 #include <algorithm>
-#include <limits>
 #include <set>
 
 #include <fmt/format.h>
@@ -9,6 +8,7 @@
 #include "report/compare.h"
 #include "report/figure_parts.h"
 #include "report/text.h"
+#include "scaling/statistics.h"
 
 namespace attnscale {
 namespace {
@@ -154,10 +154,11 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
   if (series.size() == 2) std::erase_if(laws, [](const Law& law) { return law.series == "all"; });
   Json rows = Json::array(), order = Json::array();
   Extent loss;
-  double narrowest = std::numeric_limits<double>::infinity();
+  std::vector<double> widths;
   for (const Law& law : laws)
     if (const auto interval = law.intervals.find("E"); interval != law.intervals.end())
-      narrowest = std::min(narrowest, interval->second.second - interval->second.first);
+      widths.push_back(interval->second.second - interval->second.first);
+  const double typical = widths.empty() ? 0 : quantile(widths, 0.5);
   bool cut = false;
   for (const Law& law : laws) {
     const std::string name = fmt::format("{}  {}{}", label(law.series), law.form, law.paired ? ", paired" : "");
@@ -166,11 +167,11 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
     if (const auto interval = law.intervals.find("E"); interval != law.intervals.end()) {
       row["low"] = interval->second.first;
       row["high"] = interval->second.second;
-      // One interval that says nothing must not flatten those that say much.
-      const bool wide = interval->second.second - interval->second.first > 10 * narrowest;
+      // An interval that says nothing must not flatten those that say much.
+      const bool wide = interval->second.second - interval->second.first > 4 * typical;
       cut = cut || wide;
-      loss.add(std::max(interval->second.first, law.irreducible - (wide ? 3 * narrowest : law.irreducible)));
-      loss.add(wide ? law.irreducible + 3 * narrowest : interval->second.second);
+      loss.add(wide ? std::max(interval->second.first, law.irreducible - 2 * typical) : interval->second.first);
+      loss.add(wide ? std::min(interval->second.second, law.irreducible + 2 * typical) : interval->second.second);
     }
     rows.push_back(std::move(row));
     order.push_back(name);
@@ -202,9 +203,9 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
                        {{"type", "text"},
                         {"style", "truth-label"},
                         {"align", "left"},
-                        {"baseline", "top"},
-                        {"dx", 6},
-                        {"dy", 4},
+                        {"baseline", "bottom"},
+                        {"dx", 0},
+                        {"dy", -4},
                         {"text", fmt::format("{} {}", sweep.truth->name, loss_text(sweep.truth->loss))}}},
                       {"encoding", {{"x", at}, {"y", {{"value", 0}}}}}});
   }
@@ -215,7 +216,9 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
         "Paired fits see the true Bayes loss plus the excess over it on the same tokens: sharper, but they are told "
         "the "
         "truth beforehand, so that the verdict is that of the others. ";
-  if (cut) figure.caption += "Intervals ten times wider than the narrowest are cut; the table of fits has them whole. ";
+  if (cut)
+    figure.caption +=
+        "Intervals four times wider than the middle one are cut at the edges; the table of fits has them whole. ";
   if (sweep.truth)
     figure.caption +=
         fmt::format("The dashed rule is the {} of the source: an interval should cover it. ", sweep.truth->name);

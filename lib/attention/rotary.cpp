@@ -4,13 +4,11 @@
 #include <cmath>
 #include <numbers>
 
-#include <torch/csrc/autograd/custom_function.h>
+#include "tensor/graph_node.h"
+#include "tensor/kernels/rotary_kernel.h"
 
 namespace attnscale {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 /// x [B, T, N, D], cosine and sine [T, D/2]. Writes both halves in place: no concatenation.
 Tensor turned(const Tensor& x, const Tensor& cosine, const Tensor& sine) {
@@ -25,14 +23,15 @@ Tensor turned(const Tensor& x, const Tensor& cosine, const Tensor& sine) {
 }
 
 /// The transpose of a rotation, of one common length, is the rotation back, so the backward pass needs the angles only.
-struct Turn : torch::autograd::Function<Turn> {
-  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& cosine, const Tensor& sine) {
-    context->save_for_backward({cosine, sine});
+class Turn : public GraphNode<Turn> {
+ public:
+  Tensor forward(const Tensor& x, const Tensor& cosine, const Tensor& sine) {
+    keep({cosine, sine});
     return turned(x, cosine, sine);
   }
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const auto saved = context->get_saved_variables();
-    return {Turn::apply(gradients[0], saved[0], -saved[1]), Tensor(), Tensor()};
+  variable_list backward(const variable_list& gradients) {
+    const auto angles = kept();
+    return {apply(gradients[0], angles[0], -angles[1]), Tensor(), Tensor()};
   }
 };
 
@@ -56,8 +55,8 @@ Tensor rotary_frequencies(int64_t width, double base, const RotaryScaling& scali
   return frequencies * (1 - slow) + frequencies / s * slow;
 }
 
-Rotary::Rotary(int64_t context, int64_t head_dim, double base, const RotaryScaling& scaling) {
-  const auto frequencies = rotary_frequencies(head_dim, base, scaling);
+Rotary::Rotary(int64_t context, int64_t width, double base, const RotaryScaling& scaling) {
+  const auto frequencies = rotary_frequencies(width, base, scaling);
   const auto angles = torch::outer(torch::arange(context, torch::kFloat64), frequencies);  // [context, D/2]
   const double length = scaling.kind == "yarn" ? 0.1 * std::log(scaling.factor) + 1 : 1;
   cosine_ = PositionTable(angles.cos() * length);
@@ -66,7 +65,12 @@ Rotary::Rotary(int64_t context, int64_t head_dim, double base, const RotaryScali
 
 Tensor Rotary::turn(const Tensor& x, int64_t offset) {
   const int64_t count = x.size(1);
-  return Turn::apply(x, cosine_.rows(offset, count, x), sine_.rows(offset, count, x));
+  const auto cosine = cosine_.rows(offset, count, x), sine = sine_.rows(offset, count, x);
+  if (rotary_has_kernel(x)) return rotary_kernel(x, cosine, sine);
+  const int64_t width = 2 * cosine.size(1), still = x.size(3) - width;
+  if (still == 0) return Turn::apply(x, cosine, sine);
+  const auto pieces = x.split_with_sizes({width, still}, 3);
+  return at::cat({Turn::apply(pieces[0], cosine, sine), pieces[1]}, 3);
 }
 
 }  // namespace attnscale

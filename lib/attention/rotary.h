@@ -4,7 +4,7 @@
 
 #include "attention/position_table.h"
 
-// B batch, T positions, N heads, D head width (even)
+// B batch, T positions, N heads of width W, D of it (even) turned
 
 namespace attnscale {
 
@@ -31,11 +31,12 @@ Tensor rotary_frequencies(int64_t width, double base, const RotaryScaling& scali
 /// Llama's public weights do, which is the same up to a fixed permutation of the head's numbers.
 class Rotary {
  public:
-  Rotary(int64_t context, int64_t head_dim, double base, const RotaryScaling& scaling = {});
+  /// @param width  D: of what is turned
+  Rotary(int64_t context, int64_t width, double base, const RotaryScaling& scaling = {});
 
-  /// @param x       [B, T, N, D]
+  /// @param x       [B, T, N, W], of which the first D numbers of each head are turned
   /// @param offset  position of the first row
-  /// @return        [B, T, N, D], turned; differentiable. Nothing of x's size is kept for the backward pass.
+  /// @return        [B, T, N, W]; differentiable. Nothing of x's size is kept for the backward pass.
   Tensor turn(const Tensor& x, int64_t offset);
 
  private:

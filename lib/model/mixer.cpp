@@ -30,7 +30,6 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
              std::shared_ptr<Rotary> rotary, uint64_t seed)
     : geometry_(geometry),
       rotary_parts_(variant_named(choice.variant).rotary_parts),
-      rotary_width_(rotary_parts_ > 0 ? rotary_width(options, rotary_parts_) : 0),
       input_scale_(1 / width_multiple(options)),
       query_scale_(logit_factor(options, geometry.head_dim) / std::sqrt(head_width_multiple(options))),
       rotary_(std::move(rotary)) {
@@ -59,10 +58,7 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
 /// heads [B, T, N, D], each part of a head turned as if it were one
 Tensor Mixer::turned(const Tensor& heads, int64_t offset) const {
   const auto apart = heads.unflatten(3, {rotary_parts_, geometry_.head_dim / rotary_parts_}).flatten(2, 3);
-  const int64_t still = apart.size(3) - rotary_width_;
-  if (still == 0) return rotary_->turn(apart, offset).view(heads.sizes());
-  const auto pieces = apart.split_with_sizes({rotary_width_, still}, 3);
-  return at::cat({rotary_->turn(pieces[0], offset), pieces[1]}, 3).view(heads.sizes());
+  return rotary_->turn(apart, offset).view(heads.sizes());
 }
 
 Inputs Mixer::project(const Tensor& stream, int64_t offset, const Tensor& bias, const Tensor& memory) const {

@@ -58,7 +58,7 @@ class Mixer : public torch::nn::Module {
 
   Geometry geometry_;
   Float32Parts float32_;
-  int64_t rotary_parts_, rotary_width_;
+  int64_t rotary_parts_;
   double input_scale_, query_scale_;  // of muP: 1 / m, and 1 / the root of the head width's multiple; of logit_scale
   std::shared_ptr<Rotary> rotary_;
   std::shared_ptr<Linear> qkv_, output_;

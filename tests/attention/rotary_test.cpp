@@ -6,6 +6,8 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
+#include "tensor/kernels/kernels.h"
+
 using namespace attnscale;
 
 namespace {
@@ -69,6 +71,56 @@ TEST_CASE("rotary: a gradient that is not contiguous is read in the right order"
   const auto strided = torch::autograd::grad({(rotary.turn(x, 0).transpose(1, 2) * weights).sum()}, {x})[0];
   const auto plain = torch::autograd::grad({(rotary.turn(x, 0) * weights.transpose(1, 2).contiguous()).sum()}, {x})[0];
   CHECK(at::equal(strided, plain));
+}
+
+TEST_CASE("rotary: the kernel turns as LibTorch's operators do, there and back, whole heads and parts of them") {
+  torch::manual_seed(10);
+  const KernelsAsBefore guard;
+  set_kernels(true);
+  if (!kernels_on()) SKIP("neither AVX2 nor AVX-512");
+  struct Case {
+    int64_t batch, length, heads, width, turned;
+    at::ScalarType type;
+    double tolerance;  ///< bfloat16: operators round each of two products
+  };
+  for (const auto& [batch, length, heads, width, turned, type, tolerance] :
+       {Case{2, 70, 3, 32, 32, at::kFloat, 1e-6}, Case{1, 5, 2, 6, 6, at::kFloat, 1e-6},
+        Case{3, 1, 4, 80, 52, at::kFloat, 1e-6}, Case{2, 70, 3, 32, 32, at::kBFloat16, 0.03},
+        Case{2, 9, 5, 38, 34, at::kBFloat16, 0.03}}) {
+    INFO(batch << " x " << length << " x " << heads << " x " << width << ", " << turned << " of it, " << type);
+    Rotary rotary(100, turned, 10000);
+    const auto whole = torch::randn({batch, length, heads + 2, width}).to(type);
+    const auto weights = torch::randn({batch, heads, length, width}).to(type);
+    const auto results = [&](bool kernels) {
+      set_kernels(kernels);
+      const auto x = whole.clone().requires_grad_();
+      const auto out = rotary.turn(x.narrow(2, 1, heads), 3);  // rows that lie apart
+      const auto gradient = torch::autograd::grad({(out.transpose(1, 2) * weights).sum()}, {x})[0];
+      return std::make_pair(out.detach().to(at::kDouble), gradient.to(at::kDouble));
+    };
+    const auto kernel = results(true), twin = results(false);
+    CHECK(largest(kernel.first - twin.first) < tolerance);
+    CHECK(largest(kernel.second - twin.second) < tolerance);
+    CHECK(largest(kernel.first - results(true).first) == 0);
+    if (type == at::kFloat) {  // and in float64, by another path
+      Rotary exact(100, turned, 10000);
+      set_kernels(true);
+      const auto expected = exact.turn(whole.narrow(2, 1, heads).to(at::kDouble), 3);
+      CHECK(largest(kernel.first - expected) < 2e-5);
+    }
+  }
+}
+
+TEST_CASE("rotary: the kernel's gradient has a gradient") {
+  const KernelsAsBefore guard;
+  set_kernels(true);
+  Rotary rotary(16, 4, 10000);
+  const auto x = torch::randn({1, 3, 2, 4}, torch::requires_grad()),
+             v = torch::randn({1, 3, 2, 4}, torch::requires_grad());
+  const auto gradient = torch::autograd::grad({(rotary.turn(x, 2) * v).sum()}, {x}, {}, true, true)[0];
+  const auto weights = torch::randn({1, 3, 2, 4});
+  const auto second = torch::autograd::grad({(gradient * weights).sum()}, {v})[0];
+  CHECK(largest(second - rotary.turn(weights, 2)) < 1e-6);
 }
 
 TEST_CASE("rotary: yarn divides every frequency where none turns once, and none where all turn more than 32 times") {

@@ -47,6 +47,12 @@ struct RowFunctions {
                        int64_t columns);
   void (*weighted_sum16)(const Bits16* matrix, int64_t stride, int64_t rows, const float* weights, float* out,
                          int64_t columns);
+
+  /// Of each of some heads, `stride` apart: numbers i and i + half turned as one pair by the angles i of a position.
+  void (*turn)(const float* in, int64_t stride, int64_t heads, const float* cosine, const float* sine, int64_t half,
+               float* out, int64_t out_stride);
+  void (*turn16)(const Bits16* in, int64_t stride, int64_t heads, const float* cosine, const float* sine, int64_t half,
+                 Bits16* out, int64_t out_stride);
 };
 
 /// As `vector_functions`; null where that is.

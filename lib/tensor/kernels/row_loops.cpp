@@ -155,6 +155,31 @@ void weighted_sum16(const Bits16* matrix, int64_t stride, int64_t rows, const fl
   sum_of_rows(matrix, stride, rows, weights, out, columns);
 }
 
+/// @param Row  of what is put out, made from where it begins
+template <class Row, class T>
+inline void heads_turned(const T* in, int64_t stride, int64_t heads, const float* cosine, const float* sine,
+                         int64_t half, T* out, int64_t out_stride) {
+  for (int64_t head = 0; head < heads; ++head, in += stride, out += out_stride) {
+    const Row first_row{out}, second_row{out + half};
+    by_vectors(half, [&](int64_t i, int64_t n) {
+      const auto first = loaded(in + i, n), second = loaded(in + half + i, n);
+      const auto c = loaded(cosine + i, n), s = loaded(sine + i, n);
+      first_row.put(at::vec::fmsub(first, c, second * s), i, n);
+      second_row.put(at::vec::fmadd(second, c, first * s), i, n);
+    });
+  }
+}
+
+void turn(const float* in, int64_t stride, int64_t heads, const float* cosine, const float* sine, int64_t half,
+          float* out, int64_t out_stride) {
+  heads_turned<FloatRow>(in, stride, heads, cosine, sine, half, out, out_stride);
+}
+template <class Round>
+void turn16(const Bits16* in, int64_t stride, int64_t heads, const float* cosine, const float* sine, int64_t half,
+            Bits16* out, int64_t out_stride) {
+  heads_turned<NarrowRow<Round>>(in, stride, heads, cosine, sine, half, out, out_stride);
+}
+
 }  // namespace
 
 namespace {
@@ -172,6 +197,8 @@ constexpr RowFunctions all_functions = {
     .dots16 = dots16,
     .weighted_sum = weighted_sum,
     .weighted_sum16 = weighted_sum16,
+    .turn = turn,
+    .turn16 = turn16<RoundByBits>,
 };
 
 }  // namespace
@@ -185,6 +212,7 @@ constexpr RowFunctions row_functions_AVX512_BF16 = [] {
   auto functions = all_functions;
   functions.norm = norm<RoundNatively>;
   functions.norm_backward = norm_backward<RoundNatively>;
+  functions.turn16 = turn16<RoundNatively>;
   return functions;
 }();
 #endif

@@ -5,6 +5,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 
+#include "tensor/dropout.h"
 #include "tensor/full_precision.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/precision.h"
@@ -62,7 +63,7 @@ Flow Residual::write(const Tensor& x, Tensor output, bool training, const Residu
     return {both.stream, both.norm};
   }
   if (inside_) output = inside_->forward(output.to(x.scalar_type()));  // norms are taken in the stream's dtype
-  output = at::dropout(output, dropout_, training);
+  output = with_dropout(output, dropout_, training);
   if (learned_.defined()) output = output * learned_.to(output.scalar_type());
   if (scale_ != 1) output = output * scale_;
   if (training && drop_ > 0) output = output * drops_->draw(output.size(0), drop_, output);

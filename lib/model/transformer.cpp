@@ -8,6 +8,7 @@
 #include "model/reconstruction.h"
 #include "model/scaled.h"
 #include "model/stack.h"
+#include "tensor/dropout.h"
 #include "tensor/shapes.h"
 
 // B batch, T positions, M model width, V vocabulary
@@ -27,7 +28,7 @@ struct Transformer::Parts {
   std::shared_ptr<RowDrops> drops = std::make_shared<RowDrops>();
 
   Tensor embedded(const Tensor& tokens, int64_t offset, bool training) {
-    return at::dropout(embedding->forward(tokens, offset), *options.embedding_dropout, training);  // [B, T, M]
+    return with_dropout(embedding->forward(tokens, offset), *options.embedding_dropout, training);  // [B, T, M]
   }
 
   /// Of the final norm's output, what the head reads. @param x  [B, T, M]

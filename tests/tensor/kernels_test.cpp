@@ -11,6 +11,7 @@
 #include <ATen/autocast_mode.h>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "tensor/flop_counter.h"
 #include "tensor/kernel_checks.h"

@@ -16,6 +16,15 @@ struct AdamStep {
   float epsilon;
 };
 
+/// Which numbers of a run stay, each by chance and for itself: number 64 b + 16 w + l does where word w of
+/// Philox4x32-10 of the counter 16 b + l and this key is less than a threshold (Salmon et al. 2011, "Parallel random
+/// numbers: as easy as 1, 2, 3", SC11, section 3), whatever threads and instructions there are.
+struct Drops {
+  uint64_t key;
+  uint32_t threshold;  ///< the share that stays, times 2^32
+  float factor;        ///< of what stays
+};
+
 struct NormRows;      // norm_rows.h
 struct NormGradient;  // likewise
 
@@ -53,6 +62,10 @@ struct RowFunctions {
                float* out, int64_t out_stride);
   void (*turn16)(const Bits16* in, int64_t stride, int64_t heads, const float* cosine, const float* sine, int64_t half,
                  Bits16* out, int64_t out_stride);
+
+  /// out = 0 or factor times in, by the mask of `Drops`; from its number `first` on, a multiple of 64
+  void (*drop)(const Drops& drops, uint64_t first, const float* in, float* out, int64_t count);
+  void (*drop16)(const Drops& drops, uint64_t first, const Bits16* in, Bits16* out, int64_t count);
 };
 
 /// As `vector_functions`; null where that is.

@@ -5,6 +5,7 @@
 
 #include <ATen/cpu/vec/vec.h>
 
+#include "tensor/kernels/drop_loops.h"
 #include "tensor/kernels/loop_helpers.h"
 #include "tensor/kernels/norm_loops.h"
 #include "tensor/kernels/row_functions.h"
@@ -199,6 +200,8 @@ constexpr RowFunctions all_functions = {
     .weighted_sum16 = weighted_sum16,
     .turn = turn,
     .turn16 = turn16<RoundByBits>,
+    .drop = drop,
+    .drop16 = drop16<RoundByBits>,
 };
 
 }  // namespace
@@ -213,6 +216,7 @@ constexpr RowFunctions row_functions_AVX512_BF16 = [] {
   functions.norm = norm<RoundNatively>;
   functions.norm_backward = norm_backward<RoundNatively>;
   functions.turn16 = turn16<RoundNatively>;
+  functions.drop16 = drop16<RoundNatively>;
   return functions;
 }();
 #endif

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "tensor/graph_node.h"
+#include "tensor/kernels/kernels.h"
 #include "tensor/kernels/rotary_kernel.h"
 
 namespace attnscale {
@@ -66,7 +67,7 @@ Rotary::Rotary(int64_t context, int64_t width, double base, const RotaryScaling&
 Tensor Rotary::turn(const Tensor& x, int64_t offset) {
   const int64_t count = x.size(1);
   const auto cosine = cosine_.rows(offset, count, x), sine = sine_.rows(offset, count, x);
-  if (rotary_has_kernel(x)) return rotary_kernel(x, cosine, sine);
+  if (x.is_cpu() && has_kernels(x.scalar_type())) return rotary_kernel(x, cosine, sine);
   const int64_t width = 2 * cosine.size(1), still = x.size(3) - width;
   if (still == 0) return Turn::apply(x, cosine, sine);
   const auto pieces = x.split_with_sizes({width, still}, 3);

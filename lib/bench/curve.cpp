@@ -25,7 +25,7 @@ void check_draws_nothing(const RunConfig& config) {
   const auto& model = config.model;
   if (model.dropout > 0 || model.embedding_dropout.value_or(0) > 0 || model.stochastic_depth > 0)
     throw ConfigError(
-        "bench curve: dropout and stochastic depth draw other numbers in another dtype; set model.dropout and "
+        "bench curve: dropout and stochastic depth draw other numbers by kernels than without; set model.dropout and "
         "model.stochastic_depth to 0");
 }
 

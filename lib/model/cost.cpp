@@ -31,7 +31,7 @@ struct LayerSizes {
   int64_t variant = 0;      ///< the variant's own parameters
   int64_t idle = 0;         ///< parameters of the experts that a position does not use
   int64_t activations = 0;  ///< float32 numbers kept per position for the backward pass, without the variant's own
-  int64_t masks = 0;        ///< bytes per position: dropout masks
+  int64_t masks = 0;        ///< bytes per position: dropout masks, which its kernel makes again
 };
 
 /// F numbers that the feed-forward network keeps beyond what its linear layers put out: none where it has a kernel,
@@ -53,7 +53,7 @@ void add_residuals(const ModelOptions& options, int64_t sublayers, bool kernels,
   if (options.residual == "rezero") sizes.vectors += sublayers;
   if (options.residual == "layer_scale") sizes.vectors += sublayers * M;
   if (options.residual == "rezero" || options.residual == "layer_scale") sizes.activations += sublayers * M;
-  if (options.dropout > 0) sizes.masks = sublayers * M;
+  if (options.dropout > 0 && !kernels) sizes.masks = sublayers * M;
 }
 
 /// The network, or the router and the experts that a position uses.
@@ -133,7 +133,7 @@ void add_sizes(const LayerSizes& sizes, int64_t positions, Totals& totals) {
 /// What a model for `context` tokens reads: `batch` windows of the first `window` of them.
 struct Reads {
   int64_t context, window, batch;
-  bool kernels = false;  ///< whether norms and feed-forward networks have kernels, which keep less
+  bool kernels = false;  ///< whether norms, feed-forward networks and dropout have kernels, which keep less
 };
 
 /// One mixer of a layer, with what its variant does.
@@ -255,7 +255,7 @@ ModelCost model_cost(const ModelOptions& options, const AttentionChoice& attenti
   // gradients of both.
   const int64_t embedding_norm = options.embedding_norm ? norm_kept(options.norm, reads.kernels) * M : 0;
   const int64_t numbers = 2 * M + embedding_norm;
-  const int64_t masks = *options.embedding_dropout > 0 ? M : 0;
+  const int64_t masks = *options.embedding_dropout > 0 && !reads.kernels ? M : 0;
   const int64_t logits = batch * outputs * float_bytes * V;
   cost.training_bytes = 16 * totals.parameters.total + positions * (float_bytes * numbers + masks);
   if (checkpointing) {

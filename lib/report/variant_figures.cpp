@@ -8,7 +8,6 @@
 #include "report/compare.h"
 #include "report/figure_parts.h"
 #include "report/text.h"
-#include "scaling/statistics.h"
 
 namespace attnscale {
 namespace {
@@ -158,7 +157,9 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
   for (const Law& law : laws)
     if (const auto interval = law.intervals.find("E"); interval != law.intervals.end())
       widths.push_back(interval->second.second - interval->second.first);
-  const double typical = widths.empty() ? 0 : quantile(widths, 0.5);
+  std::sort(widths.begin(), widths.end());
+  // Of two, the narrower.
+  const double typical = widths.empty() ? 0 : widths[(widths.size() - 1) / 2], most = (widths.size() > 2 ? 4 : 10);
   bool cut = false;
   for (const Law& law : laws) {
     const std::string name = fmt::format("{}  {}{}", label(law.series), law.form, law.paired ? ", paired" : "");
@@ -168,7 +169,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
       row["low"] = interval->second.first;
       row["high"] = interval->second.second;
       // An interval that says nothing must not flatten those that say much.
-      const bool wide = interval->second.second - interval->second.first > 4 * typical;
+      const bool wide = typical > 0 && interval->second.second - interval->second.first > most * typical;
       cut = cut || wide;
       loss.add(wide ? std::max(interval->second.first, law.irreducible - 2 * typical) : interval->second.first);
       loss.add(wide ? std::min(interval->second.second, law.irreducible + 2 * typical) : interval->second.second);
@@ -218,7 +219,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
         "truth beforehand, so that the verdict is that of the others. ";
   if (cut)
     figure.caption +=
-        "Intervals four times wider than the middle one are cut at the edges; the table of fits has them whole. ";
+        "Intervals that are much wider than others are cut at the edges; the table of fits has them whole. ";
   if (sweep.truth)
     figure.caption +=
         fmt::format("The dashed rule is the {} of the source: an interval should cover it. ", sweep.truth->name);

@@ -163,10 +163,15 @@ TEST_CASE("cost: a model with a layer that keeps no state claims none for the wh
 
 TEST_CASE("cost: only products that have kernels keep less for the backward pass") {
   const KernelsAsBefore as_before;
-  const auto options = resolved({.depth = 3, .norm = "rms_norm", .feed_forward = "swiglu"}, 65);
+  auto options = resolved({.depth = 3, .norm = "rms_norm", .feed_forward = "swiglu"}, 65);
   const auto bytes = [&](at::ScalarType products) {
     return model_cost(options, {}, 64, 8, false, products).training_bytes;
   };
+  if (has_kernels(at::kFloat)) {  // of dropout not even the masks
+    const auto plain = bytes(at::kFloat);
+    options = resolved({.depth = 3, .norm = "rms_norm", .feed_forward = "swiglu", .dropout = 0.1}, 65);
+    CHECK(bytes(at::kFloat) == plain);
+  }
   const auto with = bytes(at::kFloat), of_double = bytes(at::kDouble), of_half = bytes(at::kHalf);
   set_kernels(false);
   const auto without = bytes(at::kFloat);

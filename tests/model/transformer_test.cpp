@@ -17,6 +17,7 @@
 #include "model/mixer.h"
 #include "model/random_model.h"
 #include "model/small_model.h"
+#include "tensor/kernels/kernels.h"
 
 using namespace attnscale;
 
@@ -313,6 +314,8 @@ TEST_CASE("transformer: dropout acts in training mode only, and its draws follow
 }
 
 TEST_CASE("transformer: dropout zeroes its share of the embedding") {
+  const KernelsAsBefore as_before;
+  set_kernels(GENERATE(true, false));
   // Silent sublayers (output weights and biases 0) and every embedding (1, -1): the final LayerNorm gives (1, -1)
   // unless both numbers were dropped, when it gives 0. The share of zero logits is p^2.
   auto options = small_options({.position = "none", .dropout = 0.25});
@@ -335,6 +338,8 @@ TEST_CASE("transformer: dropout zeroes its share of the embedding") {
 }
 
 TEST_CASE("transformer: dropout zeroes its share of both sublayers' outputs and scales up the rest") {
+  const KernelsAsBefore as_before;
+  set_kernels(GENERATE(true, false));
   const auto options = small_options({.position = "none", .dropout = 0.25});
   const auto geometry = attention_geometry(options, 512, 0);
   Block block(options, 0, std::make_shared<Mixer>(options, AttentionChoice{}, geometry, nullptr, 0),

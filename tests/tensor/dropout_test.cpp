@@ -17,7 +17,7 @@ namespace {
 
 Tensor after_seed(uint64_t seed, const Tensor& x, double drop) {
   torch::manual_seed(seed);
-  return with_dropout(x, drop, true);
+  return dropout_kernel(x, drop);
 }
 
 }  // namespace
@@ -74,11 +74,19 @@ TEST_CASE("kernels: dropout drops its share, each number for itself, and hides n
     const auto both = (gone.narrow(0, apart, count - apart) * gone.narrow(0, 0, count - apart)).mean().item<double>();
     CHECK(std::abs(both - drop * drop) < 5 * error);
   }
-  const auto second = (with_dropout(torch::ones({count}), drop, true) == 0).to(torch::kFloat64);  // the next draw
+  const auto second = (dropout_kernel(torch::ones({count}), drop) == 0).to(torch::kFloat64);  // the next draw
   CHECK(std::abs((gone * second).mean().item<double>() - drop * drop) < 5 * error);
   CHECK(after_seed(5, torch::full({64}, NAN), drop).isnan().all().item<bool>());
-  CHECK(at::equal(with_dropout(torch::ones({3}), drop, false), torch::ones({3})));
-  CHECK(at::equal(with_dropout(torch::ones({3}), 0, true), torch::ones({3})));
-  CHECK(at::equal(with_dropout(torch::ones({3}), 1, true), torch::zeros({3})));
   CHECK(after_seed(5, torch::ones({0, 4}), drop).sizes() == at::IntArrayRef({0, 4}));
+}
+
+TEST_CASE("dropout: nothing is dropped at 0 or outside of training, everything at 1, with kernels and without") {
+  const KernelsAsBefore as_before;
+  for (const bool kernels : {true, false}) {
+    set_kernels(kernels);
+    const auto ones = torch::ones({3});
+    CHECK(at::equal(with_dropout(ones, 0.2, false), ones));
+    CHECK(at::equal(with_dropout(ones, 0, true), ones));
+    CHECK(at::equal(with_dropout(ones, 1, true), torch::zeros({3})));
+  }
 }

@@ -104,6 +104,38 @@ TEST_CASE("instruction sets: rows are rounded, activated and normalised as by th
   }
 }
 
+TEST_CASE("instruction sets: heads are turned and numbers dropped as by the loops that are chosen") {
+  NEEDS_KERNELS(at::kFloat);
+  at::manual_seed(13);
+  constexpr int64_t half = 17, count = 64 * 2 + 37;
+  const auto in = some_numbers(num_rows * row_length), angles = some_numbers(2 * half);
+  const auto narrow = in.to(at::kBFloat16);
+  const auto* rounded = reinterpret_cast<const Bits16*>(narrow.const_data_ptr<at::BFloat16>());
+  const Drops drops{.key = 0x123456789abcdef0U, .threshold = 0xb0000000U, .factor = 1.25F};
+  for (const auto& other : other_sets()) {
+    CAPTURE(std::string(other.vectors.instruction_set));
+    RoundedNumbers a, b;
+    Tensor out[2] = {at::zeros_like(in), at::zeros_like(in)};
+    const auto turn = [&](const RowFunctions& loops, const Tensor& to, RoundedNumbers& narrow_to) {
+      loops.turn(floats(in), row_length, num_rows, floats(angles), floats(angles) + half, half, floats(to), 2 * half);
+      loops.turn16(rounded, row_length, num_rows, floats(angles), floats(angles) + half, half, narrow_to.data(),
+                   2 * half);
+    };
+    turn(*row_functions(), out[0], a);
+    turn(other.for_rows, out[1], b);
+    CHECK(nearly_same(out[0], out[1]));
+    CHECK(nearly_same(a, b));
+    const auto drop = [&](const RowFunctions& loops, const Tensor& to, RoundedNumbers& narrow_to) {
+      loops.drop(drops, 128, floats(in), floats(to), count);
+      loops.drop16(drops, 128, rounded, narrow_to.data(), count);
+    };
+    drop(*row_functions(), out[0], a);
+    drop(other.for_rows, out[1], b);
+    CHECK(at::equal(out[0], out[1]));
+    CHECK(nearly_same(a, b));
+  }
+}
+
 TEST_CASE("instruction sets: gradients of activations and softmaxes are those of the loops that are chosen") {
   NEEDS_KERNELS(at::kFloat);
   at::manual_seed(12);

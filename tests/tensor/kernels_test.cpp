@@ -9,9 +9,9 @@
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "tensor/flop_counter.h"
 #include "tensor/kernel_checks.h"

@@ -11,7 +11,6 @@ constexpr int64_t tile_side = panel_columns;
 
 inline int64_t padded_width(int64_t width) { return panels_of(width) * panel_columns; }
 
-
 /// Rows as a left factor, `stride` apart too.
 template <class T>
 const T* left_factor(const float* rows, int64_t count, int64_t stride, T* room) {

@@ -1,11 +1,14 @@
 #include "tensor/kernels/dropout_kernel.h"
 
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/record_function.h>
 
 #include "tensor/empty.h"
 #include "tensor/graph_node.h"
-#include "tensor/kernels/kernels.h"
 #include "tensor/kernels/product_nodes.h"
 #include "tensor/kernels/row_functions.h"
 #include "tensor/kernels/tiles.h"
@@ -49,11 +52,6 @@ uint64_t drawn_key() {
 }
 
 }  // namespace
-
-bool dropout_has_kernel(const Tensor& x) {
-  const auto type = x.scalar_type();
-  return x.is_cpu() && kernels_on() && (type == at::kFloat || type == at::kBFloat16);
-}
 
 Tensor dropout_kernel(const Tensor& x, double drop) {
   TORCH_CHECK(drop > 0 && drop < 1, "dropout_kernel: drop ", drop, ", expected a number between 0 and 1");

@@ -6,9 +6,6 @@ namespace attnscale {
 
 using torch::Tensor;
 
-/// Whether `dropout_kernel` takes x: on the CPU, float32 or bfloat16, kernels on.
-bool dropout_has_kernel(const Tensor& x);
-
 /// Each number is 0 with probability `drop`, otherwise it is divided by 1 - drop. One number is drawn from LibTorch's
 /// default generator, the rest follows from it (`Drops`); only it is kept, and the mask is made again in the backward
 /// pass. Differentiable as often as wanted.

@@ -1,10 +1,11 @@
 #include "tensor/kernels/rotary_kernel.h"
 
+#include <algorithm>
+
 #include <ATen/record_function.h>
 
 #include "tensor/empty.h"
 #include "tensor/graph_node.h"
-#include "tensor/kernels/kernels.h"
 #include "tensor/kernels/product_nodes.h"
 #include "tensor/kernels/row_functions.h"
 #include "tensor/kernels/tiles.h"
@@ -66,11 +67,6 @@ class RotaryKernel : public GraphNode<RotaryKernel> {
 };
 
 }  // namespace
-
-bool rotary_has_kernel(const Tensor& x) {
-  const auto type = x.scalar_type();
-  return x.is_cpu() && kernels_on() && (type == at::kFloat || type == at::kBFloat16);
-}
 
 Tensor rotary_kernel(const Tensor& x, const Tensor& cosine, const Tensor& sine) {
   const bool fits = x.dim() == 4 && cosine.dim() == 2 && sine.sizes() == cosine.sizes() &&

@@ -6,9 +6,6 @@ namespace attnscale {
 
 using torch::Tensor;
 
-/// Whether `rotary_kernel` takes x: on the CPU, float32 or bfloat16, kernels on.
-bool rotary_has_kernel(const Tensor& x);
-
 /// Pairs of numbers, i and i + R/2 of each head's first R, turned by the angles of their position; what a head has
 /// beyond them stays. One pass each way, in float32. Nothing of x's size is kept; differentiable as often as wanted.
 /// @param x       [B, T, N, W], W >= R

@@ -57,7 +57,8 @@ Mixer::Mixer(const ModelOptions& options, const AttentionChoice& choice, const G
 
 /// heads [B, T, N, D], each part of a head turned as if it were one
 Tensor Mixer::turned(const Tensor& heads, int64_t offset) const {
-  const auto apart = heads.unflatten(3, {rotary_parts_, geometry_.head_dim / rotary_parts_}).flatten(2, 3);
+  const auto apart =
+      heads.reshape({heads.size(0), heads.size(1), heads.size(2) * rotary_parts_, geometry_.head_dim / rotary_parts_});
   return rotary_->turn(apart, offset).view(heads.sizes());
 }
 

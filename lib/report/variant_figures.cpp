@@ -159,7 +159,7 @@ void add_irreducible_loss(const Sweep& sweep, Figures& figures) {
       widths.push_back(interval->second.second - interval->second.first);
   std::sort(widths.begin(), widths.end());
   // Of two, the narrower.
-  const double typical = widths.empty() ? 0 : widths[(widths.size() - 1) / 2], most = (widths.size() > 2 ? 4 : 10);
+  const double typical = widths.empty() ? 0 : widths[(widths.size() - 1) / 2], most = widths.size() > 2 ? 4 : 10;
   bool cut = false;
   for (const Law& law : laws) {
     const std::string name = fmt::format("{}  {}{}", label(law.series), law.form, law.paired ? ", paired" : "");

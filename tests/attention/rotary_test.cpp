@@ -6,6 +6,7 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
+#include "tensor/kernel_checks.h"
 #include "tensor/kernels/kernels.h"
 
 using namespace attnscale;
@@ -75,9 +76,7 @@ TEST_CASE("rotary: a gradient that is not contiguous is read in the right order"
 
 TEST_CASE("rotary: the kernel turns as LibTorch's operators do, there and back, whole heads and parts of them") {
   torch::manual_seed(10);
-  const KernelsAsBefore guard;
-  set_kernels(true);
-  if (!kernels_on()) SKIP("neither AVX2 nor AVX-512");
+  NEEDS_KERNELS(at::kFloat);
   struct Case {
     int64_t batch, length, heads, width, turned;
     at::ScalarType type;

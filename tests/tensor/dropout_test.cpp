@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <catch2/catch_test_macros.hpp>
 
+#include "tensor/kernel_checks.h"
 #include "tensor/kernels/dropout_kernel.h"
 #include "tensor/kernels/kernels.h"
 
@@ -23,7 +24,7 @@ Tensor after_seed(uint64_t seed, const Tensor& x, double drop) {
 }  // namespace
 
 TEST_CASE("kernels: dropout's mask is Philox of one number that the default generator gives, as LibTorch counts it") {
-  if (!kernels_on()) SKIP("neither AVX2 nor AVX-512");
+  NEEDS_KERNELS(at::kFloat);
   constexpr int64_t count = 64 * 64 * 2 + 37;
   for (const double drop : {0.25, 0.9}) {
     auto generator = at::make_generator<at::CPUGeneratorImpl>(uint64_t{77});
@@ -44,7 +45,7 @@ TEST_CASE("kernels: dropout's mask is Philox of one number that the default gene
 TEST_CASE(
     "kernels: dropout is the same in both dtypes, in any layout and on any number of threads, and its gradient has its "
     "mask") {
-  if (!kernels_on()) SKIP("neither AVX2 nor AVX-512");
+  NEEDS_KERNELS(at::kFloat);
   const int threads = at::get_num_threads();
   const auto x = torch::randn({70, 5, 33});
   const auto out = after_seed(3, x, 0.3);
@@ -65,7 +66,7 @@ TEST_CASE(
 }
 
 TEST_CASE("kernels: dropout drops its share, each number for itself, and hides no number that is none") {
-  if (!kernels_on()) SKIP("neither AVX2 nor AVX-512");
+  NEEDS_KERNELS(at::kFloat);
   constexpr int64_t count = 1 << 20;
   constexpr double drop = 0.2, error = 4e-4;  // of a share of so many draws: sqrt(.2 .8 / 2^20)
   const auto gone = (after_seed(5, torch::ones({count}), drop) == 0).to(torch::kFloat64);

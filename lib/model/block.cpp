@@ -20,20 +20,20 @@ Block::Block(const ModelOptions& options, int64_t layer, std::shared_ptr<Mixer> 
   else feed_forward_ = register_module("feed_forward", std::make_shared<FeedForward>(options));
 }
 
-Flow Block::forward(const Flow& in, const Block* next, int64_t offset, State* state, const Tensor& bias,
+Flow Block::forward(const Flow& in, const Reader& next, int64_t offset, State* state, const Tensor& bias,
                     const Tensor& memory) {
   const bool training = is_training();
   const auto read = first_.read(in);
-  const Residual* after_mixer = cross_ ? &*third_ : parallel_ ? nullptr : &second_;
+  const auto after_mixer = cross_ ? third_->reader() : parallel_ ? Reader{} : second_.reader();
   auto mixed = first_.write(in.stream, mixer_->forward(read, offset, state, bias), training, after_mixer);
   if (cross_)
     mixed = third_->write(mixed.stream, cross_->forward(third_->read(mixed), 0, nullptr, {}, memory), training,
-                          parallel_ ? nullptr : &second_);
+                          parallel_ ? Reader{} : second_.reader());
   const auto position = parallel_ ? read : second_.read(mixed);
   const auto output = in_float32(float32_feed_forward_, position, [&](const Tensor& rows) {
     return experts_ ? experts_->forward(rows) : feed_forward_->forward(rows);
   });
-  return second_.write(mixed.stream, output, training, next ? &next->first_ : nullptr);
+  return second_.write(mixed.stream, output, training, next);
 }
 
 void Block::keep_float32(const Float32Parts& parts) {

@@ -26,13 +26,16 @@ class Block : public torch::nn::Module {
   /// @param x  [B, T, M] @param offset, state, bias  as in Mixer::forward @param memory  what `cross` looks at
   /// @return   [B, T, M]
   Tensor forward(const Tensor& x, int64_t offset, State* state, const Tensor& bias = {}, const Tensor& memory = {}) {
-    return forward(Flow{x}, nullptr, offset, state, bias, memory).stream;
+    return forward(Flow{x}, {}, offset, state, bias, memory).stream;
   }
 
-  /// The same in a row of blocks. @param next  the one above, for which the result holds what it reads first if that
-  /// costs nothing; null: unknown
-  Flow forward(const Flow& in, const Block* next, int64_t offset, State* state, const Tensor& bias,
+  /// The same in a row of blocks. @param next  what reads the result, which holds what that reads if it costs nothing;
+  /// no norm: unknown
+  Flow forward(const Flow& in, const Reader& next, int64_t offset, State* state, const Tensor& bias,
                const Tensor& memory);
+
+  /// How the block reads the stream.
+  Reader reader() const { return first_.reader(); }
 
   /// What the variant receives when the block gets x [B, T, M] from position 0 on.
   Inputs attention_inputs(const Tensor& x, const Tensor& bias = {}) { return mixer_->inputs(first_.read({x}), bias); }

@@ -40,16 +40,16 @@ Residual::Residual(torch::nn::Module& block, const ModelOptions& options, int64_
                                         torch::empty({options.residual == "rezero" ? 1 : options.model_dim}));
 }
 
-at::ScalarType Residual::read_dtype() const {
-  const bool mixed = narrow_ && autocast_applies() && mixed_dtype(at::kCPU) == at::kBFloat16;
+at::ScalarType read_dtype(bool narrow) {
+  const bool mixed = narrow && autocast_applies() && mixed_dtype(at::kCPU) == at::kBFloat16;
   return mixed && has_kernels(at::kBFloat16) ? at::kBFloat16 : at::kFloat;
 }
 
-Tensor Residual::read(const Flow& flow) const {
+Tensor read_by(const Reader& reader, const Flow& flow) {
   if (flow.read.defined()) return flow.read;
-  if (!before_) return flow.stream;
-  if (before_->joins(flow.stream, {})) return before_->of_sum(flow.stream, {}, read_dtype()).norm;
-  return before_->forward(flow.stream);
+  if (reader.norm == nullptr) return flow.stream;
+  if (reader.norm->joins(flow.stream, {})) return reader.norm->of_sum(flow.stream, {}, reader.dtype).norm;
+  return reader.norm->forward(flow.stream);
 }
 
 bool Residual::only_adds(bool training) const {
@@ -57,9 +57,9 @@ bool Residual::only_adds(bool training) const {
   return !inside_ && !after_ && !learned_.defined() && !draws && scale_ == 1 && stream_scale_ == 1;
 }
 
-Flow Residual::write(const Tensor& x, Tensor output, bool training, const Residual* next) const {
-  if (next && next->before_ && only_adds(training) && next->before_->joins(x, output)) {
-    const auto both = next->before_->of_sum(x, output, next->read_dtype());
+Flow Residual::write(const Tensor& x, Tensor output, bool training, const Reader& next) const {
+  if (next.norm && only_adds(training) && next.norm->joins(x, output)) {
+    const auto both = next.norm->of_sum(x, output, next.dtype);
     return {both.stream, both.norm};
   }
   if (inside_) output = inside_->forward(output.to(x.scalar_type()));  // norms are taken in the stream's dtype

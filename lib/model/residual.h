@@ -32,6 +32,19 @@ struct Flow {
   Tensor read = {};    ///< undefined: still to be made
 };
 
+/// Whoever reads the stream next: a sublayer, or what follows the last.
+struct Reader {
+  const Norm* norm = nullptr;         ///< that it begins with; null: it reads the stream as it is
+  at::ScalarType dtype = at::kFloat;  ///< of the norm, see `read_dtype`
+};
+
+/// The dtype of a norm by a kernel.
+/// @param narrow  it is read by 16-bit matrix products alone, and may be what those would round it to anyway
+at::ScalarType read_dtype(bool narrow);
+
+/// What this one reads, [B, T, M].
+Tensor read_by(const Reader& reader, const Flow& flow);
+
 /// How one sublayer f of a block reads the residual stream x and writes into it.
 ///   before, parallel:  x + s f(norm(x))                    (GPT-2; GPT-J, where both sublayers read the first norm)
 ///   after:             norm(x + s f(x))                    (Vaswani et al. 2017, section 3.1)
@@ -51,12 +64,13 @@ class Residual {
   Residual(torch::nn::Module& block, const ModelOptions& options, int64_t layer, int number,
            std::shared_ptr<RowDrops> drops);
 
-  /// What the sublayer reads, [B, T, M].
-  Tensor read(const Flow& flow) const;
+  /// How the sublayer reads.
+  Reader reader() const { return {before_.get(), read_dtype(narrow_)}; }
+  Tensor read(const Flow& flow) const { return read_by(reader(), flow); }  ///< [B, T, M]
 
-  /// The stream after the sublayer, and where one kernel makes both, what the sublayer after it reads.
-  /// @param x, output  [B, T, M] @param next  that sublayer's; null: unknown
-  Flow write(const Tensor& x, Tensor output, bool training, const Residual* next) const;
+  /// The stream after the sublayer, and where one kernel makes both, what is read of it next.
+  /// @param x, output  [B, T, M] @param next  no norm: unknown
+  Flow write(const Tensor& x, Tensor output, bool training, const Reader& next) const;
 
   /// @param may  the sublayer begins with 16-bit matrix products alone, so that it may read what those would round to
   ///             anyway; until this is said: no
@@ -64,7 +78,6 @@ class Residual {
 
  private:
   bool only_adds(bool training) const;
-  at::ScalarType read_dtype() const;
 
   std::shared_ptr<Norm> before_, inside_, after_;  // null where the placement has none
   Tensor learned_;

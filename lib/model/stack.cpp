@@ -44,7 +44,7 @@ Tensor Stack::bias(int64_t count, const Tensor& like) const {
   return position_bias_ ? position_bias_->forward(count, count, like) : Tensor();
 }
 
-Tensor Stack::forward(Tensor x, int64_t offset, std::vector<State>* states, const Tensor& memory) {
+Tensor Stack::forward(Tensor x, int64_t offset, std::vector<State>* states, const Reader& above, const Tensor& memory) {
   const int64_t count = x.size(1), keys = (states ? offset : 0) + count;
   const auto on_logits = position_bias_ ? position_bias_->forward(count, keys, x) : Tensor();
   auxiliary_losses_.clear();
@@ -55,10 +55,11 @@ Tensor Stack::forward(Tensor x, int64_t offset, std::vector<State>* states, cons
       flow = {recomputed_block(layer, flow.stream, offset, on_logits, memory)};
       continue;
     }
-    const Block* next = checkpointing_ || layer + 1 == blocks_.size() ? nullptr : blocks_[layer + 1].get();
+    const bool last = layer + 1 == blocks_.size();
+    const auto next = last ? above : checkpointing_ ? Reader{} : blocks_[layer + 1]->reader();
     flow = block.forward(flow, next, offset, states ? &states->at(layer) : nullptr, on_logits, memory);
   }
-  return flow.stream;
+  return read_by(above, flow);
 }
 
 Tensor Stack::recomputed_block(size_t layer, const Tensor& x, int64_t offset, const Tensor& bias,
@@ -94,9 +95,6 @@ Encoder::Encoder(const ModelOptions& options, const AttentionChoice& attention, 
   if (*options.final_norm) final_norm_ = register_module("final_norm", std::make_shared<Norm>(options));
 }
 
-Tensor Encoder::forward(const Tensor& x) {
-  const auto y = stack_->forward(x, 0, nullptr);
-  return final_norm_ ? final_norm_->forward(y) : y;
-}
+Tensor Encoder::forward(const Tensor& x) { return stack_->forward(x, 0, nullptr, {final_norm_.get()}); }
 
 }  // namespace attnscale

@@ -23,9 +23,10 @@ class Stack {
 
   /// @param x       [B, T, M] @param offset  position of the first row
   /// @param states  one of each block, that the T positions are appended to; null: all positions at once
+  /// @param above   what reads the result
   /// @param memory  the encoder's output [B, S, M], for blocks with cross-attention
-  /// @return        [B, T, M]
-  Tensor forward(Tensor x, int64_t offset, std::vector<State>* states, const Tensor& memory = {});
+  /// @return        what `above` reads, [B, T, M]
+  Tensor forward(Tensor x, int64_t offset, std::vector<State>* states, const Reader& above, const Tensor& memory = {});
 
   /// The positions' bias for T positions at once, [1, H, T, T]; undefined where there is none.
   Tensor bias(int64_t count, const Tensor& like) const;

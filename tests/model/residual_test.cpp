@@ -142,7 +142,7 @@ TEST_CASE("residual: stochastic depth drops whole rows, as often as the depth sa
     const auto x = torch::zeros({4096, 3, 12});
     const auto draw = [&](uint64_t seed) {
       drops->seed(seed);
-      return residual.write(x, torch::ones_like(x), true, nullptr).stream;
+      return residual.write(x, torch::ones_like(x), true, {}).stream;
     };
     torch::manual_seed(1);
     const auto y = draw(5);
@@ -157,6 +157,6 @@ TEST_CASE("residual: stochastic depth drops whole rows, as often as the depth sa
     CHECK(at::equal(torch::randn({3}), untouched));  // the default generator never moved
     CHECK(at::equal(draw(5), y));
     CHECK(!at::equal(draw(6), y));
-    CHECK(at::equal(residual.write(x, torch::ones_like(x), false, nullptr).stream, torch::ones_like(x)));
+    CHECK(at::equal(residual.write(x, torch::ones_like(x), false, {}).stream, torch::ones_like(x)));
   }
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "model/float32_parts.h"
+#include "tensor/kernels/embedding_kernel.h"
 
 namespace attnscale {
 
@@ -22,6 +23,11 @@ Embedding::Embedding(const ModelOptions& options, int64_t context)
 }
 
 Tensor Embedding::forward(const Tensor& tokens, int64_t offset) {
+  const bool only_adds = !up_ && !sinusoidal_ && scale_ == 1;
+  if (only_adds && embedding_has_kernel(token_, position_)) {
+    const auto x = embedding_kernel(token_, position_, tokens, offset);
+    return norm_ ? norm_->forward(x) : x;
+  }
   auto x = at::embedding(token_, tokens);  // [B, T, M] or [B, T, E]
   if (up_) x = in_float32(float32_, x, [&](const Tensor& rows) { return up_->forward(rows); });
   const int64_t count = tokens.size(1);

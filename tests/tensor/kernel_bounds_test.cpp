@@ -10,6 +10,7 @@
 #include "tensor/kernels/attention_kernel.h"
 #include "tensor/kernels/cross_entropy_kernel.h"
 #include "tensor/kernels/decode_kernel.h"
+#include "tensor/kernels/embedding_kernel.h"
 #include "tensor/kernels/feed_forward_kernel.h"
 #include "tensor/kernels/kernels.h"
 #include "tensor/kernels/linear_kernel.h"
@@ -33,6 +34,7 @@ TEST_CASE("kernels: a derivative of a derivative is refused, not taken of consta
   refused(feed_forward_kernel(x, up, {}, down, {}, Activation::gelu, false, at::kFloat), x, "feed_forward_kernel");
   refused(norm_kernel(x, trained({9, 6}), trained({6}), {}, {.centred = false}, at::kFloat).norm, x, "norm_kernel");
   refused(cross_entropy_kernel(x, at::zeros({9}, at::kLong), {}, {}).minimised, x, "cross_entropy_kernel");
+  refused(embedding_kernel(x, {}, at::zeros({1, 4}, at::kLong), 0), x, "embedding_kernel");
   const auto q = trained({1, 1, 9, 6});
   refused(attention_kernel(q, q, q, {.ahead = 0}, 0, at::kFloat), q, "attention_kernel");
   refused(recurrence_kernel(q, q, q, {}, {}, {}), q, "recurrence_kernel");

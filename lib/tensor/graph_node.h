@@ -6,12 +6,15 @@
 #include <mutex>
 #include <optional>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/types.h>
+
+#include "tensor/leaf_gradients.h"
 
 // Operations with a backward pass of their own.
 
@@ -59,12 +62,23 @@ class GraphNode : public torch::autograd::Node {
     if constexpr (!Operation::sees_missing_gradients)
       for (size_t i = 0; i < of_outputs.size(); ++i)
         if (!of_outputs[i].defined()) of_outputs[i] = input_metadata(i).zeros_like();
-    return static_cast<Operation*>(this)->backward(of_outputs);
+    auto of_inputs = [&] {
+      std::optional<at::AutoDispatchBelowADInplaceOrView> straight_to_work;
+      if (!torch::GradMode::is_enabled()) straight_to_work.emplace();  // no graph, no views to be told of
+      return static_cast<Operation*>(this)->backward(of_outputs);
+    }();
+    for (auto& [input, leaf] : leaves_) add_gradient(leaf, std::exchange(of_inputs[input], Tensor()));
+    return of_inputs;
   }
 
   void release_variables() final {
     const std::lock_guard lock(mutex_);
-    for (auto& tensor : kept_) tensor.reset_data();
+    for (auto& tensor : kept_) {
+      tensor.own.reset();
+      tensor.watched.reset_data();
+    }
+    leaves_.clear();
+    released_ = true;
   }
 
  protected:
@@ -77,14 +91,19 @@ class GraphNode : public torch::autograd::Node {
   }
   /// What was kept. @throws c10::Error if it was changed in place, or is gone since a backward pass went by
   variable_list kept() {
+    TORCH_CHECK(!released_, torch::autograd::ERR_BACKWARD_TWICE);
     variable_list result;
     result.reserve(kept_.size());
-    for (const auto& tensor : kept_) result.push_back(tensor.unpack(getptr()));
+    for (const auto& tensor : kept_)
+      result.push_back(tensor.own.defined() ? tensor.own : tensor.watched.unpack(getptr()));
     return result;
   }
 
   /// In `backward`: whether the gradient of this tensor, counted among those given to `forward`, is asked for.
-  bool wants(size_t input) const { return task_should_compute_output(input); }
+  bool wants(size_t input) const {
+    return task_should_compute_output(input) ||
+           std::any_of(leaves_.begin(), leaves_.end(), [&](const Leaf& leaf) { return leaf.input == input; });
+  }
 
  private:
   // Nodes are counted from within since PyTorch 2.13, and were shared pointers with a deleter before.
@@ -103,8 +122,16 @@ class GraphNode : public torch::autograd::Node {
     return false;
   }
 
+  /// One whose gradient the node adds by itself.
+  struct Leaf {
+    size_t input;
+    Tensor tensor;
+  };
+
   void add_input(const Tensor& input) {
-    add_next_edge(input.defined() ? torch::autograd::impl::gradient_edge(input) : torch::autograd::Edge());
+    const bool own = adds_gradient_of(input);
+    if (own) leaves_.push_back({num_outputs(), input});
+    add_next_edge(!own && input.defined() ? torch::autograd::impl::gradient_edge(input) : torch::autograd::Edge());
   }
   template <class Option>
   void add_input(const Option&) {}
@@ -127,17 +154,28 @@ class GraphNode : public torch::autograd::Node {
     for (size_t i = 0; i < std::min(outputs.size(), Operation::differentiable_outputs); ++i) record(outputs[i], node);
   }
 
-  /// An output that holds this node, which held it, would never go.
+  /// Nobody else can change what `forward` made and gave to nobody. Of all else autograd watches that nobody does; an
+  /// output that holds this node, which held it, would never go.
+  struct Kept {
+    Tensor own;
+    torch::autograd::SavedVariable watched;
+  };
+
   void keep_all() {
     kept_.reserve(to_keep_.size());
-    for (const auto& tensor : to_keep_)
-      kept_.emplace_back(tensor, /*is_output=*/tensor.defined() && tensor.grad_fn().get() == this);
+    for (auto& tensor : to_keep_) {
+      const bool own = tensor.defined() && tensor.use_count() == 1 && tensor.storage().use_count() == 1;
+      const bool is_output = tensor.defined() && tensor.grad_fn().get() == this;
+      if (own) kept_.push_back({std::move(tensor), {}});
+      else kept_.push_back({{}, {tensor, is_output}});
+    }
     to_keep_.clear();
   }
 
-  bool recorded_ = false;
+  bool recorded_ = false, released_ = false;
   variable_list to_keep_;
-  std::vector<torch::autograd::SavedVariable> kept_;
+  std::vector<Kept> kept_;
+  std::vector<Leaf> leaves_;
 };
 
 }  // namespace attnscale

@@ -54,7 +54,8 @@ Questions questions_of(const Batch& batch, const ModelOptions& model, uint64_t s
 }
 
 Questions training_questions(const Batch& batch, const ModelOptions& model, uint64_t run_seed, int64_t step) {
-  return questions_of(batch, model, stream_seed(run_seed, "mask", static_cast<uint64_t>(step)));
+  const bool draws = model.head == "masked_token";
+  return questions_of(batch, model, draws ? stream_seed(run_seed, "mask", static_cast<uint64_t>(step)) : 0);
 }
 
 std::optional<Truth> truth_of(const Source& source, const ModelOptions& model, int64_t context) {

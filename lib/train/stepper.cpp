@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/hash.h"
+#include "tensor/leaf_gradients.h"
 #include "tensor/precision.h"
 #include "train/clipping.h"
 #include "train/schedule.h"
@@ -43,6 +44,7 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
       model_(model),
       options_(resolved(options)),
       dropout_(model.options().dropout > 0 || model.options().embedding_dropout.value_or(0) > 0),
+      drops_rows_(model.options().stochastic_depth > 0),
       loss_scale_(options_),
       optimizer_(make_optimizer(placed_parameters(model, options_), options_, width_multiple(model.options()))) {
   if (options_.ema_decay > 0) average_.emplace(model_, options_.ema_decay);
@@ -60,6 +62,7 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
 /// Adds the gradients of these windows. @param count  as in `training_objective`
 /// @param loss_scale  in place of the host's @return their loss
 Tensor Stepper::pass(const Questions& questions, const Tensor& count, const Tensor& loss_scale) {
+  const LeafGradients by_nodes;
   const auto logits = short_logits_of(model_, questions.inputs, options_.dtype);
   const auto objective = training_objective(logits, questions.targets.reshape({-1}), options_, count);
   const auto auxiliary = model_.take_auxiliary_loss();
@@ -137,7 +140,7 @@ void Stepper::update(const StepResult& result, int64_t windows, StepLook* watche
 void Stepper::seed(int64_t step) {
   const auto seed = static_cast<uint64_t>(options_.seed), number = static_cast<uint64_t>(step);
   if (dropout_) at::manual_seed(stream_seed(seed, "dropout", number));
-  model_.seed_stochastic_depth(stream_seed(seed, "stochastic_depth", number));
+  if (drops_rows_) model_.seed_stochastic_depth(stream_seed(seed, "stochastic_depth", number));
 }
 
 StepNumbers Stepper::gradients_of(const Questions& questions, StepLook* watched) {

@@ -73,7 +73,7 @@ class Stepper {
   DeterministicAlgorithms repeatable_;  // before anything is put onto the device
   Transformer& model_;
   TrainOptions options_;
-  bool dropout_;
+  bool dropout_, drops_rows_;
   double rate_factor_ = 1;
   LossScale loss_scale_;
   std::unique_ptr<Optimizer> optimizer_;

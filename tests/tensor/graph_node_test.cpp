@@ -53,6 +53,16 @@ class Both : public GraphNode<Both<Sees, Learnt>> {
   static inline variable_list given;
 };
 
+/// 2 x, by a factor that nobody else has.
+class Doubled : public GraphNode<Doubled> {
+ public:
+  Tensor forward(const Tensor& x) {
+    keep({torch::full({}, 2, x.options())});
+    return 2 * x;
+  }
+  variable_list backward(const variable_list& of) { return {kept()[0] * of[0]}; }
+};
+
 /// What no operation may do.
 class Same : public GraphNode<Same> {
  public:
@@ -157,4 +167,67 @@ TEST_CASE("graph node: outputs past the learnt ones are no part of the graph") {
   CHECK_FALSE(both[1].requires_grad());
   grad({both[0].sum()}, {x});
   CHECK(Both<true, 1>::given.size() == 1);
+}
+
+TEST_CASE("graph node: what only the node has is kept as it is, and refused a second time all the same") {
+  const auto x = numbers().requires_grad_();
+  const auto loss = Doubled::apply(x).sum();
+  CHECK(at::equal(grad({loss}, {x}, {}, /*retain_graph=*/true)[0], torch::full_like(x, 2)));
+  CHECK(at::equal(grad({loss}, {x})[0], torch::full_like(x, 2)));
+  CHECK_THROWS_WITH(grad({loss}, {x}), ContainsSubstring("second time"));
+}
+
+TEST_CASE("leaf gradients: nodes add to the leaves what autograd would, and only where it is said") {
+  const auto of_both = [](bool by_nodes, int passes, bool retained) {
+    const auto x = numbers().requires_grad_(), w = (0.1 * numbers()).requires_grad_();
+    for (int pass = 0; pass < passes; ++pass) {
+      std::optional<LeafGradients> guard;
+      if (by_nodes) guard.emplace();
+      // w is a leaf of two nodes and of autograd's own product; x of one, and seen through another
+      const auto once = Scaled::apply(x, w, 3.0);
+      const auto loss = (Scaled::apply(once * w, w, 2.0)).square().sum();
+      loss.backward({}, retained);
+      if (retained) loss.backward();
+    }
+    return std::pair(x.grad(), w.grad());
+  };
+  for (const int passes : {1, 3})
+    for (const bool retained : {false, true}) {
+      const auto own = of_both(true, passes, retained), expected = of_both(false, passes, retained);
+      CHECK(at::allclose(own.first, expected.first, 1e-13));
+      CHECK(at::allclose(own.second, expected.second, 1e-13));
+    }
+}
+
+TEST_CASE("leaf gradients: a leaf with hooks and one that somebody watches stay with autograd, others are not found") {
+  const auto x = numbers().requires_grad_(), hooked = numbers().requires_grad_();
+  int64_t seen = 0;
+  hooked.register_hook([&](const Tensor&) { ++seen; });
+  Tensor loss;
+  {
+    const LeafGradients by_nodes;
+    loss = Scaled::apply(x, hooked, 3.0).sum();
+  }
+  CHECK(Scaled::apply(x, Tensor(), 3.0).grad_fn()->next_edge(0).is_valid());  // the guard is gone
+  CHECK_FALSE(loss.grad_fn()->next_edge(0).function->next_edge(0).is_valid());
+  loss.backward();
+  CHECK(seen == 1);
+  CHECK(hooked.grad().defined());
+  CHECK(x.grad().defined());
+  const auto accumulator = torch::autograd::impl::grad_accumulator(x);
+  const LeafGradients by_nodes;
+  CHECK(Scaled::apply(x, Tensor(), 3.0).grad_fn()->next_edge(0).is_valid());
+}
+
+TEST_CASE("leaf gradients: a gradient that others hold is copied, one of another dtype converted") {
+  const auto x = numbers().requires_grad_();
+  const auto shared = torch::ones_like(x);
+  add_gradient(x, Tensor(shared));
+  CHECK_FALSE(x.grad().is_alias_of(shared));
+  auto own = torch::ones({2, 3}, torch::kFloat);
+  add_gradient(x, std::move(own));
+  CHECK(at::equal(x.grad(), torch::full_like(x, 2)));
+  add_gradient(x, Tensor());
+  CHECK(x.grad().scalar_type() == torch::kDouble);
+  CHECK_THROWS_WITH(add_gradient(x, torch::ones({3, 2})), ContainsSubstring("a gradient"));
 }

@@ -197,6 +197,24 @@ TEST_CASE("softmax tile: sums are divided by their totals, and nothing by none")
   CHECK(distance(as_floats(narrow).narrow(0, 0, 3).narrow(1, 0, 37), sums) < 0.06);
 }
 
+TEST_CASE("softmax tile: logarithms of totals, infinite where nothing was seen, and no number where one is none") {
+  NEEDS_KERNELS(at::kFloat);
+  const Tensor highest = at::randn({37}), total = at::rand({37}) * 1e4 + 1e-3, out = at::full({38}, 7.F);
+  total[5] = 0;
+  total[36] = NAN;
+  highest[7] = -INFINITY;
+  total[7] = 0;
+  vector_functions()->log_totals(highest.const_data_ptr<float>(), total.const_data_ptr<float>(),
+                                 out.mutable_data_ptr<float>(), 37);
+  const auto expected = (highest.to(at::kDouble) + total.to(at::kDouble).log()).to(at::kFloat);
+  for (int64_t i = 0; i < 36; ++i)
+    if (i != 5 && i != 7) CHECK(std::abs(out[i].item<double>() - expected[i].item<double>()) < 2e-6);
+  CHECK(out[5].item<float>() == INFINITY);
+  CHECK(out[7].item<float>() == INFINITY);
+  CHECK(out[36].isnan().item<bool>());
+  CHECK(out[37].item<float>() == 7);
+}
+
 TEST_CASE("softmax tile: products of rows with rows, of a length that fills no vector") {
   NEEDS_KERNELS(at::kFloat);
   const Tensor a = at::randn({5, 40}), b = at::randn({5, 50}), out = at::empty({5}), narrow_out = at::empty({5});

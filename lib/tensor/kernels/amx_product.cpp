@@ -6,7 +6,8 @@
 #include <string>
 
 #include <ATen/cpu/Utils.h>
-#include <ATen/native/CPUBlas.h>
+
+#include "tensor/kernels/tiles.h"
 
 #ifdef ATTNSCALE_X86
 #include <immintrin.h>
@@ -47,7 +48,7 @@ thread_local TileSizes configured;
 
 __attribute__((target("amx-tile"))) void configure(const TileSizes& sizes) {
   if (configured == sizes) return;
-  if (configured == TileSizes{}) at::native::cpublas::brgemm_release();
+  if (configured == TileSizes{}) release_brgemm();  // which would not know that its tiles are gone
   static const Configuration whole({32, 16});
   if (sizes == TileSizes{32, 16}) {
     _tile_loadconfig(&whole);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 
 #include "tensor/kernels/attention_parts.h"
 
@@ -84,8 +83,7 @@ void put_out(const AttentionSizes& sizes, const QueryTile& of, Rows<T> out, floa
   if (of.begin == of.end) std::fill_n(of.sum, of.count * e, 0.F);
   loops().softmax_end(of.sum, narrow_of(out.at(of.first)), out.stride, of.total, of.count, e);
   if constexpr (sizeof(T) == 4) convert_rows(of.sum, e, out.at(of.first), out.stride, of.count, e);
-  for (int64_t i = 0; i < of.count; ++i)  // exp(logit - inf) = 0
-    log_totals[of.first + i] = of.total[i] != 0 ? of.most[i] + std::log(of.total[i]) : infinity;
+  loops().log_totals(of.most, of.total, log_totals + of.first, of.count);
 }
 
 /// One head. Some tiles of queries go along the keys side by side, so that all but the first find them near.

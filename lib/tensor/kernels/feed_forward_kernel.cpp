@@ -69,7 +69,7 @@ template <class T>
 std::array<Tensor, 2> panels_of_parts(const Tensor& up, const Inside& inside) {
   std::array<Tensor, 2> result;
   for (int64_t part = 0; part < inside.parts(); ++part)
-    result[part] = panels_of_transpose<T>(up.narrow(0, part * inside.width, inside.width));
+    result[part] = panels_of_transpose<T>(inside.gated ? up.narrow(0, part * inside.width, inside.width) : up);
   return result;
 }
 

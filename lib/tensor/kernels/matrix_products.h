@@ -36,7 +36,13 @@ Tensor rows_of(const Tensor& x) {
   const int64_t columns = x.size(-1), inner = inner_of<T>(columns);
   if (x.scalar_type() == type_of<T> && x.is_contiguous() && inner == columns) return x;
   const Tensor rows = x.reshape({-1, columns}).to(type_of<T>).contiguous();
-  return inner == columns ? rows : at::constant_pad_nd(rows, {0, inner - columns});
+  if (inner == columns) return rows;
+  Tensor longer = empty_on_cpu({rows.size(0), inner}, type_of<T>);
+  const T* in = rows.const_data_ptr<T>();
+  T* out = longer.mutable_data_ptr<T>();
+  for (int64_t i = 0; i < rows.size(0); ++i, in += columns, out += inner)
+    std::fill(std::copy_n(in, columns, out), out + inner, T(0));
+  return longer;
 }
 
 /// Panels of W^T. @param weight  float32 [N, K]

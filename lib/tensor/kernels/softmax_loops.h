@@ -169,6 +169,14 @@ void softmax_end(float* sums, Bits16* narrow, int64_t stride, const float* total
   }
 }
 
+inline void log_totals(const float* highest, const float* total, float* out, int64_t count) {
+  const Vector zero(0.F), infinite(std::numeric_limits<float>::infinity());
+  by_vectors(count, [&](int64_t i, int64_t n) {
+    const Vector sum = loaded(total + i, n);
+    store(Vector::blendv(loaded(highest + i, n) + sum.log(), infinite, sum == zero), out + i, n);
+  });
+}
+
 template <class Round, bool by_bits>
 inline void slopes_of_rows(const TileRows& tile, const SoftmaxGradient& of, float* logits, float* gradients) {
   const Vector scale_by(of.factor), zero(0.F);

@@ -72,6 +72,11 @@ extern constinit thread_local double new_tile_flops;
 /// Whether `brgemm` was called on this thread, whose tiles may have to be given back.
 extern constinit thread_local bool brgemm_in_use;
 
+/// Gives them back if so; asked by itself, oneDNN looks up each time what processor this is.
+inline void release_brgemm() {
+  if (std::exchange(brgemm_in_use, false)) at::native::cpublas::brgemm_release();
+}
+
 /// out (+)= a [rows, inner] b [inner, columns], of at most 64 columns.
 template <class T>
 void tile_product(const T* a, int64_t a_stride, const T* panel, float* out, int64_t out_stride, int64_t rows,
@@ -125,7 +130,7 @@ class TileUse {
   TileUse() = default;
   ~TileUse() {
     release_amx();
-    if (std::exchange(brgemm_in_use, false)) at::native::cpublas::brgemm_release();
+    release_brgemm();
     count_tile_flops();
   }
   TileUse(const TileUse&) = delete;

@@ -77,6 +77,8 @@ struct VectorFunctions {
                        float* shrink);
   /// A softmax's end: sums [rows, columns] are divided by their totals, zero where those are. `narrow` as above.
   void (*softmax_end)(float* sums, Bits16* narrow, int64_t stride, const float* total, int64_t rows, int64_t columns);
+  /// out = highest + log(total), infinite where that is zero: exp(logit - out) are the weights
+  void (*log_totals)(const float* highest, const float* total, float* out, int64_t count);
   /// logits = exp(factor logits - log_total of the column), the weights again; and of the logits, from the gradients
   /// of the weights: gradients = weights (gradients - mean of the column) factor
   void (*slopes_tile)(const TileRows& tile, const SoftmaxGradient& of, float* logits, float* gradients);

@@ -79,6 +79,7 @@ constexpr VectorFunctions all_functions = {
     .activate_rows_backward = activate_rows_backward<RoundByBits>,
     .softmax_tile = softmax_tile<RoundByBits>,
     .softmax_end = softmax_end<RoundByBits>,
+    .log_totals = log_totals,
     .slopes_tile = slopes_tile<RoundByBits>,
     .map_features = map_features,
     .map_features_backward = map_features_backward,

@@ -9,15 +9,15 @@ Tensor widened(const Tensor& logits) {
   return short_type ? logits.to(at::kFloat) : logits;
 }
 
-Objective training_objective(const Tensor& given, const Tensor& targets, const TrainOptions& options,
+Objective training_objective(const Tensor& given, const Tensor& wanted, const TrainOptions& options,
                              const Tensor& count) {
   if (cross_entropy_has_kernel(given)) {
     const auto both = cross_entropy_kernel(
-        given, targets, {.label_smoothing = options.label_smoothing, .z_loss = options.z_loss, .ignored = not_asked},
+        given, wanted, {.label_smoothing = options.label_smoothing, .z_loss = options.z_loss, .ignored = not_asked},
         count);
     return {.minimised = both.minimised, .loss = both.loss};
   }
-  const auto logits = widened(given);
+  const auto logits = widened(given.flatten(0, -2)), targets = wanted.reshape({-1});
   const auto how = count.defined() ? at::Reduction::Sum : at::Reduction::Mean;
   const auto cross_entropy = [&](double smoothing) {
     const auto sum = at::cross_entropy_loss(logits, targets, /*weight=*/{}, how, not_asked, smoothing);

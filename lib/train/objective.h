@@ -3,7 +3,7 @@
 #include "train/options.h"
 #include "train/questions.h"
 
-// N targets, V vocabulary
+// V vocabulary
 
 namespace attnscale {
 
@@ -19,8 +19,8 @@ struct Objective {
 ///   (1 - s) (-ln p_target) + s mean_v(-ln p_v) + z (ln sum_v exp(logit_v))^2
 /// with s = `label_smoothing` (Szegedy et al. 2016, arXiv:1512.00567, section 7) and z = `z_loss` (Chowdhery et al.
 /// 2022, arXiv:2204.02311, section 5).
-/// @param logits  [N, V], of any dtype; 16 bits are widened for the sums @param targets  int64 [N], `not_asked` where a
-/// target does not count
+/// @param logits   [.., V], of any dtype; 16 bits are widened for the sums
+/// @param targets  int64 [..], `not_asked` where a target does not count
 /// @param count   scalar tensor that divides the sums, where these logits are a part of a batch; undefined: the targets
 ///   that count here (NaN if there are none)
 Objective training_objective(const Tensor& logits, const Tensor& targets, const TrainOptions& options,

@@ -20,10 +20,10 @@ std::vector<std::pair<std::string, Tensor>> placed_parameters(Transformer& model
   return result;
 }
 
-/// [R * N, V], in the dtype of the products
+/// [R, N, V], in the dtype of the products
 Tensor short_logits_of(Transformer& model, const Tensor& inputs, const std::string& dtype) {
   const ForwardPrecision precision(dtype, inputs.device().type());
-  return model.forward(inputs).flatten(0, 1);
+  return model.forward(inputs);
 }
 
 }  // namespace
@@ -36,7 +36,7 @@ Float32Parts float32_parts(const TrainOptions& options) {
 }
 
 Tensor logits_of(Transformer& model, const Tensor& inputs, const std::string& dtype) {
-  return widened(short_logits_of(model, inputs, dtype));
+  return widened(short_logits_of(model, inputs, dtype).flatten(0, 1));
 }
 
 Stepper::Stepper(Transformer& model, const TrainOptions& options)
@@ -62,9 +62,10 @@ Stepper::Stepper(Transformer& model, const TrainOptions& options)
 /// Adds the gradients of these windows. @param count  as in `training_objective`
 /// @param loss_scale  in place of the host's @return their loss
 Tensor Stepper::pass(const Questions& questions, const Tensor& count, const Tensor& loss_scale) {
-  const LeafGradients by_nodes;
+  std::optional<LeafGradients> by_nodes;
+  if (options_.accumulate == 1) by_nodes.emplace();  // otherwise sums would go another way than in `pass_apart`
   const auto logits = short_logits_of(model_, questions.inputs, options_.dtype);
-  const auto objective = training_objective(logits, questions.targets.reshape({-1}), options_, count);
+  const auto objective = training_objective(logits, questions.targets, options_, count);
   const auto auxiliary = model_.take_auxiliary_loss();
   const auto share = [&] { return options_.accumulate == 1 ? auxiliary : auxiliary / options_.accumulate; };
   const auto minimised = auxiliary.defined() ? objective.minimised + share() : objective.minimised;
@@ -147,8 +148,10 @@ StepNumbers Stepper::gradients_of(const Questions& questions, StepLook* watched)
   const auto device = at::Device(options_.device);
   const auto loss = accumulate_gradients({questions.inputs.to(device), questions.targets.to(device)}, watched);
   unscale_gradients();
+  const auto norm = gradient_norm(optimizer_->slots());
+  if (device.is_cpu()) return {.loss = loss.item<double>(), .gradient_norm = norm.item<double>()};
   // Both numbers come to the host at once; this is the only place where a step waits for the device.
-  const auto numbers = at::stack({loss, gradient_norm(optimizer_->slots())}).to(at::kCPU, at::kDouble);
+  const auto numbers = at::stack({loss, norm}).to(at::kCPU, at::kDouble);
   return {.loss = numbers.const_data_ptr<double>()[0], .gradient_norm = numbers.const_data_ptr<double>()[1]};
 }
 

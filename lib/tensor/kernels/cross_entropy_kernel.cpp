@@ -25,7 +25,7 @@ class CrossEntropyKernel : public GraphNode<CrossEntropyKernel> {
   variable_list forward(const Tensor& given, const Tensor& targets, const CrossEntropyTerms& how, double divisor) {
     RECORD_FUNCTION("attnscale::cross_entropy", std::vector<c10::IValue>());
     const Tensor logits = given.contiguous(), wanted = targets.contiguous();
-    const int64_t rows = logits.size(0), vocabulary = logits.size(1);
+    const int64_t rows = wanted.numel(), vocabulary = logits.size(-1);
     const auto* target = wanted.const_data_ptr<int64_t>();
     const Tensor log_totals = empty_on_cpu({rows}, at::kFloat);
     const Tensor terms = zeros_on_cpu({rows, 2}, at::kDouble);  // of what is minimised, of the loss
@@ -67,7 +67,7 @@ class CrossEntropyKernel : public GraphNode<CrossEntropyKernel> {
     const auto saved = kept();
     const Tensor &logits = saved[0], &log_totals = saved[2];
     const auto* target = saved[1].const_data_ptr<int64_t>();
-    const int64_t rows = logits.size(0), vocabulary = logits.size(1);
+    const int64_t rows = saved[1].numel(), vocabulary = logits.size(-1);
     const double smoothing = how_.label_smoothing, scale = gradients[0].item<double>() / divisor_;
     const Tensor out = empty_on_cpu(logits.sizes(), logits.scalar_type());
     const auto shift = static_cast<float>(scale * smoothing / static_cast<double>(vocabulary));
@@ -105,9 +105,9 @@ bool cross_entropy_has_kernel(const Tensor& logits) {
 
 CrossEntropy cross_entropy_kernel(const Tensor& logits, const Tensor& targets, const CrossEntropyTerms& terms,
                                   const Tensor& count) {
-  TORCH_CHECK(logits.dim() == 2 && targets.dim() == 1 && targets.size(0) == logits.size(0),
+  TORCH_CHECK(logits.dim() > 1 && targets.sizes() == logits.sizes().slice(0, logits.dim() - 1),
               "cross_entropy_kernel: logits ", logits.sizes(), " and targets ", targets.sizes(),
-              ", expected [N, V] and [N]");
+              ", expected [.., V] and [..]");
   const double divisor = count.defined() ? count.item<double>() : std::nan("");
   const auto both = CrossEntropyKernel::apply(logits, targets, terms, divisor);
   return {both[0], both[1]};

@@ -2,7 +2,7 @@
 
 #include <torch/types.h>
 
-// N targets, V vocabulary
+// V vocabulary
 
 namespace attnscale {
 
@@ -24,7 +24,7 @@ bool cross_entropy_has_kernel(const Tensor& logits);
 ///   (1 - s) (-ln p_target) + s mean_v(-ln p_v) + z (ln sum_v exp(logit_v))^2
 /// straight from the logits in their own dtype: no float32 copy, no logarithms kept, and the gradient is written once,
 /// in that dtype. Plain twin: `training_objective` on at::cross_entropy_loss.
-/// @param logits  float32 or bfloat16 [N, V] @param targets  int64 [N]
+/// @param logits  float32 or bfloat16 [.., V] @param targets  int64 [..]
 /// @param count   scalar tensor that divides the sums
 CrossEntropy cross_entropy_kernel(const Tensor& logits, const Tensor& targets, const CrossEntropyTerms& terms,
                                   const Tensor& count);

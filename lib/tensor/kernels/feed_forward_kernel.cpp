@@ -191,8 +191,8 @@ class FeedForwardKernel : public GraphNode<FeedForwardKernel> {
         of_up = empty_on_cpu({inside.columns(), up.size(1)}, at::kFloat);
         const auto turned = turned_rows<T>(rows, up.size(1));
         for (int64_t part = 0; part < inside.parts(); ++part)
-          transposed_sum_over_rows<T>(turned, of_hidden[part].template const_data_ptr<T>(), inside.width,
-                                      of_up[part * inside.width].template mutable_data_ptr<float>());
+          transposed_sum_over_rows<T>(turned, of_hidden.const_data_ptr<T>() + part * of_hidden.size(1), inside.width,
+                                      of_up.mutable_data_ptr<float>() + part * inside.width * up.size(1));
       }
       if (wants(2)) of_up_bias = of_up_bias.sum(0);
       if (wants(3)) {

@@ -143,6 +143,18 @@ TEST_CASE("step kernels: cross entropy with smoothing and z-loss equals the defi
         }
 }
 
+TEST_CASE("step kernels: cross entropy of a batch of windows is that of their rows") {
+  NEEDS_STEP_KERNELS();
+  const auto logits = at::randn({3, 5, 7}).requires_grad_(), rows = logits.detach().flatten(0, 1).requires_grad_();
+  const auto targets = at::randint(7, {3, 6}, at::kLong).narrow(1, 1, 5);  // with gaps
+  const auto windows = cross_entropy_kernel(logits, targets, {}, {}).minimised;
+  const auto expected = cross_entropy_kernel(rows, targets.reshape({-1}), {}, {}).minimised;
+  windows.backward();
+  expected.backward();
+  CHECK(at::equal(windows, expected));
+  CHECK(at::equal(logits.grad().flatten(0, 1), rows.grad()));
+}
+
 TEST_CASE("step kernels: cross entropy of numbers that are not finite, and of no target, is not finite") {
   NEEDS_STEP_KERNELS();
   for (const double bad : {NAN, INFINITY}) {

@@ -84,6 +84,7 @@ class NormKernel : public GraphNode<NormKernel> {
     const Tensor row_source = saved[0].contiguous(), gain = saved[2].contiguous();
     const Tensor& moments = saved[1];
     const bool with_added = added_type_.has_value();
+    const bool in_place = with_added && is_only_here(gradients[0]) && gradients[0].is_contiguous();
     const Tensor of_stream = with_added ? dense(gradients[0]) : Tensor();
     const Tensor& of_norm_given = gradients[with_added ? 1 : 0];
     if (!of_norm_given.defined())  // the norm was for nobody
@@ -91,7 +92,7 @@ class NormKernel : public GraphNode<NormKernel> {
     const Tensor of_norm = of_norm_given.contiguous();
     const int64_t width = row_source.size(-1), rows = moments.size(0);
     const int64_t blocks = (rows + row_block - 1) / row_block;
-    const Tensor of_x = empty_on_cpu(row_source.sizes(), at::kFloat);
+    const Tensor of_x = in_place ? of_stream : empty_on_cpu(row_source.sizes(), at::kFloat);
     Tensor of_added;
     if (with_added) of_added = *added_type_ == at::kFloat ? of_x : empty_on_cpu(of_x.sizes(), *added_type_);
     // Of each block of rows; added up in order, whatever threads there are.

@@ -24,7 +24,7 @@ Embedding::Embedding(const ModelOptions& options, int64_t context)
 
 Tensor Embedding::forward(const Tensor& tokens, int64_t offset) {
   const bool only_adds = !up_ && !sinusoidal_ && scale_ == 1;
-  if (only_adds && embedding_has_kernel(token_, position_)) {
+  if (only_adds && embedding_has_kernel(token_, position_, tokens)) {
     const auto x = embedding_kernel(token_, position_, tokens, offset);
     return norm_ ? norm_->forward(x) : x;
   }

@@ -34,7 +34,7 @@ struct Flow {
 
 /// Whoever reads the stream next: a sublayer, or what follows the last.
 struct Reader {
-  const Norm* norm = nullptr;         ///< that it begins with; null: it reads the stream as it is
+  const Norm* norm = nullptr;         ///< that it begins with; null: none, or it is not known
   at::ScalarType dtype = at::kFloat;  ///< of the norm, see `read_dtype`
 };
 

@@ -37,9 +37,8 @@ struct Transformer::Parts {
     if (options.pooling == "mean") return x.mean(1, /*keepdim=*/true);
     return x.narrow(1, options.pooling == "first" ? 0 : x.size(1) - 1, 1);  // [B, 1, M]
   }
-  /// How the head reads the stack's stream; one that reconstructs comes before the final norm.
+  /// How the head reads.
   Reader above() const {
-    if (reconstruction) return {};
     const bool only_multiplies = options.head != "classify" && width_multiple(options) == 1 && !float32.head;
     return {final_norm.get(), read_dtype(only_multiplies)};
   }
@@ -99,11 +98,11 @@ Tensor Transformer::Parts::logits(const Tensor& tokens, int64_t offset, std::vec
     x = stack->forward(embedded(tokens.narrow(1, read - 1, written), read - 1, training), read - 1, nullptr, above(),
                        memory);
   } else {
-    x = stack->forward(embedded(tokens, offset, training), offset, states, above());
+    x = stack->forward(embedded(tokens, offset, training), offset, states, reconstruction ? Reader{} : above());
   }
   if (reconstruction) {
     x = in_float32(float32.head, x, [&](const Tensor& states) { return reconstruction->forward(states); });
-    if (final_norm) x = final_norm->forward(x);
+    x = read_by(above(), {x});
   }
   x = scaled(pooled(x), 1 / width_multiple(options));
   return in_float32(float32.head, x, [&](Tensor read) {

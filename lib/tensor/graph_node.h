@@ -30,7 +30,8 @@ using torch::autograd::variable_list;
 ///
 /// and keeps what both need as members. `torch::autograd::Function` does as much, with a map of boxed values by name
 /// and a description of every tensor besides, which takes a small operation longer than its work. Unlike
-/// there, no output may be an input itself, and forward-mode derivatives end here unsaid.
+/// there, no output may be an input itself, and forward-mode derivatives end here unsaid. Under LeafGradients a node
+/// has no edges to leaves and adds to their `.grad`.
 template <class Operation>
 class GraphNode : public torch::autograd::Node {
  public:
@@ -59,6 +60,9 @@ class GraphNode : public torch::autograd::Node {
 
   variable_list apply(variable_list&& of_outputs) final {
     const std::lock_guard lock(mutex_);
+    TORCH_CHECK(leaves_.empty() || !released_, torch::autograd::ERR_BACKWARD_TWICE);
+    TORCH_CHECK(leaves_.empty() || !torch::GradMode::is_enabled(),
+                "LeafGradients: received create_graph, expected a backward pass without a graph of its own");
     if constexpr (!Operation::sees_missing_gradients)
       for (size_t i = 0; i < of_outputs.size(); ++i)
         if (!of_outputs[i].defined()) of_outputs[i] = input_metadata(i).zeros_like();
@@ -67,6 +71,7 @@ class GraphNode : public torch::autograd::Node {
       if (!torch::GradMode::is_enabled()) straight_to_work.emplace();  // no graph, no views to be told of
       return static_cast<Operation*>(this)->backward(of_outputs);
     }();
+    TORCH_INTERNAL_ASSERT(of_inputs.size() == num_outputs(), "a gradient for each tensor that forward was given");
     for (auto& [input, leaf] : leaves_) add_gradient(leaf, std::exchange(of_inputs[input], Tensor()));
     return of_inputs;
   }
@@ -77,7 +82,6 @@ class GraphNode : public torch::autograd::Node {
       tensor.own.reset();
       tensor.watched.reset_data();
     }
-    leaves_.clear();
     released_ = true;
   }
 
@@ -89,7 +93,8 @@ class GraphNode : public torch::autograd::Node {
   void keep(variable_list tensors) {
     if (recorded_) to_keep_ = std::move(tensors);
   }
-  /// What was kept. @throws c10::Error if it was changed in place, or is gone since a backward pass went by
+  /// What was kept, not to be written into. @throws c10::Error if it was changed in place where others have it, too, or
+  /// is gone since a backward pass went by
   variable_list kept() {
     TORCH_CHECK(!released_, torch::autograd::ERR_BACKWARD_TWICE);
     variable_list result;
@@ -164,9 +169,8 @@ class GraphNode : public torch::autograd::Node {
   void keep_all() {
     kept_.reserve(to_keep_.size());
     for (auto& tensor : to_keep_) {
-      const bool own = tensor.defined() && tensor.use_count() == 1 && tensor.storage().use_count() == 1;
       const bool is_output = tensor.defined() && tensor.grad_fn().get() == this;
-      if (own) kept_.push_back({std::move(tensor), {}});
+      if (is_only_here(tensor)) kept_.push_back({std::move(tensor), {}});
       else kept_.push_back({{}, {tensor, is_output}});
     }
     to_keep_.clear();

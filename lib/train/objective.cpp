@@ -11,6 +11,9 @@ Tensor widened(const Tensor& logits) {
 
 Objective training_objective(const Tensor& given, const Tensor& wanted, const TrainOptions& options,
                              const Tensor& count) {
+  TORCH_CHECK(given.dim() > 1 && wanted.sizes() == given.sizes().slice(0, given.dim() - 1),
+              "training_objective: logits ", given.sizes(), " and targets ", wanted.sizes(),
+              ", expected [.., V] and [..]");
   if (cross_entropy_has_kernel(given)) {
     const auto both = cross_entropy_kernel(
         given, wanted, {.label_smoothing = options.label_smoothing, .z_loss = options.z_loss, .ignored = not_asked},

@@ -23,6 +23,7 @@ struct Objective {
 /// @param targets  int64 [..], `not_asked` where a target does not count
 /// @param count   scalar tensor that divides the sums, where these logits are a part of a batch; undefined: the targets
 ///   that count here (NaN if there are none)
+/// @throws c10::Error if the targets have not the logits' leading sizes, of which there is at least one
 Objective training_objective(const Tensor& logits, const Tensor& targets, const TrainOptions& options,
                              const Tensor& count = {});
 

@@ -150,7 +150,7 @@ StepNumbers Stepper::gradients_of(const Questions& questions, StepLook* watched)
   unscale_gradients();
   const auto norm = gradient_norm(optimizer_->slots());
   if (device.is_cpu()) return {.loss = loss.item<double>(), .gradient_norm = norm.item<double>()};
-  // Both numbers come to the host at once; this is the only place where a step waits for the device.
+  // Of another device both come to the host at once; this is the only place where a step waits for it.
   const auto numbers = at::stack({loss, norm}).to(at::kCPU, at::kDouble);
   return {.loss = numbers.const_data_ptr<double>()[0], .gradient_norm = numbers.const_data_ptr<double>()[1]};
 }

@@ -10,6 +10,7 @@
 #include "model/small_model.h"
 #include "model/transformer.h"
 #include "tensor/flop_counter.h"
+#include "tensor/leaf_gradients.h"
 #include "tensor/memory_counter.h"
 #include "tensor/precision.h"
 
@@ -39,9 +40,9 @@ struct Outcome {
   Tensor drawn;  // by the default generator afterwards
 };
 
-/// Two passes whose gradients add up, as in a step with `accumulate`.
+/// Two passes whose gradients add up, as in a step with `accumulate`. @param by_nodes  see LeafGradients
 Outcome outcome(const ModelOptions& options, const AttentionChoice& attention, const std::string& dtype,
-                bool checkpointing) {
+                bool checkpointing, int passes = 2, bool by_nodes = false) {
   Transformer model(options, attention, context, 1);
   {
     const torch::NoGradGuard guard;
@@ -55,7 +56,9 @@ Outcome outcome(const ModelOptions& options, const AttentionChoice& attention, c
   torch::manual_seed(3);
   model.seed_stochastic_depth(4);
   Outcome result;
-  for (int pass = 0; pass < 2; ++pass) {
+  std::optional<LeafGradients> guard;
+  if (by_nodes) guard.emplace();
+  for (int pass = 0; pass < passes; ++pass) {
     const auto loss = loss_of(model, tokens, dtype);
     loss.backward();
     result.losses.push_back(loss.detach());
@@ -67,9 +70,7 @@ Outcome outcome(const ModelOptions& options, const AttentionChoice& attention, c
 
 bool same(const Tensor& a, const Tensor& b) { return a.defined() == b.defined() && (!a.defined() || at::equal(a, b)); }
 
-void check_equal(const ModelOptions& options, const AttentionChoice& attention, const std::string& dtype) {
-  CAPTURE(attention.variant, write_options(options).dump(), dtype);
-  const auto kept = outcome(options, attention, dtype, false), again = outcome(options, attention, dtype, true);
+void check_equal(const Outcome& kept, const Outcome& again) {
   for (size_t i = 0; i < kept.losses.size(); ++i) CHECK(at::equal(kept.losses[i], again.losses[i]));
   bool equal = true;
   double size = 0;
@@ -80,6 +81,11 @@ void check_equal(const ModelOptions& options, const AttentionChoice& attention, 
   CHECK(equal);
   CHECK(size > 0);
   CHECK(at::equal(kept.drawn, again.drawn));
+}
+
+void check_equal(const ModelOptions& options, const AttentionChoice& attention, const std::string& dtype) {
+  CAPTURE(attention.variant, write_options(options).dump(), dtype);
+  check_equal(outcome(options, attention, dtype, false), outcome(options, attention, dtype, true));
 }
 
 struct Memory {
@@ -114,6 +120,30 @@ TEST_CASE("recomputation: gradients, losses and later draws are the bits of a pa
     auto with_dropout = architecture.options;
     with_dropout.dropout = 0.1;
     check_equal(with_dropout, {}, "float32");
+  }
+}
+
+TEST_CASE("recomputation: with it and without, nodes that add parameters' gradients themselves give autograd's bits") {
+  for (const auto& architecture : architectures())
+    for (const auto* dtype : {"float32", "bfloat16"})
+      for (const bool checkpointing : {false, true}) {
+        CAPTURE(architecture.name, dtype, checkpointing);
+        check_equal(outcome(architecture.options, {}, dtype, checkpointing, 1, false),
+                    outcome(architecture.options, {}, dtype, checkpointing, 1, true));
+      }
+}
+
+TEST_CASE("recomputation: parameters that are not trained get no gradient from nodes either") {
+  Transformer model(small_options(), {}, context, 1);
+  model.train();
+  for (const auto& item : model.named_parameters())
+    if (item.key().find("norm") != std::string::npos || item.key() == "embedding.position")
+      item.value().set_requires_grad(false);
+  const LeafGradients by_nodes;
+  loss_of(model, some_tokens(3, context + 1), "float32").backward();
+  for (const auto& item : model.named_parameters()) {
+    CAPTURE(item.key());
+    CHECK(item.value().grad().defined() == item.value().requires_grad());
   }
 }
 

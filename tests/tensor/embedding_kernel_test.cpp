@@ -51,6 +51,12 @@ TEST_CASE("kernels: an embedding refuses tokens that are none, and positions pas
   for (const int64_t wrong : {-1, 5})
     CHECK_THROWS_WITH(embedding_kernel(token, position, at::full({1, 2}, wrong, at::kLong), 0),
                       ContainsSubstring("expected one of [0, 5)"));
+  auto many = at::zeros({40, 20}, at::kLong);  // several blocks, on several threads
+  many[39][19] = 5;
+  const int threads = at::get_num_threads();
+  at::set_num_threads(3);
+  CHECK_THROWS_WITH(embedding_kernel(token, {}, many, 0), ContainsSubstring("token 5"));
+  at::set_num_threads(threads);
   CHECK_THROWS_WITH(embedding_kernel(token, position, at::zeros({1, 3}, at::kLong), 2),
                     ContainsSubstring("2 + 3 rows"));
   CHECK_THROWS_WITH(embedding_kernel(token, {}, at::zeros({1, 3}), 0), ContainsSubstring("int64 [B, T]"));

@@ -219,15 +219,51 @@ TEST_CASE("leaf gradients: a leaf with hooks and one that somebody watches stay 
   CHECK(Scaled::apply(x, Tensor(), 3.0).grad_fn()->next_edge(0).is_valid());
 }
 
-TEST_CASE("leaf gradients: a gradient that others hold is copied, one of another dtype converted") {
+TEST_CASE("leaf gradients: a gradient that others hold is copied, one that lies otherwise or has another dtype, too") {
   const auto x = numbers().requires_grad_();
-  const auto shared = torch::ones_like(x);
+  const auto shared = torch::ones_like(x), whole = torch::ones({2, 2, 3}, torch::kDouble);
   add_gradient(x, Tensor(shared));
   CHECK_FALSE(x.grad().is_alias_of(shared));
-  auto own = torch::ones({2, 3}, torch::kFloat);
-  add_gradient(x, std::move(own));
-  CHECK(at::equal(x.grad(), torch::full_like(x, 2)));
+  add_gradient(x, torch::ones({2, 3}, torch::kFloat));
   add_gradient(x, Tensor());
+  CHECK(at::equal(x.grad(), torch::full_like(x, 2)));
   CHECK(x.grad().scalar_type() == torch::kDouble);
-  CHECK_THROWS_WITH(add_gradient(x, torch::ones({3, 2})), ContainsSubstring("a gradient"));
+  CHECK_THROWS_WITH(add_gradient(x, torch::ones({3, 2})), ContainsSubstring("expected one of its sizes"));
+
+  x.mutable_grad() = Tensor();
+  add_gradient(x, torch::ones({3, 2}, torch::kDouble).t());
+  CHECK(x.grad().is_contiguous());
+  x.mutable_grad() = Tensor();
+  add_gradient(x, whole[0]);  // a part of what others read
+  CHECK_FALSE(x.grad().is_alias_of(whole));
+  x.mutable_grad() = whole[1];
+  add_gradient(x, torch::ones({2, 3}, torch::kDouble));
+  CHECK(at::equal(x.grad(), torch::full_like(x, 2)));
+  CHECK(at::equal(whole, torch::ones_like(whole)));
+  x.mutable_grad() = Tensor();
+  auto own = torch::ones({2, 3}, torch::kDouble);
+  const auto* place = own.const_data_ptr();
+  add_gradient(x, std::move(own));
+  CHECK(x.grad().const_data_ptr() == place);
+}
+
+TEST_CASE("leaf gradients: what cannot be added rightly is refused, and the guard ends with its scope") {
+  const auto x = numbers().requires_grad_();
+  std::optional<LeafGradients> by_nodes(std::in_place);
+  const auto keeps_nothing = Both<true, SIZE_MAX>::apply(x)[0].sum();
+  keeps_nothing.backward();
+  CHECK_THROWS_WITH(keeps_nothing.backward(), ContainsSubstring("second time"));
+  const auto loss = Doubled::apply(x).sum();
+  CHECK_THROWS_WITH(loss.backward({}, /*retain_graph=*/true, /*create_graph=*/true), ContainsSubstring("create_graph"));
+  const auto root = numbers().requires_grad_(), middle = root * 2, beside = numbers().requires_grad_();
+  CHECK(grad({Scaled::apply(middle, beside, 3.0).sum()}, {middle})[0].defined());
+  CHECK(beside.grad().defined());  // as the header says
+  try {
+    const LeafGradients inner;
+    throw 1;
+  } catch (int) {
+  }
+  CHECK(adds_gradient_of(x));
+  by_nodes.reset();
+  CHECK_FALSE(adds_gradient_of(x));
 }

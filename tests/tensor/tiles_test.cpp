@@ -101,6 +101,23 @@ TEST_CASE("tiles: float32 products and LibTorch's may stand between those by AMX
     }
 }
 
+TEST_CASE("tiles: LibTorch's attention and products in bfloat16 may stand between ours") {
+  NEEDS_KERNELS(at::kBFloat16);
+  at::manual_seed(9);
+  const auto heads = at::randn({2, 2, 200, 64}).to(at::kBFloat16), x = at::randn({70, 96}).to(at::kBFloat16),
+             weight = at::randn({80, 96});
+  const auto theirs = [&] { return at::scaled_dot_product_attention(heads, heads, heads, {}, 0, true); };
+  const auto product = [&] { return at::mm(x, x.t()); };
+  const auto ours = [&] { return linear_kernel(x, weight, {}, at::kBFloat16); };
+  const auto attention = theirs(), square = product(), rows = ours();
+  for (int turn = 0; turn < 3; ++turn) {
+    CHECK(at::equal(ours(), rows));
+    CHECK(at::equal(theirs(), attention));
+    CHECK(at::equal(ours(), rows));
+    CHECK(at::equal(product(), square));
+  }
+}
+
 TEST_CASE("tiles: rows are rounded and widened as LibTorch does, and nothing beside them") {
   NEEDS_KERNELS(at::kFloat);
   at::manual_seed(4);

@@ -26,6 +26,7 @@ bool cross_entropy_has_kernel(const Tensor& logits);
 /// in that dtype. Plain twin: `training_objective` on at::cross_entropy_loss.
 /// @param logits  float32 or bfloat16 [.., V] @param targets  int64 [..]
 /// @param count   scalar tensor that divides the sums
+/// @throws c10::Error if the targets have not the logits' leading sizes, of which there is at least one
 CrossEntropy cross_entropy_kernel(const Tensor& logits, const Tensor& targets, const CrossEntropyTerms& terms,
                                   const Tensor& count);
 

@@ -75,18 +75,20 @@ bool is_table(const Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFl
 
 }  // namespace
 
-bool embedding_has_kernel(const Tensor& token, const Tensor& position) {
-  return has_kernels(at::kFloat) && is_table(token) && (!position.defined() || is_table(position));
+bool embedding_has_kernel(const Tensor& token, const Tensor& position, const Tensor& tokens) {
+  return has_kernels(at::kFloat) && is_table(token) && (!position.defined() || is_table(position)) && tokens.is_cpu() &&
+         tokens.scalar_type() == at::kLong && tokens.dim() == 2;
 }
 
 Tensor embedding_kernel(const Tensor& token, const Tensor& position, const Tensor& tokens, int64_t offset) {
-  TORCH_CHECK(token.dim() == 2 && tokens.dim() == 2 && tokens.scalar_type() == at::kLong, "embedding_kernel: token ",
-              token.sizes(), " and tokens ", tokens.sizes(), " of ", tokens.scalar_type(),
-              ", expected [V, M] and int64 [B, T]");
-  TORCH_CHECK(!position.defined() || (position.dim() == 2 && position.size(1) == token.size(1) && offset >= 0 &&
-                                      offset + tokens.size(1) <= position.size(0)),
-              "embedding_kernel: position ", position.defined() ? position.sizes() : at::IntArrayRef(),
-              ", expected [C, ", token.size(1), "] of at least ", offset, " + ", tokens.size(1), " rows");
+  TORCH_CHECK(token.dim() == 2 && tokens.dim() == 2 && tokens.scalar_type() == at::kLong && tokens.is_cpu(),
+              "embedding_kernel: token ", token.sizes(), " and tokens ", tokens.sizes(), " of ", tokens.scalar_type(),
+              ", expected [V, M] and int64 [B, T], both on the CPU");
+  if (position.defined())
+    TORCH_CHECK(position.dim() == 2 && position.size(1) == token.size(1) && offset >= 0 &&
+                    offset + tokens.size(1) <= position.size(0),
+                "embedding_kernel: position ", position.sizes(), ", expected [C, ", token.size(1), "] of at least ",
+                offset, " + ", tokens.size(1), " rows");
   return EmbeddingKernel::apply(token, position, tokens, offset);
 }
 

@@ -8,8 +8,8 @@ namespace attnscale {
 
 using torch::Tensor;
 
-/// Whether `embedding_kernel` takes these: float32 on the CPU. @param position  may be undefined
-bool embedding_has_kernel(const Tensor& token, const Tensor& position);
+/// Whether `embedding_kernel` takes these: tables in float32, and int64, on the CPU. @param position  may be undefined
+bool embedding_has_kernel(const Tensor& token, const Tensor& position, const Tensor& tokens);
 
 /// The rows of tokens and those of their positions, added: one pass each way. Plain twin: at::embedding and a sum.
 /// Gradients are summed in the order of the tokens, whatever threads there are.

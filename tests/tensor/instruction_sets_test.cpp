@@ -145,7 +145,7 @@ TEST_CASE("instruction sets: gradients of activations and softmaxes are those of
   vector_functions()->round(floats(gradient), factor.data(), num_rows * num_columns);
   const bool gated = GENERATE(false, true);
   CAPTURE(gated);
-  constexpr double of_activation = 3e-5;  // of GELU by pieces, which AVX2 has not
+  constexpr double of_activation = 6e-5;  // of GELU by pieces, which AVX2 has not
   for (const auto& other : other_sets()) {
     CAPTURE(std::string(other.vectors.instruction_set));
     std::array<std::array<RoundedNumbers, 5>, 2> put;

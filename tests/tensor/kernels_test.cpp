@@ -225,7 +225,7 @@ TEST_CASE("kernels: exponentials are right to 21 units of the last place, zero b
 }
 
 TEST_CASE(
-    "kernels: activations that are rounded next are right to a hundred-thousandth, very large ones and none too") {
+    "kernels: activations that are rounded next are right to two hundred-thousandths, very large ones and none too") {
   NEEDS_KERNELS(at::kBFloat16);
   constexpr int64_t columns = 64;
   const auto in = at::cat({at::linspace(-9, 9, 14 * columns - 6), at::tensor({0.F, -0.F, 1e12F, -1e12F, 1e-30F, NAN})})
@@ -260,7 +260,7 @@ TEST_CASE(
       return ((ours - theirs).abs() / theirs.abs().clamp_min(1)).narrow(0, 0, in.numel() - 1).max().item<double>();
     };
     CHECK(off(value, exact) < 3e-6);
-    CHECK(off(slope, x.grad()) < 1e-5);
+    CHECK(off(slope, x.grad()) < 2e-5);
     CHECK(value[-1].isnan().item<bool>());
     if (kind != Activation::relu) CHECK(slope[-1].isnan().item<bool>());
   }

@@ -62,46 +62,24 @@ struct NearlyValue {
 };
 
 #ifdef CPU_CAPABILITY_AVX512
-/// Of GELU what depends on |x|: P = Phi(|x|) - 1/2 and Q = P + |x| phi(|x|), so that GELU is x / 2 + |x| P and its
-/// slope 1/2 + sign(x) Q. Polynomials of third degree in each of 32 pieces, through both at the four places where
-/// Chebyshev's of fourth degree is zero: GELU within 2e-6 and the slope within 8e-6, not as parts of
-/// themselves: from -5 down both are 0.
+/// Of GELU what depends on |x|: P = Phi(|x|) - 1/2. GELU is x / 2 + |x| P, and its slope 1/2 + sign(x) (P + |x| P').
+/// Polynomials of third degree in each of 32 pieces, with the values and slopes of P at both ends: GELU within 2e-6,
+/// and of that the slope, within 2e-5, not as parts of themselves: from -5 down both are 0.
 struct GeluPieces {
   static constexpr int pieces = 32;
   static constexpr double length = 5.0 / (pieces - 1);  // the last piece, from 5 on, is 1/2
-  alignas(64) float of_value[4][pieces], of_slope[4][pieces];
+  alignas(64) float of_value[4][pieces] = {};
 
   GeluPieces() {
     const auto above_half = [](double x) { return std::erf(x / std::sqrt(2.0)) / 2; };
-    const auto slope = [&](double x) {
-      return above_half(x) + x * std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi);
-    };
-    for (int piece = 0; piece < pieces; ++piece) {
-      fill(piece, above_half, of_value);
-      fill(piece, slope, of_slope);
+    const auto slope = [](double x) { return length * std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi); };
+    for (int piece = 0; piece < pieces - 1; ++piece) {
+      const double from = piece * length, to = from + length, rise = above_half(to) - above_half(from);
+      const double polynomial[4] = {above_half(from), slope(from), 3 * rise - 2 * slope(from) - slope(to),
+                                    slope(from) + slope(to) - 2 * rise};
+      for (int power = 0; power < 4; ++power) of_value[power][piece] = static_cast<float>(polynomial[power]);
     }
-  }
-
- private:
-  template <class Function>
-  static void fill(int piece, const Function& function, float (&coefficients)[4][pieces]) {
-    double polynomial[4] = {piece == pieces - 1 ? 0.5 : 0.0};
-    if (piece < pieces - 1) {
-      double places[4], divided[4];  // Newton's form
-      for (int i = 0; i < 4; ++i) {
-        places[i] = (1 - std::cos(std::numbers::pi * (i + 0.5) / 4)) / 2;
-        divided[i] = function((piece + places[i]) * length);
-      }
-      for (int order = 1; order < 4; ++order)
-        for (int i = 3; i >= order; --i) divided[i] = (divided[i] - divided[i - 1]) / (places[i] - places[i - order]);
-      polynomial[0] = divided[3];
-      for (int i = 2; i >= 0; --i) {  // times (x - place), plus the next
-        for (int power = 3; power > 0; --power)
-          polynomial[power] = polynomial[power - 1] - places[i] * polynomial[power];
-        polynomial[0] = divided[i] - places[i] * polynomial[0];
-      }
-    }
-    for (int power = 0; power < 4; ++power) coefficients[power][piece] = static_cast<float>(polynomial[power]);
+    of_value[0][pieces - 1] = 0.5F;
   }
 };
 
@@ -110,34 +88,29 @@ struct NearlyValue<Activation::gelu> {
   NearlyValue() {
     static const GeluPieces table;
     for (int power = 0; power < 4; ++power)
-      for (int half = 0; half < 2; ++half) {
-        of_value[power][half] = _mm512_load_ps(table.of_value[power] + 16 * half);
-        of_slope[power][half] = _mm512_load_ps(table.of_slope[power] + 16 * half);
-      }
+      for (int half = 0; half < 2; ++half)
+        coefficients[power][half] = _mm512_load_ps(table.of_value[power] + 16 * half);
   }
 
   Vector operator()(const Vector& x, Vector& slope) const {
     constexpr int down = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
     const Vector size = x.abs();
-    const __m512 place = _mm512_min_ps(_mm512_set1_ps(GeluPieces::pieces - 0.5F),  // NaN stays NaN
+    const Vector place = _mm512_min_ps(_mm512_set1_ps(GeluPieces::pieces - 0.5F),  // NaN stays NaN
                                        size * Vector(static_cast<float>(1 / GeluPieces::length)));
     const __m512i piece = _mm512_cvttps_epi32(place);
-    const __m512 rest = _mm512_reduce_ps(place, down), sign = _mm512_and_ps(x, _mm512_set1_ps(-0.F));
-    slope = Vector(0.5F) + Vector(_mm512_xor_ps(polynomial(of_slope, piece, rest), sign));
-    return at::vec::fmadd(size, polynomial(of_value, piece, rest), x * Vector(0.5F));
-  }
-
- private:
-  static Vector polynomial(const __m512 (&coefficients)[4][2], const __m512i& piece, const __m512& rest) {
+    const Vector rest = _mm512_reduce_ps(place, down), sign = _mm512_and_ps(x, _mm512_set1_ps(-0.F));
     const auto at = [&](int power) {
       return Vector(_mm512_permutex2var_ps(coefficients[power][0], piece, coefficients[power][1]));
     };
-    auto sum = at::vec::fmadd(at(3), Vector(rest), at(2));
-    sum = at::vec::fmadd(sum, Vector(rest), at(1));
-    return at::vec::fmadd(sum, Vector(rest), at(0));
+    const Vector highest = at(3) * rest, second = highest + at(2), first = at::vec::fmadd(second, rest, at(1));
+    const Vector value = at::vec::fmadd(first, rest, at(0));
+    const Vector derivative = at::vec::fmadd(rest, second + highest, first);  // by `rest`
+    slope = Vector(0.5F) + Vector(_mm512_xor_ps(at::vec::fmadd(place, derivative, value), sign));
+    return at::vec::fmadd(size, value, x * Vector(0.5F));
   }
 
-  __m512 of_value[4][2], of_slope[4][2];
+ private:
+  __m512 coefficients[4][2];
 };
 #endif
 

@@ -36,13 +36,15 @@ enum Slot {
   reaches
 };
 
+/// Of a tensor of T: called for each head, it does not ask LibTorch again, which takes as long as a small tile's
+/// product.
 template <class T>
 Rows<const T> rows_of_head(const Tensor& x, int64_t b, int64_t h) {
-  return {x.const_data_ptr<T>() + b * x.stride(0) + h * x.stride(1), x.stride(2)};
+  return {static_cast<const T*>(x.const_data_ptr()) + b * x.stride(0) + h * x.stride(1), x.stride(2)};
 }
 template <class T>
 Rows<T> rows_to_fill(Tensor& x, int64_t b, int64_t h) {
-  return {x.mutable_data_ptr<T>() + b * x.stride(0) + h * x.stride(1), x.stride(2)};
+  return {static_cast<T*>(x.mutable_data_ptr()) + b * x.stride(0) + h * x.stride(1), x.stride(2)};
 }
 
 /// out (+)= left [rows, inner] times the rows from `first` on of a right factor [length, columns].

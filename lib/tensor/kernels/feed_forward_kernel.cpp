@@ -75,10 +75,10 @@ std::array<Tensor, 2> panels_of_parts(const Tensor& up, const Inside& inside) {
 
 /// A block's rows, of all that there are, times a panel, and a bias if there is one.
 template <class T>
-void product_of(const Block& block, const Tensor& rows, int64_t inner, const T* panels, const float* bias, float* out) {
-  const int64_t stride = rows.size(-1);
-  product_into(rows.const_data_ptr<T>() + block.first * stride, stride, block.count, inner,
-               panels + block.column * inner_of<T>(inner), bias ? bias + block.column : nullptr, out, block.columns);
+void product_of(const Block& block, const T* rows, int64_t stride, int64_t inner, const T* panels, const float* bias,
+                float* out) {
+  product_into(rows + block.first * stride, stride, block.count, inner, panels + block.column * inner_of<T>(inner),
+               bias ? bias + block.column : nullptr, out, block.columns);
 }
 
 /// Puts numbers away that only the backward pass reads.
@@ -223,14 +223,19 @@ class FeedForwardKernel : public GraphNode<FeedForwardKernel> {
     T* kept = hidden.defined() ? hidden.mutable_data_ptr<T>() : nullptr;
     constexpr size_t much = 4 << 20;  // bytes: a small network's are still in a cache when the backward pass comes
     const bool far = kept && hidden.nbytes() > much;
+    const T* in = rows.const_data_ptr<T>();
+    const int64_t in_stride = rows.size(-1);
+    std::array<const T*, 2> panels{};
+    for (int64_t part = 0; part < inside.parts(); ++part) panels[part] = up_panels[part].template const_data_ptr<T>();
+    const float* shift = up_shift.defined() ? up_shift.const_data_ptr<float>() : nullptr;
     by_row_blocks(count, inside.strip, [&](int64_t first, int64_t strip) {
       T* between = scratch_rows<T>(inside.strip * stride);
       by_blocks(first, strip, inside.width, [&](const Block& block) {
         std::array<float*, 2> tiles{};
         for (int64_t part = 0; part < inside.parts(); ++part) {
           tiles[part] = scratch(first_tile + static_cast<int>(part), row_block * panel_columns);
-          const float* shift = up_shift.defined() ? up_shift.const_data_ptr<float>() + part * inside.width : nullptr;
-          product_of(block, rows, inputs, up_panels[part].template const_data_ptr<T>(), shift, tiles[part]);
+          product_of(block, in, in_stride, inputs, panels[part], shift ? shift + part * inside.width : nullptr,
+                     tiles[part]);
           if (kept) put_away(tiles[part], kept + part * count * inside.width + block.kept, block.numbers(), far);
         }
         activate(inside.activation, block, tiles[0], tiles[1], between + block.row * stride + block.column, stride);
@@ -253,29 +258,33 @@ class FeedForwardKernel : public GraphNode<FeedForwardKernel> {
     const Tensor up_panels = of_x.defined() ? panels_of_rows<T, float>(up.contiguous(), up.size(1)) : Tensor();
     T* panels = of_hidden.defined() ? of_hidden.mutable_data_ptr<T>() : nullptr;
     T* active_panels = active.defined() ? active.mutable_data_ptr<T>() : nullptr;
-    const bool only_active = !of_x.defined() && !panels && !of_bias.defined();
+    const bool with_x = of_x.defined(), only_active = !with_x && !panels && !of_bias.defined();
+    const T *in = gradient.const_data_ptr<T>(), *kept = hidden.const_data_ptr<T>(),
+            *right = down_panels.const_data_ptr<T>();
+    const int64_t in_stride = gradient.size(-1);
+    float* sums = of_bias.defined() ? of_bias.mutable_data_ptr<float>() : nullptr;
     by_row_blocks(count, inside.strip, [&](int64_t first, int64_t strip) {
       T* between = scratch_rows<T>(inside.strip * stride);
       by_blocks(first, strip, inside.width, [&](const Block& block) {
         Gradients<T> of{};
-        of.in = hidden.const_data_ptr<T>() + block.kept;
+        of.in = kept + block.kept;
         if (inside.gated) of.factor = of.in + count * inside.width;
         of.of_value = scratch(first_tile, row_block * panel_columns);
         if (only_active) std::fill_n(of.of_value, block.numbers(), 0.F);
-        else product_of(block, gradient, outputs, down_panels.const_data_ptr<T>(), nullptr, of.of_value);
+        else product_of<T>(block, in, in_stride, outputs, right, nullptr, of.of_value);
         of.stride = stride;
         of.value_panel = block.in_panels(active_panels, count);
         for (int64_t part = 0; part < inside.parts(); ++part) {
           const auto i = static_cast<size_t>(part);
           const int64_t column = part * inside.width + block.column;
-          if (of_x.defined()) of.rows[i] = between + block.row * stride + column;
+          if (with_x) of.rows[i] = between + block.row * stride + column;
           if (panels) of.panels[i] = block.in_panels(panels + part * panel_size<T>(count, inside.width), count);
-          if (of_bias.defined())  // sums are cut as one thread would
-            of.sums[i] = of_bias.mutable_data_ptr<float>() + block.first / row_block * columns + column;
+          if (sums)  // they are cut as one thread would
+            of.sums[i] = sums + block.first / row_block * columns + column;
         }
         go_back(inside.activation, block, of);
       });
-      if (!of_x.defined()) return;
+      if (!with_x) return;
       fill_up(between, strip, columns, stride);
       const auto put_out = [&](auto* to) {
         product_into(between, stride, strip, columns, up_panels.const_data_ptr<T>(), nullptr, to, up.size(1));

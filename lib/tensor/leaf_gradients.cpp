@@ -36,7 +36,7 @@ void add_gradient(const Tensor& leaf, Tensor&& gradient) {
 }
 
 bool is_only_here(const Tensor& tensor) {
-  return tensor.defined() && tensor.use_count() == 1 && tensor.storage().use_count() == 1;
+  return tensor.defined() && tensor.has_storage() && tensor.use_count() == 1 && tensor.storage().use_count() == 1;
 }
 
 }  // namespace attnscale

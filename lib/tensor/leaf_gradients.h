@@ -11,7 +11,8 @@ using torch::Tensor;
 /// small kernel. The backward pass may come when the guard is gone.
 ///
 /// Such graphs are for `backward()`: `torch::autograd::grad` does not find these leaves, and adds to their `.grad` on
-/// its way to others. Leaves that have hooks, or whose own node somebody holds, when the forward pass meets them stay
+/// its way to others. One backward pass at a time may meet a leaf, and none a second time, even where nodes keep
+/// nothing. Leaves that have hooks, or whose own node somebody holds, when the forward pass meets them stay
 /// with autograd. Derivatives of gradients (`create_graph`) are refused.
 class LeafGradients {
  public:
@@ -28,11 +29,11 @@ class LeafGradients {
 bool adds_gradient_of(const Tensor& input);
 
 /// As autograd does without a graph: the first gradient is taken over where nobody else has it and it lies as the leaf
-/// does, otherwise copied; further ones are added.
+/// does, otherwise copied; further ones are added. Unlike there, a sum whose memory another tensor shares is replaced.
 /// @param gradient  of the leaf's sizes; undefined: none @throws c10::Error if it has others
 void add_gradient(const Tensor& leaf, Tensor&& gradient);
 
-/// Whether nobody else can read or change this tensor or its memory. @param tensor  undefined: no
+/// Whether there is no other handle on this tensor, and no other tensor on its memory. @param tensor  undefined: no
 bool is_only_here(const Tensor& tensor);
 
 }  // namespace attnscale

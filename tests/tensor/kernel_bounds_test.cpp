@@ -104,6 +104,10 @@ TEST_CASE("kernels: shapes that would be read past their end are refused with wh
   refused([&] { cross_entropy_kernel(x, targets(8), {}, {}); }, "logits [9, 6] and targets [8]", "[.., V] and [..]");
   refused([&] { cross_entropy_kernel(x.unsqueeze(0), targets(9), {}, {}); }, "cross_entropy_kernel", "[.., V]");
 
+  const auto heads = of({1, 1, 4, 8});
+  for (const auto dtype : {at::kHalf, at::kDouble})
+    refused([&] { attention_kernel(heads, heads, heads, {.ahead = 0}, 0, dtype); }, "attention_kernel", "bfloat16");
+
   refused([&] { norm_of_all({of({4, 6}).t()}); }, "norm_of_all: [6, 4]", "contiguous");
   const auto p = of({6});
   for (int place = 1; place < 4; ++place) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 
@@ -141,6 +142,31 @@ TEST_CASE("step kernels: cross entropy with smoothing and z-loss equals the defi
           (exact * 3).backward();
           check_gradients({logits}, dtype == at::kFloat ? 1e-6 : 0.004);
         }
+}
+
+TEST_CASE("step kernels: a norm's backward pass writes into no gradient that somebody else has") {
+  NEEDS_STEP_KERNELS();
+  const auto x = at::randn({6, 8}), added = at::randn({6, 8}), weight = at::rand({8}) + 0.5;
+  const auto whole = at::randn({2, 6, 8}), g = at::randn({6, 8}), h = at::randn({6, 8}), row = at::randn({8});
+  const auto of_x = [&](const Tensor& of_stream, const Tensor& of_norm) {
+    const auto leaf = x.clone().requires_grad_();
+    const auto both = norm_kernel(leaf * 1, added, weight, {}, {}, at::kFloat);
+    torch::autograd::backward({both.stream, both.norm}, {of_stream, of_norm});
+    return leaf.grad();
+  };
+  for (const auto& given : {g, whole[0], row.expand({6, 8}), h}) {
+    const auto before = given.clone(), everything = whole.clone();
+    const auto held = of_x(given, h), expected = of_x(given.clone(), h.clone());
+    CHECK(at::equal(held, expected));
+    CHECK(at::equal(given, before));
+    CHECK(at::equal(whole, everything));
+  }
+  const auto leaf = x.clone().requires_grad_();
+  const auto both = norm_kernel(leaf * 1, added, weight, {}, {}, at::kFloat);
+  const auto sum = (both.stream * g).sum() + (both.norm * h).sum();
+  const auto caught = torch::autograd::grad({sum}, {both.stream, leaf});  // the stream's is somebody's, too
+  CHECK(at::equal(caught[0], g));
+  CHECK(at::allclose(caught[1], of_x(g, h), 1e-6, 1e-6));
 }
 
 TEST_CASE("step kernels: cross entropy of a batch of windows is that of their rows") {

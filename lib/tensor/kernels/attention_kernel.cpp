@@ -74,6 +74,8 @@ class AttentionKernel : public GraphNode<AttentionKernel> {
 
 void check_call(const Tensor& query, const Tensor& key, const Tensor& value, at::ScalarType dtype) {
   check_heads("attention_kernel", query, key, value);
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "attention_kernel: ", dtype,
+              ", expected float32 or bfloat16");
   TORCH_CHECK(dtype == at::kFloat || (query.size(3) % 2 == 0 && value.size(3) % 2 == 0), "attention_kernel: widths ",
               query.size(3), " and ", value.size(3), " in ", dtype, ", expected even ones");
 }

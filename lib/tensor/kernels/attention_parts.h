@@ -36,8 +36,7 @@ enum Slot {
   reaches
 };
 
-/// Of a tensor of T: called for each head, it does not ask LibTorch again, which takes as long as a small tile's
-/// product.
+/// Of a tensor of T, which is not asked: LibTorch would be for each head, and take as long as a small tile's product.
 template <class T>
 Rows<const T> rows_of_head(const Tensor& x, int64_t b, int64_t h) {
   return {static_cast<const T*>(x.const_data_ptr()) + b * x.stride(0) + h * x.stride(1), x.stride(2)};

@@ -26,10 +26,10 @@ struct NormGradient {
   int64_t count, width;
   const float *x, *moments, *weight;  ///< as above
   bool centred;
-  const float* gradient;     ///< of the norm's output, or
-  const Bits16* gradient16;  ///< where that is null, this
-  const float* beside;       ///< is added to the gradient of x; may be null
-  float* of_x;
+  const float* gradient;       ///< of the norm's output, or
+  const Bits16* gradient16;    ///< where that is null, this
+  const float* beside;         ///< is added to the gradient of x; may be null
+  float* of_x;                 ///< may be `beside`
   Bits16* of_x16;              ///< gets the same, rounded; may be null
   float *of_weight, *of_bias;  ///< are added to; of_bias may be null
 };

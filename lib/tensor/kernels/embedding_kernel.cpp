@@ -9,6 +9,7 @@
 #include "tensor/graph_node.h"
 #include "tensor/kernels/first_derivative.h"
 #include "tensor/kernels/kernels.h"
+#include "tensor/kernels/product_nodes.h"
 #include "tensor/kernels/tiles.h"
 
 namespace attnscale {
@@ -20,8 +21,7 @@ class EmbeddingKernel : public GraphNode<EmbeddingKernel> {
  public:
   Tensor forward(const Tensor& token, const Tensor& position, const Tensor& tokens, int64_t offset) {
     RECORD_FUNCTION("attnscale::embedding", std::vector<c10::IValue>());
-    const Tensor table = token.contiguous(), places = position.defined() ? position.contiguous() : position;
-    const Tensor numbers = tokens.contiguous();
+    const Tensor table = token.contiguous(), places = dense(position), numbers = tokens.contiguous();
     vocabulary_ = token.size(0);
     width_ = token.size(1);
     context_ = position.defined() ? position.size(0) : 0;
